@@ -1,0 +1,61 @@
+//! bincode with a limit, and with every byte accounted for. The only way in and out of bytes between nodes and on
+//! disk, so a hostile length can neither abort the process nor leave a tail unread.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::limits::FRAME_BYTES_MAX;
+
+/// Why bytes were not what they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("cannot encode: {0}")]
+    Encode(#[from] bincode::error::EncodeError),
+    #[error("cannot decode: {0}")]
+    Decode(#[from] bincode::error::DecodeError),
+    #[error("cannot decode: {0} bytes left over after the value")]
+    Trailing(usize),
+}
+
+/// Encodes `value`.
+///
+/// # Errors
+/// Only if the type itself cannot be written by bincode (a sequence of unknown length).
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    Ok(bincode::serde::encode_to_vec(value, bincode::config::standard())?)
+}
+
+/// Decodes exactly one value from all of `bytes`; at most [`FRAME_BYTES_MAX`] are allocated on the way.
+///
+/// # Errors
+/// Malformed, truncated, oversized or over-long input.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = decode_prefix(bytes)?;
+    if used != bytes.len() {
+        return Err(CodecError::Trailing(bytes.len() - used));
+    }
+    Ok(value)
+}
+
+/// Decodes one value from the front of `bytes` and says how many bytes it took.
+///
+/// # Errors
+/// Malformed, truncated or oversized input.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
+    let config = bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
+    Ok(bincode::serde::decode_from_slice(bytes, config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_length_is_an_error_and_a_tail_is_one_too() {
+        let mut huge = vec![253];
+        huge.extend_from_slice(&u64::MAX.to_le_bytes());
+        assert!(decode::<Vec<u8>>(&huge).is_err());
+        let mut two = encode(&7u32).expect("encodes");
+        two.push(0);
+        assert!(matches!(decode::<u32>(&two), Err(CodecError::Trailing(1))));
+    }
+}

@@ -1,0 +1,75 @@
+//! Every bound of the system, in one place, with the relations between them asserted.
+
+/// Bytes of one key or one value (Redis allows 512 MiB; a cache entry that large would stall a log).
+pub const BULK_BYTES_MAX: usize = 8 << 20;
+/// Arguments of one command.
+pub const COMMAND_ARGS_MAX: usize = 1 << 20;
+/// Bytes of one command on the wire.
+pub const COMMAND_BYTES_MAX: usize = 12 << 20;
+/// Bytes of an inline command line.
+pub const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Commands queued by one MULTI.
+pub const TXN_COMMANDS_MAX: usize = 16 << 10;
+/// Bytes queued by one MULTI.
+pub const TXN_BYTES_MAX: usize = 12 << 20;
+/// Keys watched by one connection.
+pub const WATCHED_KEYS_MAX: usize = 64 << 10;
+/// Commands that a session takes from its socket in one go.
+pub const BURST_COMMANDS_MAX: usize = 1024;
+/// Bytes that a session takes from its socket in one go, unless one command is larger.
+pub const BURST_BYTES_MAX: usize = 1 << 20;
+
+/// Requests in one log entry.
+pub const BATCH_REQUESTS_MAX: usize = 1024;
+/// Bytes of requests after which a log entry is closed (one larger request makes an entry of its own).
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Log entries a group's proposer keeps under way.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// Requests that wait for a group's proposer or reader.
+pub const GROUP_QUEUE_MAX: usize = 8192;
+/// Bytes of one encoded log entry.
+pub const ENTRY_BYTES_MAX: usize = 48 << 20;
+/// Bytes of one frame between peers.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Frames that wait for one peer link.
+pub const LINK_QUEUE_MAX: usize = 16 << 10;
+/// Log entries in one append to a follower.
+pub const APPEND_ENTRIES_MAX: u64 = 512;
+/// Bytes of log entries in one append to a follower (at least one entry always goes).
+pub const APPEND_BYTES_MAX: usize = 4 << 20;
+/// Appends under way to one follower of one group.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 32;
+/// Bytes of a snapshot in one frame between peers.
+pub const SNAPSHOT_FRAME_BYTES: usize = 512 << 10;
+/// Bytes of one value in a snapshot's sled (section 10 of DESIGN.md: larger ones become blobs).
+pub const SNAPSHOT_CHUNK_BYTES: usize = 6 << 10;
+/// Bytes of one value in the journal's sled.
+pub const JOURNAL_PART_BYTES: usize = 60 << 10;
+/// Operations that wait for a node's flusher.
+pub const JOURNAL_QUEUE_MAX: usize = 64 << 10;
+
+/// Requests parked on locks in one shard.
+pub const PARKED_MAX: usize = 64 << 10;
+/// Prepared transactions in one shard.
+pub const PREPARED_MAX: usize = 64 << 10;
+/// Finished replies that one session may leave unacknowledged in one group.
+pub const SESSION_REPLIES_MAX: usize = 64 << 10;
+/// Sessions a reply table holds; the longest idle one goes first.
+pub const SESSIONS_MAX: usize = 64 << 10;
+/// A session without requests for this long, in replicated time, is forgotten.
+pub const SESSION_IDLE_MS: u64 = 10 * 60 * 1000;
+/// Transactions that one coordinator leader runs or queues.
+pub const TXNS_ACTIVE_MAX: usize = 64 << 10;
+/// Keys removed by one logged expiry.
+pub const EXPIRE_KEYS_MAX: usize = 512;
+/// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.
+pub const OPTIMISTIC_TRIES_MAX: u32 = 64;
+/// Connections of one node.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX);
+const _: () = assert!(TXN_BYTES_MAX + BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX + APPEND_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_FRAME_BYTES > SNAPSHOT_CHUNK_BYTES && SNAPSHOT_FRAME_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(JOURNAL_PART_BYTES <= 64 << 10);
+const _: () = assert!(BURST_COMMANDS_MAX <= BATCH_REQUESTS_MAX);

@@ -1,0 +1,17 @@
+//! Floor 0: ids, limits, errors, time and the reply type that every other floor shares.
+//!
+//! Absence as an invariant: nothing here knows tokio, a socket, a clock or randomness.
+
+pub mod codec;
+pub mod error;
+pub mod ids;
+pub mod limits;
+pub mod reply;
+pub mod slot;
+
+pub use error::{Error, Result};
+pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId};
+pub use reply::Reply;
+
+/// Milliseconds since the Unix epoch. Time reaches the pure floors only inside log entries.
+pub type Millis = u64;

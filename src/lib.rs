@@ -1,0 +1,9 @@
+//! Quorate: a Raft-replicated, transactional key-value cache. See `src/ARCHITECTURE.md` for the floors.
+
+#![forbid(unsafe_code)]
+
+pub mod base;
+pub mod machine;
+pub mod ring;
+pub mod storage;
+pub mod txn;

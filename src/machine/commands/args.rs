@@ -1,0 +1,107 @@
+//! Taking a command's arguments one after another, and numbers as strictly as Redis reads them.
+
+use bytes::Bytes;
+
+use crate::base::Reply;
+
+/// The arguments after the command's name.
+#[derive(Debug)]
+pub struct Args<'a> {
+    name: &'a str,
+    rest: std::slice::Iter<'a, Bytes>,
+}
+
+impl<'a> Args<'a> {
+    #[must_use]
+    pub fn new(name: &'a str, args: &'a [Bytes]) -> Args<'a> {
+        Args { name, rest: args.iter() }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub fn next(&mut self) -> Result<&'a Bytes, Reply> {
+        self.rest.next().ok_or_else(|| wrong_arity(self.name))
+    }
+
+    pub fn key(&mut self) -> Result<Bytes, Reply> {
+        self.next().cloned()
+    }
+
+    pub fn int(&mut self) -> Result<i64, Reply> {
+        parse_i64(self.next()?).ok_or_else(Reply::not_an_integer)
+    }
+
+    /// The next argument as an option word in upper case, if there is one.
+    pub fn word(&mut self) -> Option<String> {
+        self.rest.next().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase())
+    }
+
+    /// An option's argument: its absence is a syntax error, not an arity error.
+    pub fn value(&mut self) -> Result<&'a Bytes, Reply> {
+        self.rest.next().ok_or_else(Reply::syntax)
+    }
+
+    pub fn all(&mut self) -> Vec<Bytes> {
+        self.rest.by_ref().cloned().collect()
+    }
+
+    pub fn end(&mut self) -> Result<(), Reply> {
+        if self.rest.len() == 0 { Ok(()) } else { Err(Reply::syntax()) }
+    }
+}
+
+pub fn wrong_arity(name: &str) -> Reply {
+    Reply::err(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// An integer as Redis's `string2ll` takes it: no blanks, no plus, no leading zeros.
+#[must_use]
+pub fn parse_i64(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        [] => false,
+        [b'0'] => text.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !canonical {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A float as Redis's `getLongDoubleFromObject` takes it: no blanks, no NaN.
+#[must_use]
+pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u32::from_str_radix(hex, 16).ok().map(f64::from);
+    }
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'));
+    let value: f64 = text.parse().ok()?;
+    (plain && !value.is_nan() && !text.is_empty()).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_strictly_as_redis_does() {
+        let good = [("0", 0), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)];
+        for (text, value) in good {
+            assert_eq!(parse_i64(text.as_bytes()), Some(value), "{text}");
+        }
+        for text in ["", "-", "-0", "01", "+1", " 1", "1 ", "1.0", "9223372036854775808", "0x1", "１"] {
+            assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The data commands: how each is parsed, which keys it touches, and what it does to an [`Overlay`].
+//!
+//! ```text
+//!  args ─parse─▶ Command ─▶ log ─▶ run(command, overlay) ─▶ Reply, Writes
+//! ```
+//!
+//! A command is parsed once, at the gateway; relative expiries become absolute when it runs, from the entry's time.
+//!
+//! Not here: connection commands and MULTI (gateway), and how a command over several shards is taken apart (txn).
+
+mod args;
+mod expiry;
+mod keys;
+mod strings;
+mod table;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use args::{parse_f64, parse_i64};
+pub use expiry::{ExpireWhen, Expiry};
+pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
+pub use strings::{SetCommand, SetCondition, SetReply};
+pub use table::{COMMANDS, Flag, Spec, check_arity, find, parse};
+
+use super::keyspace::Value;
+use super::overlay::Overlay;
+use crate::base::{Millis, Reply};
+
+/// One parsed data command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    Get { key: Bytes },
+    Set(SetCommand),
+    GetDel { key: Bytes },
+    /// `refuse`: the error if the key is there (a time that could not be read).
+    GetEx { key: Bytes, expiry: Expiry, refuse: Option<String> },
+    MGet { keys: Vec<Bytes> },
+    MSet { pairs: Vec<(Bytes, Bytes)> },
+    MSetNx { pairs: Vec<(Bytes, Bytes)> },
+    Append { key: Bytes, value: Bytes },
+    StrLen { key: Bytes },
+    IncrBy { key: Bytes, by: i64 },
+    IncrByFloat { key: Bytes, by: Bytes },
+    GetRange { key: Bytes, start: i64, end: i64 },
+    SetRange { key: Bytes, offset: u64, value: Bytes },
+    Del { keys: Vec<Bytes> },
+    Exists { keys: Vec<Bytes> },
+    Touch { keys: Vec<Bytes> },
+    Type { key: Bytes },
+    Expire(ExpireCommand),
+    Ttl { key: Bytes, kind: TtlKind },
+    Persist { key: Bytes },
+    Rename { from: Bytes, to: Bytes, only_new: bool },
+    Copy(CopyCommand),
+    Scan(ScanCommand),
+    Keys { pattern: Bytes },
+    RandomKey,
+    DbSize,
+    Flush,
+    /// Internal: sets (or removes) a key with its absolute expiry; the writes of an optimistic transaction.
+    Put { key: Bytes, value: Option<(Value, Option<Millis>)> },
+    /// Internal: value and expiry of keys, as an optimistic transaction reads them.
+    Fetch { keys: Vec<Bytes> },
+}
+
+/// How a command's keys spread over shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touches<'a> {
+    Keys(Vec<&'a Bytes>),
+    /// Every key of every shard.
+    Everything,
+    /// Every key of the shard with this number (a cursor says which).
+    Shard(u16),
+}
+
+impl Command {
+    /// What the command reads or writes.
+    #[must_use]
+    pub fn touches(&self) -> Touches<'_> {
+        use Command as C;
+        match self {
+            C::Get { key }
+            | C::GetDel { key }
+            | C::GetEx { key, .. }
+            | C::Append { key, .. }
+            | C::StrLen { key }
+            | C::IncrBy { key, .. }
+            | C::IncrByFloat { key, .. }
+            | C::GetRange { key, .. }
+            | C::SetRange { key, .. }
+            | C::Type { key }
+            | C::Ttl { key, .. }
+            | C::Persist { key }
+            | C::Put { key, .. }
+            | C::Set(SetCommand { key, .. })
+            | C::Expire(ExpireCommand { key, .. }) => Touches::Keys(vec![key]),
+            C::MGet { keys } | C::Del { keys } | C::Exists { keys } | C::Touch { keys } | C::Fetch { keys } => {
+                Touches::Keys(keys.iter().collect())
+            }
+            C::MSet { pairs } | C::MSetNx { pairs } => Touches::Keys(pairs.iter().map(|(k, _)| k).collect()),
+            C::Rename { from, to, .. } => Touches::Keys(vec![from, to]),
+            C::Copy(CopyCommand { from, to, .. }) => Touches::Keys(vec![from, to]),
+            C::Scan(scan) => Touches::Shard(scan.shard()),
+            C::Keys { .. } | C::RandomKey | C::DbSize | C::Flush => Touches::Everything,
+        }
+    }
+
+    /// Whether the command can change anything. `TOUCH` cannot: there is no access time yet.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        use Command as C;
+        !matches!(
+            self,
+            C::Get { .. }
+                | C::MGet { .. }
+                | C::StrLen { .. }
+                | C::GetRange { .. }
+                | C::Exists { .. }
+                | C::Touch { .. }
+                | C::Type { .. }
+                | C::Ttl { .. }
+                | C::Scan(_)
+                | C::Keys { .. }
+                | C::RandomKey
+                | C::DbSize
+                | C::Fetch { .. }
+        ) && !matches!(self, C::GetEx { expiry: Expiry::Keep, refuse: None, .. })
+    }
+
+    /// Bytes of keys and values, for bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        use Command as C;
+        let own = match self {
+            C::Set(set) => set.value.len(),
+            C::Append { value, .. } | C::SetRange { value, .. } => value.len(),
+            C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
+            C::Put { value: Some((Value::Str(value), _)), .. } => value.len(),
+            _ => 0,
+        };
+        let keys = match self.touches() {
+            Touches::Keys(keys) => keys.iter().map(|key| key.len() + 8).sum(),
+            Touches::Everything | Touches::Shard(_) => 8,
+        };
+        own + keys + 32
+    }
+
+    /// Runs the command. A deterministic function of the overlay: an error is a reply like any other.
+    pub fn run(&self, view: &mut Overlay<'_>) -> Reply {
+        use Command as C;
+        match self {
+            C::Get { key } => strings::get(view, key),
+            C::Set(set) => strings::set(view, set),
+            C::GetDel { key } => strings::get_del(view, key),
+            C::GetEx { key, expiry, refuse } => strings::get_ex(view, key, *expiry, refuse.as_ref()),
+            C::MGet { keys } => Reply::Array(keys.iter().map(|key| strings::get(view, key)).collect()),
+            C::MSet { pairs } => strings::mset(view, pairs),
+            C::MSetNx { pairs } => strings::mset_nx(view, pairs),
+            C::Append { key, value } => strings::append(view, key, value),
+            C::StrLen { key } => Reply::count(view.get_str(key).map_or(0, Bytes::len)),
+            C::IncrBy { key, by } => strings::incr_by(view, key, *by),
+            C::IncrByFloat { key, by } => strings::incr_by_float(view, key, by),
+            C::GetRange { key, start, end } => strings::get_range(view, key, *start, *end),
+            C::SetRange { key, offset, value } => strings::set_range(view, key, *offset, value),
+            C::Del { keys } => Reply::count(keys.iter().filter(|key| view.remove(key)).count()),
+            C::Exists { keys } | C::Touch { keys } => {
+                Reply::count(keys.iter().filter(|key| view.contains(key)).count())
+            }
+            C::Type { key } => Reply::Simple(view.get(key).map_or("none", |(v, _)| v.type_name()).into()),
+            C::Expire(expire) => keys::expire(view, expire),
+            C::Ttl { key, kind } => keys::ttl(view, key, *kind),
+            C::Persist { key } => keys::persist(view, key),
+            C::Rename { from, to, only_new } => keys::rename(view, from, to, *only_new),
+            C::Copy(copy) => keys::copy(view, copy),
+            C::Scan(scan) => keys::scan(view, scan),
+            C::Keys { pattern } => keys::keys(view, pattern),
+            C::RandomKey => keys::random_key(view),
+            C::DbSize => Reply::count(view.len()),
+            C::Flush => {
+                view.flush();
+                Reply::ok()
+            }
+            C::Put { key, value } => {
+                match value {
+                    Some((value, expires)) => view.put(key, value.clone(), *expires),
+                    None => drop(view.remove(key)),
+                }
+                Reply::ok()
+            }
+            C::Fetch { keys } => keys::fetch(view, keys),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! String commands.
+
+use bytes::Bytes;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::Command;
+use super::args::{Args, parse_f64, parse_i64, wrong_arity};
+use super::expiry::{ExpireWhen, Expiry, ExpiryOption};
+use crate::base::limits::BULK_BYTES_MAX;
+use crate::base::{Millis, Reply};
+use crate::machine::overlay::Overlay;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SetCondition {
+    Always,
+    IfAbsent,
+    IfPresent,
+}
+
+/// How `SET` and its older forms answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SetReply {
+    /// `OK`, or nil if the condition failed.
+    Ok,
+    /// `1` or `0` (`SETNX`).
+    Flag,
+    /// The old value (`SET … GET`, `GETSET`).
+    Old,
+}
+
+/// `SET key value [NX|XX] [GET] [EX|PX|EXAT|PXAT time|KEEPTTL]`, `SETNX`, `SETEX`, `PSETEX`, `GETSET`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetCommand {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub condition: SetCondition,
+    pub expiry: Expiry,
+    pub reply: SetReply,
+}
+
+pub fn parse_set(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let (key, value) = (args.key()?, args.key()?);
+    let mut set = plain(key, value);
+    let mut condition = None;
+    let mut expiry: Option<ExpiryOption<'_>> = None;
+    while let Some(word) = args.word() {
+        match word.as_str() {
+            "NX" | "XX" => {
+                let next =
+                    if word == "NX" { SetCondition::IfAbsent } else { SetCondition::IfPresent };
+                if condition.replace(next).is_some_and(|c| c != next) {
+                    return Err(Reply::syntax());
+                }
+            }
+            "GET" => set.reply = SetReply::Old,
+            other => {
+                let next = match other {
+                    "KEEPTTL" => ExpiryOption::Keep,
+                    _ => ExpiryOption::take(other, args)?.ok_or_else(Reply::syntax)?,
+                };
+                if expiry.replace(next).is_some_and(|before| !before.same(&next)) {
+                    return Err(Reply::syntax());
+                }
+            }
+        }
+    }
+    set.condition = condition.unwrap_or(SetCondition::Always);
+    set.expiry = expiry.map_or(Ok(Expiry::Never), |option| option.expiry(args.name()))?;
+    Ok(Command::Set(set))
+}
+
+fn plain(key: Bytes, value: Bytes) -> SetCommand {
+    SetCommand { key, value, condition: SetCondition::Always, expiry: Expiry::Never, reply: SetReply::Ok }
+}
+
+pub fn parse_set_nx(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let set = plain(args.key()?, args.key()?);
+    Ok(Command::Set(SetCommand { condition: SetCondition::IfAbsent, reply: SetReply::Flag, ..set }))
+}
+
+pub fn parse_set_ex(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let key = args.key()?;
+    let name = args.name();
+    let when = ExpireWhen::parse_positive(args.next()?, name == "setex", false, name)?;
+    Ok(Command::Set(SetCommand { expiry: Expiry::When(when), ..plain(key, args.key()?) }))
+}
+
+pub fn parse_get_set(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let set = plain(args.key()?, args.key()?);
+    Ok(Command::Set(SetCommand { reply: SetReply::Old, ..set }))
+}
+
+pub fn parse_get_ex(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let key = args.key()?;
+    let mut expiry: Option<ExpiryOption<'_>> = None;
+    while let Some(word) = args.word() {
+        let next = match word.as_str() {
+            "PERSIST" => ExpiryOption::Persist,
+            other => ExpiryOption::take(other, args)?.ok_or_else(Reply::syntax)?,
+        };
+        if expiry.replace(next).is_some_and(|before| !before.same(&next)) {
+            return Err(Reply::syntax());
+        }
+    }
+    // Redis looks the key up before it reads the time, so a bad time is an error only if the key is there.
+    Ok(match expiry.map_or(Ok(Expiry::Keep), |option| option.expiry(args.name())) {
+        Ok(expiry) => Command::GetEx { key, expiry, refuse: None },
+        Err(Reply::Error(text)) => Command::GetEx { key, expiry: Expiry::Never, refuse: Some(text) },
+        Err(other) => return Err(other),
+    })
+}
+
+pub fn parse_pairs(args: &mut Args<'_>) -> Result<Vec<(Bytes, Bytes)>, Reply> {
+    if args.remaining() % 2 != 0 {
+        return Err(wrong_arity(args.name()));
+    }
+    let mut pairs = Vec::with_capacity(args.remaining() / 2);
+    while args.remaining() > 0 {
+        pairs.push((args.key()?, args.key()?));
+    }
+    Ok(pairs)
+}
+
+pub fn parse_incr_by_float(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let (key, by) = (args.key()?, args.key()?);
+    match parse_f64(&by) {
+        Some(_) => Ok(Command::IncrByFloat { key, by }),
+        None => Err(not_a_float()),
+    }
+}
+
+pub fn parse_decr_by(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let (key, by) = (args.key()?, args.int()?);
+    let by = by.checked_neg().ok_or_else(|| Reply::err("ERR decrement would overflow"))?;
+    Ok(Command::IncrBy { key, by })
+}
+
+pub fn parse_set_range(args: &mut Args<'_>) -> Result<Command, Reply> {
+    let (key, offset, value) = (args.key()?, args.int()?, args.key()?);
+    let offset = u64::try_from(offset).map_err(|_| Reply::err("ERR offset is out of range"))?;
+    Ok(Command::SetRange { key, offset, value })
+}
+
+fn not_a_float() -> Reply {
+    Reply::err("ERR value is not a valid float")
+}
+
+fn too_long() -> Reply {
+    Reply::err("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+}
+
+pub fn get(view: &Overlay<'_>, key: &Bytes) -> Reply {
+    view.get_str(key).map_or(Reply::Nil, |value| Reply::Bulk(value.clone()))
+}
+
+pub fn set(view: &mut Overlay<'_>, set: &SetCommand) -> Reply {
+    let old = view.get(&set.key);
+    let there = old.is_some();
+    let old_expiry = old.and_then(|(_, expires)| expires);
+    let old_value = if set.reply == SetReply::Old { get(view, &set.key) } else { Reply::Nil };
+    let allowed = match set.condition {
+        SetCondition::Always => true,
+        SetCondition::IfAbsent => !there,
+        SetCondition::IfPresent => there,
+    };
+    if allowed {
+        let expires = absolute(set.expiry, old_expiry, view.now());
+        view.put_str(&set.key, &set.value, expires);
+    }
+    match set.reply {
+        SetReply::Ok if allowed => Reply::ok(),
+        SetReply::Ok => Reply::Nil,
+        SetReply::Flag => Reply::Int(i64::from(allowed)),
+        SetReply::Old => old_value,
+    }
+}
+
+fn absolute(expiry: Expiry, old: Option<Millis>, now: Millis) -> Option<Millis> {
+    match expiry {
+        Expiry::Keep => old,
+        Expiry::Never => None,
+        Expiry::When(when) => Some(when.absolute(now)),
+    }
+}
+
+pub fn get_del(view: &mut Overlay<'_>, key: &Bytes) -> Reply {
+    let old = get(view, key);
+    view.remove(key);
+    old
+}
+
+pub fn get_ex(view: &mut Overlay<'_>, key: &Bytes, expiry: Expiry, refuse: Option<&String>) -> Reply {
+    let Some((value, expires)) = view.get(key) else { return Reply::Nil };
+    if let Some(text) = refuse {
+        return Reply::err(text);
+    }
+    let value = value.clone();
+    let reply = get(view, key);
+    let new = absolute(expiry, expires, view.now());
+    // PERSIST of a key without expiry changes nothing; a time is a change even if it is the same (as for WATCH).
+    if expiry != Expiry::Keep && !(expiry == Expiry::Never && expires.is_none()) {
+        view.put(key, value, new);
+    }
+    reply
+}
+
+pub fn mset(view: &mut Overlay<'_>, pairs: &[(Bytes, Bytes)]) -> Reply {
+    for (key, value) in pairs {
+        view.put_str(key, value, None);
+    }
+    Reply::ok()
+}
+
+pub fn mset_nx(view: &mut Overlay<'_>, pairs: &[(Bytes, Bytes)]) -> Reply {
+    if pairs.iter().any(|(key, _)| view.contains(key)) {
+        return Reply::Int(0);
+    }
+    mset(view, pairs);
+    Reply::Int(1)
+}
+
+/// Value (empty if absent) and expiry, for commands that change a value in place.
+fn current(view: &Overlay<'_>, key: &Bytes) -> (Vec<u8>, Option<Millis>) {
+    let expires = view.get(key).and_then(|(_, expires)| expires);
+    (view.get_str(key).map(|v| v.to_vec()).unwrap_or_default(), expires)
+}
+
+pub fn append(view: &mut Overlay<'_>, key: &Bytes, value: &Bytes) -> Reply {
+    let (mut bytes, expires) = current(view, key);
+    if bytes.len() + value.len() > BULK_BYTES_MAX {
+        return too_long();
+    }
+    bytes.extend_from_slice(value);
+    view.put_str(key, &bytes, expires);
+    Reply::count(bytes.len())
+}
+
+pub fn incr_by(view: &mut Overlay<'_>, key: &Bytes, by: i64) -> Reply {
+    let (bytes, expires) = current(view, key);
+    let there = view.contains(key);
+    let Some(old) = (if there { parse_i64(&bytes) } else { Some(0) }) else {
+        return Reply::not_an_integer();
+    };
+    let Some(new) = old.checked_add(by) else {
+        return Reply::err("ERR increment or decrement would overflow");
+    };
+    view.put_str(key, new.to_string().as_bytes(), expires);
+    Reply::Int(new)
+}
+
+pub fn incr_by_float(view: &mut Overlay<'_>, key: &Bytes, by: &Bytes) -> Reply {
+    let (bytes, expires) = current(view, key);
+    let old = if view.contains(key) { &bytes[..] } else { b"0" };
+    let Some(sum) = add(old, by) else { return not_a_float() };
+    if sum.is_empty() {
+        return Reply::err("ERR increment would produce NaN or Infinity");
+    }
+    view.put_str(key, sum.as_bytes(), expires);
+    Reply::bulk(sum)
+}
+
+/// Adds two numbers given as text, in decimal where that is exact (Redis has 80-bit floats, which print the same),
+/// else as doubles. Empty: not a finite number. `None`: one of them is no number.
+fn add(a: &[u8], b: &[u8]) -> Option<String> {
+    let (x, y) = (parse_f64(a)?, parse_f64(b)?);
+    let decimal = |text: &[u8]| {
+        let text = std::str::from_utf8(text).ok()?;
+        Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).ok()
+    };
+    if let (Some(x), Some(y)) = (decimal(a), decimal(b))
+        && let Some(sum) = x.checked_add(y)
+    {
+        let sum = sum.round_dp(17).normalize();
+        return Some(if sum.is_zero() { "0".into() } else { sum.to_string() });
+    }
+    let sum = x + y;
+    Some(if sum.is_finite() { sum.to_string() } else { String::new() })
+}
+
+pub fn get_range(view: &Overlay<'_>, key: &Bytes, start: i64, end: i64) -> Reply {
+    let Some(value) = view.get_str(key) else { return Reply::bulk(Bytes::new()) };
+    let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
+    if start < 0 && end < 0 && start > end {
+        return Reply::bulk(Bytes::new());
+    }
+    let from_end = |at: i64| if at < 0 { (len.saturating_add(at)).max(0) } else { at };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    if start > end || len == 0 {
+        return Reply::bulk(Bytes::new());
+    }
+    let range = usize::try_from(start).unwrap_or(0)..usize::try_from(end + 1).unwrap_or(0);
+    Reply::Bulk(value.slice(range))
+}
+
+pub fn set_range(view: &mut Overlay<'_>, key: &Bytes, offset: u64, value: &Bytes) -> Reply {
+    let (mut bytes, expires) = current(view, key);
+    if value.is_empty() {
+        return Reply::count(bytes.len());
+    }
+    let Some(offset) = usize::try_from(offset).ok().filter(|&o| o <= BULK_BYTES_MAX - value.len().min(BULK_BYTES_MAX))
+    else {
+        return too_long();
+    };
+    if bytes.len() < offset + value.len() {
+        bytes.resize(offset + value.len(), 0);
+    }
+    bytes[offset..offset + value.len()].copy_from_slice(value);
+    view.put_str(key, &bytes, expires);
+    Reply::count(bytes.len())
+}

@@ -1,0 +1,142 @@
+//! The keys of one shard, copy-on-write by slot: cutting a snapshot clones 16384 pointers, and a write after that
+//! clones one slot's map at the most.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::base::Millis;
+use crate::base::slot::{SLOTS, slot_of};
+
+/// What a key holds. Strings only, so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Value {
+    Str(Bytes),
+}
+
+impl Value {
+    /// The type's name as `TYPE` replies it.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Str(_) => "string",
+        }
+    }
+}
+
+/// A key's value, expiry and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    pub value: Value,
+    pub expires: Option<Millis>,
+    /// Log index of the entry that last changed the key.
+    pub version: u64,
+}
+
+impl Object {
+    /// Whether the key counts as absent at replicated time `now`.
+    #[must_use]
+    pub fn expired(&self, now: Millis) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+pub type Slot = BTreeMap<Bytes, Object>;
+
+/// All keys, and which expire when. Expired keys stay until a logged expiry or a write removes them.
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    slots: Vec<Arc<Slot>>,
+    expiries: BTreeSet<(Millis, Bytes)>,
+    len: usize,
+}
+
+impl Default for Keyspace {
+    fn default() -> Self {
+        let empty = Arc::new(Slot::new());
+        Keyspace { slots: vec![empty; usize::from(SLOTS)], expiries: BTreeSet::new(), len: 0 }
+    }
+}
+
+impl Keyspace {
+    /// Keys held, expired ones that were not removed yet included (as Redis counts them).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&Object> {
+        self.slots[usize::from(slot_of(key))].get(key)
+    }
+
+    /// Puts or (`None`) removes a key.
+    pub fn set(&mut self, key: &Bytes, object: Option<Object>) {
+        let slot = &mut self.slots[usize::from(slot_of(key))];
+        if object.is_none() && !slot.contains_key(key) {
+            return;
+        }
+        let slot = Arc::make_mut(slot);
+        let expires = object.as_ref().and_then(|o| o.expires);
+        let old = match object {
+            // Copied: a slice of a request's buffer would keep the whole buffer alive.
+            Some(object) if slot.contains_key(key) => slot.get_mut(key).map(|o| std::mem::replace(o, object)),
+            Some(object) => {
+                self.len += 1;
+                slot.insert(Bytes::copy_from_slice(key), object)
+            }
+            None => {
+                self.len -= 1;
+                slot.remove(key)
+            }
+        };
+        let old_expires = old.and_then(|o| o.expires);
+        if old_expires != expires {
+            if let Some(at) = old_expires {
+                self.expiries.remove(&(at, key.clone()));
+            }
+            if let Some(at) = expires {
+                self.expiries.insert((at, Bytes::copy_from_slice(key)));
+            }
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Keyspace::default();
+    }
+
+    /// The keys that expire at or before `now`, soonest first.
+    pub fn expiring(&self, now: Millis) -> impl Iterator<Item = &(Millis, Bytes)> {
+        self.expiries.iter().take_while(move |(at, _)| *at <= now)
+    }
+
+    /// Keys of one slot, in order.
+    pub fn slot(&self, slot: u16) -> impl Iterator<Item = (&Bytes, &Object)> {
+        self.slots[usize::from(slot)].iter()
+    }
+
+    /// All keys, by slot and then by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Object)> {
+        self.slots.iter().flat_map(|slot| slot.iter())
+    }
+
+    /// The slots as they are now, for a snapshot; later writes do not show in them.
+    #[must_use]
+    pub fn freeze(&self) -> Vec<Arc<Slot>> {
+        self.slots.clone()
+    }
+
+    /// Takes in one slot of a snapshot.
+    pub fn load(&mut self, slot: Slot) {
+        for (key, object) in slot {
+            self.set(&key, Some(object));
+        }
+    }
+}

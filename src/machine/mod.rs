@@ -1,0 +1,96 @@
+//! Floor 2, pure: the replicated state of a group. `apply` is a function of state and entry, and nothing else.
+//!
+//! ```text
+//!  Batch (one log entry) ─apply─▶ [(Ticket, Response)]
+//!     a request that meets a lock is parked in the state; its response comes out of the apply that frees the lock,
+//!     under the ticket it had
+//! ```
+//!
+//! Absence as an invariant: no clock is read and no die is cast here; time and seed arrive in the entry.
+//!
+//! Not here: evicting keys, types other than strings, digests at every index.
+
+pub mod commands;
+mod coordinator;
+mod glob;
+pub mod keyspace;
+pub mod locks;
+pub mod overlay;
+mod parked;
+mod read;
+mod request;
+mod sessions;
+mod shard;
+mod snapshot;
+
+pub use commands::{Command, Touches};
+pub use coordinator::Coordinator;
+pub use locks::Scope;
+pub use read::{Read, ReadOutcome, Seen};
+pub use request::{
+    Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request, Response,
+    Ticket, Vote,
+};
+pub use shard::Shard;
+pub use snapshot::{Frozen, Thaw};
+
+use crate::base::{GroupId, Millis};
+
+/// The state of one group, of either kind.
+#[derive(Debug, Clone)]
+pub enum Machine {
+    Shard(Box<Shard>),
+    Coordinator(Box<Coordinator>),
+}
+
+impl Machine {
+    #[must_use]
+    pub fn new(group: GroupId) -> Machine {
+        match group {
+            GroupId::Shard(_) => Machine::Shard(Box::default()),
+            GroupId::Coordinator(_) => Machine::Coordinator(Box::default()),
+        }
+    }
+
+    /// Applies the entry at `index`; says who is answered what. Indexes only grow.
+    pub fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
+        match self {
+            Machine::Shard(shard) => shard.apply(index, batch),
+            Machine::Coordinator(coordinator) => coordinator.apply(index, batch),
+        }
+    }
+
+    /// Answers a read at the leader's clock `now`; the caller has made sure that the state is current.
+    #[must_use]
+    pub fn read(&self, read: &Read, now: Millis) -> ReadOutcome {
+        match self {
+            Machine::Shard(shard) => shard.read(read, now),
+            Machine::Coordinator(coordinator) => coordinator.read(read),
+        }
+    }
+
+    /// The largest time stamped on an applied entry.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        match self {
+            Machine::Shard(shard) => shard.time(),
+            Machine::Coordinator(coordinator) => coordinator.time(),
+        }
+    }
+
+    #[must_use]
+    pub fn as_shard(&self) -> Option<&Shard> {
+        match self {
+            Machine::Shard(shard) => Some(shard),
+            Machine::Coordinator(_) => None,
+        }
+    }
+
+    #[must_use]
+    pub fn as_coordinator(&self) -> Option<&Coordinator> {
+        match self {
+            Machine::Coordinator(coordinator) => Some(coordinator),
+            Machine::Shard(_) => None,
+        }
+    }
+}

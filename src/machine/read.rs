@@ -1,0 +1,88 @@
+//! Reads: answered from the leader's memory, without an entry, unless a lock or an expiry is in the way.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::locks::Scope;
+use super::overlay::Overlay;
+use super::request::Condition;
+use super::shard::{Shard, scope_of};
+use super::{Command, Decision};
+use crate::base::{Millis, Reply, RequestId};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Read {
+    /// Shard: if the conditions hold, run read-only commands; say the versions of all that was touched.
+    Run { commands: Vec<Command>, conditions: Vec<Condition>, seed: u64 },
+    /// Any group: what became of a request or transaction.
+    Status(RequestId),
+}
+
+/// What a read saw, in one state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Seen {
+    Run { replies: Vec<Reply>, touched: Vec<Condition> },
+    Conflict,
+    Decision(Decision),
+    /// Shard: the request was executed (`true`), or waits for a lock.
+    Request(bool),
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReadOutcome {
+    Ready(Seen),
+    /// A prepared transaction holds a key: its decision comes first.
+    Locked,
+    /// A key has expired by the leader's clock: that must be logged before it is seen.
+    Expired,
+}
+
+impl Shard {
+    pub(super) fn read(&self, read: &Read, now: Millis) -> ReadOutcome {
+        match read {
+            Read::Run { commands, conditions, seed } => self.read_run(commands, conditions, *seed, now),
+            Read::Status(id) => {
+                ReadOutcome::Ready(self.executed(*id).map_or(Seen::Nothing, Seen::Request))
+            }
+        }
+    }
+
+    fn read_run(&self, commands: &[Command], conditions: &[Condition], seed: u64, now: Millis) -> ReadOutcome {
+        debug_assert!(commands.iter().all(|command| !command.is_write()), "a write among reads");
+        let scope = scope_of(commands, conditions);
+        if !self.locks().in_the_way(&scope).is_empty() {
+            return ReadOutcome::Locked;
+        }
+        let now = now.max(self.time());
+        if self.sees_unlogged_expiry(&scope, now) {
+            return ReadOutcome::Expired;
+        }
+        if !self.hold(conditions) {
+            return ReadOutcome::Ready(Seen::Conflict);
+        }
+        let mut view = Overlay::new(self.keyspace(), now, seed);
+        let replies = commands.iter().map(|command| command.run(&mut view)).collect();
+        let touched = match scope {
+            Scope::All => vec![Condition::Whole { version: self.last_write() }],
+            Scope::Keys(keys) => keys.into_iter().map(|key| self.touched(key)).collect(),
+        };
+        ReadOutcome::Ready(Seen::Run { replies, touched })
+    }
+
+    fn touched(&self, key: Bytes) -> Condition {
+        let version = self.version(&key, self.time());
+        Condition::Key { key, version }
+    }
+
+    fn sees_unlogged_expiry(&self, scope: &Scope, now: Millis) -> bool {
+        match scope {
+            // Counting commands must not count what has expired, so it has to be gone, not only known.
+            Scope::All => self.keyspace().expiring(now).next().is_some(),
+            Scope::Keys(keys) => keys.iter().any(|key| {
+                let object = self.keyspace().get(key);
+                object.is_some_and(|object| object.expired(now) && !object.expired(self.time()))
+            }),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What stands in a log entry, and what applying it answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Command, Scope};
+use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
+
+/// Names a request by where it stands: log index, and place in the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ticket {
+    pub index: u64,
+    pub at: u32,
+}
+
+/// Who proposed a batch, so that its replica there finds the waiters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    pub node: NodeId,
+    pub nonce: u64,
+}
+
+/// One log entry: requests that arrived together, with the leader's time and randomness.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    pub origin: Origin,
+    pub time: Millis,
+    pub seed: u64,
+    pub requests: Vec<Request>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Set where the request may be sent again: it is executed at most once.
+    pub id: Option<RequestId>,
+    /// All requests of the session with smaller numbers are finished.
+    pub below: u64,
+    /// Time after which a request that waits for a lock is refused instead.
+    pub deadline: Millis,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    /// Shard: if all conditions hold, run the commands in order, as one.
+    Run { commands: Vec<Command>, conditions: Vec<Condition> },
+    /// Shard: first phase of a transaction over several shards.
+    Prepare(Box<Prepare>),
+    /// Shard: second phase.
+    Finish(Finish),
+    /// Shard: remove keys that have expired by the entry's time. Any group: let time pass.
+    Sweep,
+    /// Coordinator: record a decision unless there is one.
+    Decide(Box<Decide>),
+    /// Coordinator: all participants have acknowledged.
+    Retire(TxnId),
+}
+
+/// What must still be so for a transaction to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    Key { key: Bytes, version: u64 },
+    /// Nothing in the shard was written since.
+    Whole { version: u64 },
+}
+
+/// When a transaction first started: the smaller, the older. Kept across attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Age(pub Millis, pub TxnId);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    pub attempt: AttemptId,
+    pub age: Age,
+    pub coordinator: GroupId,
+    /// In replicated time, at the participant and at the coordinator: no vote and no commit after it.
+    pub deadline: Millis,
+    /// Everything that commands and conditions touch.
+    pub scope: Scope,
+    pub conditions: Vec<Condition>,
+    pub commands: Vec<Command>,
+}
+
+/// A prepared, undecided transaction, as recovery sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    pub attempt: AttemptId,
+    pub coordinator: GroupId,
+    pub deadline: Millis,
+    pub since: Millis,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    pub attempt: AttemptId,
+    pub commit: bool,
+    /// The attempt's, to know how long to remember it.
+    pub deadline: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decide {
+    pub txn: TxnId,
+    pub deadline: Millis,
+    pub decision: Decision,
+}
+
+/// A transaction's fate. The first one recorded is final.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Decision {
+    Commit { attempt: AttemptId, participants: Vec<(GroupId, Vec<Reply>)>, deadline: Millis },
+    Abort,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Vote {
+    Yes(Vec<Reply>),
+    No(No),
+}
+
+/// Why a participant cannot commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum No {
+    /// A condition does not hold: trying again would not help.
+    Condition,
+    /// An older transaction holds a lock: the same transaction may try again.
+    Locked,
+    /// Past the deadline, or this attempt was refused or finished before.
+    Late,
+    /// Too many transactions are prepared or parked.
+    Full,
+}
+
+/// Why a request was not executed. Nothing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It waited for a lock until its deadline.
+    Deadline,
+    /// A bound of the shard was reached.
+    Full,
+    /// Its session has declared it finished: a stray duplicate.
+    Finished,
+    /// The request is not for this kind of group.
+    Misdirected,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    Replies(Vec<Reply>),
+    /// A condition of `Run` did not hold.
+    Conflict,
+    Vote(Vote),
+    Done,
+    Decision(Decision),
+    Refused(Refusal),
+}
+
+impl Request {
+    /// A request that carries its own identity in its body.
+    #[must_use]
+    pub fn anonymous(body: Body) -> Request {
+        Request { id: None, below: 0, deadline: Millis::MAX, body }
+    }
+
+    /// Bytes, roughly, for bounding batches.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let commands = |commands: &[Command]| commands.iter().map(Command::weight).sum::<usize>();
+        64 + match &self.body {
+            Body::Run { commands: list, conditions } => commands(list) + conditions.len() * 64,
+            Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
+            Body::Decide(_) => 256,
+            Body::Finish(_) | Body::Sweep | Body::Retire(_) => 0,
+        }
+    }
+}

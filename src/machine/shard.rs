@@ -1,0 +1,419 @@
+//! A shard's state: keys, locks, prepared transactions, parked requests, reply table.
+//!
+//! ```text
+//!            ┌────────── locks in the way ──▶ parked ── freed ──┐
+//!  Run ──────┤                                                  ├──▶ run on an overlay ─▶ apply its writes
+//!            └──────────────────────────────────────────────────┘
+//!            ┌─ older owner ──▶ No (dies)
+//!  Prepare ──┼─ younger owners ──▶ parked ── freed ──▶ (again)
+//!            └─ free ──▶ conditions, run on an overlay ──▶ intent + locks, Yes
+//!  Finish ───▶ apply the intent (commit) or drop it (abort), free the locks, remember the attempt until its deadline
+//! ```
+//!
+//! Wait-die (Rosenkrantz, Stearns, Lewis, 1978): a prepare waits for younger owners only, so waits cannot form a cycle.
+//! A `Run` holds nothing while it waits, so it may always wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::keyspace::{Keyspace, Object};
+use super::locks::{Locks, Scope};
+use super::overlay::{Overlay, Writes};
+use super::parked::{Parked, ParkedTable};
+use super::request::{Age, Batch, Body, Condition, Finish, No, Prepare, Prepared, Refusal, Request, Response, Ticket};
+use super::request::Vote;
+use super::sessions::{Known, Sessions};
+use super::{Command, Touches};
+use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
+use crate::base::{AttemptId, GroupId, Millis, Reply, RequestId};
+
+/// A prepared transaction: its intent and what it holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Intent {
+    age: Age,
+    coordinator: GroupId,
+    deadline: Millis,
+    since: Millis,
+    scope: Scope,
+    writes: Writes,
+    replies: Vec<Reply>,
+}
+
+/// What the reply table holds for a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Answered {
+    Done(Response),
+    Parked(Ticket),
+}
+
+/// Everything of a shard but its keys: small, and written as one piece of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    locks: Locks,
+    prepared: BTreeMap<AttemptId, Intent>,
+    /// Attempts that were refused or finished, until no message of theirs can count any more.
+    finished: BTreeSet<AttemptId>,
+    finished_until: BTreeSet<(Millis, AttemptId)>,
+    parked: ParkedTable,
+    sessions: Sessions<Answered>,
+    time: Millis,
+    last_write: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Shard {
+    keyspace: Keyspace,
+    head: Head,
+}
+
+/// The entry being applied, and the answers so far.
+struct Applying {
+    index: u64,
+    seed: u64,
+    out: Vec<(Ticket, Response)>,
+}
+
+impl Shard {
+    #[must_use]
+    pub fn from_parts(keyspace: Keyspace, head: Head) -> Shard {
+        Shard { keyspace, head }
+    }
+
+    #[must_use]
+    pub fn parts(&self) -> (&Keyspace, &Head) {
+        (&self.keyspace, &self.head)
+    }
+
+    #[must_use]
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.head.locks
+    }
+
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        self.head.time
+    }
+
+    /// Log index of the last entry that changed any key.
+    #[must_use]
+    pub fn last_write(&self) -> u64 {
+        self.head.last_write
+    }
+
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.head.parked.len()
+    }
+
+    /// Prepared, undecided transactions.
+    pub fn prepared(&self) -> impl Iterator<Item = Prepared> + '_ {
+        self.head.prepared.iter().map(|(&attempt, intent)| Prepared {
+            attempt,
+            coordinator: intent.coordinator,
+            deadline: intent.deadline,
+            since: intent.since,
+        })
+    }
+
+    /// Whether requests wait whose deadline the clock has passed, so that an entry should let time pass.
+    #[must_use]
+    pub fn has_overdue(&self, now: Millis) -> bool {
+        self.head.parked.overdue(now).is_some()
+    }
+
+    /// The reply table's word on a request: `Some(true)` executed, `Some(false)` parked.
+    #[must_use]
+    pub fn executed(&self, id: RequestId) -> Option<bool> {
+        self.head.sessions.get(id).map(|answered| matches!(answered, Answered::Done(_)))
+    }
+
+    pub(super) fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
+        self.head.time = self.head.time.max(batch.time);
+        let mut applying = Applying { index, seed: batch.seed, out: Vec::with_capacity(batch.requests.len()) };
+        self.forget_finished();
+        self.refuse_overdue(&mut applying);
+        for (at, request) in (0..).zip(batch.requests) {
+            self.request(Ticket { index, at }, request, &mut applying);
+        }
+        applying.out
+    }
+
+    fn request(&mut self, ticket: Ticket, request: Request, applying: &mut Applying) {
+        if let Some(id) = request.id {
+            match self.head.sessions.look_up(id, request.below, self.head.time) {
+                Known::New => {}
+                Known::Seen(Answered::Done(response)) => return applying.out.push((ticket, response.clone())),
+                Known::Seen(&Answered::Parked(first)) => return self.head.parked.join(first, ticket),
+                Known::Finished => return applying.out.push((ticket, Response::Refused(Refusal::Finished))),
+                Known::Full => return applying.out.push((ticket, Response::Refused(Refusal::Full))),
+            }
+        }
+        let response = match &request.body {
+            Body::Run { commands, conditions } => {
+                let scope = scope_of(commands, conditions);
+                if self.head.locks.in_the_way(&scope).is_empty() {
+                    let response = self.run(commands, conditions, applying);
+                    self.remember(request.id, &response);
+                    Some(response)
+                } else {
+                    self.park(ticket, request, scope)
+                }
+            }
+            Body::Prepare(_) => self.prepare(ticket, request, applying),
+            Body::Finish(finish) => {
+                self.finish(*finish, applying);
+                Some(Response::Done)
+            }
+            Body::Sweep => {
+                self.sweep(applying.index);
+                Some(Response::Done)
+            }
+            Body::Decide(_) | Body::Retire(_) => Some(Response::Refused(Refusal::Misdirected)),
+        };
+        applying.out.extend(response.map(|response| (ticket, response)));
+    }
+
+    fn remember(&mut self, id: Option<RequestId>, response: &Response) {
+        if let Some(id) = id {
+            self.head.sessions.record(id, Answered::Done(response.clone()));
+        }
+    }
+
+    fn park(&mut self, ticket: Ticket, request: Request, scope: Scope) -> Option<Response> {
+        if self.head.parked.len() >= PARKED_MAX {
+            return Some(Response::Refused(Refusal::Full));
+        }
+        if let Some(id) = request.id {
+            self.head.sessions.record(id, Answered::Parked(ticket));
+        }
+        self.head.locks.wait(&scope, ticket);
+        self.head.parked.insert(ticket, request, scope, None);
+        None
+    }
+
+    fn unpark(&mut self, ticket: Ticket) -> Option<Parked> {
+        let parked = self.head.parked.remove(ticket)?;
+        self.head.locks.stop_waiting(&parked.scope, ticket);
+        Some(parked)
+    }
+
+    fn answer(parked: &Parked, ticket: Ticket, response: &Response, out: &mut Vec<(Ticket, Response)>) {
+        out.push((ticket, response.clone()));
+        out.extend(parked.also.iter().map(|&copy| (copy, response.clone())));
+    }
+
+    fn refuse_overdue(&mut self, applying: &mut Applying) {
+        while let Some(ticket) = self.head.parked.overdue(self.head.time) {
+            let Some(parked) = self.unpark(ticket) else { break };
+            let response = match parked.attempt {
+                Some(_) => Response::Vote(Vote::No(No::Late)),
+                None => Response::Refused(Refusal::Deadline),
+            };
+            if let Some(id) = parked.request.id {
+                self.head.sessions.forget(id);
+            }
+            Self::answer(&parked, ticket, &response, &mut applying.out);
+        }
+    }
+
+    fn run(&mut self, commands: &[Command], conditions: &[Condition], applying: &Applying) -> Response {
+        if !self.hold(conditions) {
+            return Response::Conflict;
+        }
+        let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
+        let replies = commands.iter().map(|command| command.run(&mut view)).collect();
+        let writes = view.writes;
+        self.write(writes, applying.index);
+        Response::Replies(replies)
+    }
+
+    fn write(&mut self, writes: Writes, index: u64) {
+        if !writes.is_empty() {
+            self.head.last_write = index;
+            writes.apply(&mut self.keyspace, index);
+        }
+    }
+
+    /// Whether all conditions hold at replicated time: an expired key is an absent one.
+    pub(super) fn hold(&self, conditions: &[Condition]) -> bool {
+        conditions.iter().all(|condition| match condition {
+            Condition::Key { key, version } => self.version(key, self.head.time) == *version,
+            Condition::Whole { version } => self.head.last_write == *version,
+        })
+    }
+
+    /// A key's version at time `now`; 0 if it is absent.
+    #[must_use]
+    pub fn version(&self, key: &[u8], now: Millis) -> u64 {
+        self.keyspace.get(key).filter(|object| !object.expired(now)).map_or(0, |object: &Object| object.version)
+    }
+
+    fn prepare(&mut self, ticket: Ticket, request: Request, applying: &mut Applying) -> Option<Response> {
+        let Body::Prepare(prepare) = &request.body else { return None };
+        if let Some(intent) = self.head.prepared.get(&prepare.attempt) {
+            return Some(Response::Vote(Vote::Yes(intent.replies.clone())));
+        }
+        if let Some(first) = self.head.parked.of_attempt(prepare.attempt) {
+            self.head.parked.join(first, ticket);
+            return None;
+        }
+        if self.head.finished.contains(&prepare.attempt) || self.head.time > prepare.deadline {
+            return Some(Response::Vote(Vote::No(No::Late)));
+        }
+        let full = self.head.prepared.len() >= PREPARED_MAX || self.head.parked.len() >= PARKED_MAX;
+        if full {
+            return Some(self.refuse(prepare, No::Full));
+        }
+        match self.waits(prepare) {
+            Some(true) => {
+                let scope = prepare.scope.clone();
+                let prepare = prepare.clone();
+                self.head.locks.wait(&scope, ticket);
+                self.head.parked.insert(ticket, request, scope, Some(&prepare));
+                None
+            }
+            Some(false) => Some(self.refuse(prepare, No::Locked)),
+            None => Some(self.vote(prepare, applying)),
+        }
+    }
+
+    /// `None`: nothing is in the way. Else whether the prepare may wait for all that is.
+    fn waits(&self, prepare: &Prepare) -> Option<bool> {
+        let owners = self.head.locks.in_the_way(&prepare.scope);
+        if owners.is_empty() {
+            return None;
+        }
+        let younger = |owner: &AttemptId| {
+            // An older attempt of the same transaction is about to be aborted: no cycle runs through it.
+            owner.txn == prepare.attempt.txn || self.head.prepared.get(owner).is_some_and(|i| prepare.age < i.age)
+        };
+        Some(owners.iter().all(younger))
+    }
+
+    /// Says no, and keeps to it for as long as the attempt can come again.
+    fn refuse(&mut self, prepare: &Prepare, why: No) -> Response {
+        self.remember_finished(prepare.attempt, prepare.deadline);
+        Response::Vote(Vote::No(why))
+    }
+
+    fn vote(&mut self, prepare: &Prepare, applying: &Applying) -> Response {
+        if !self.hold(&prepare.conditions) {
+            return self.refuse(prepare, No::Condition);
+        }
+        let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
+        let replies: Vec<Reply> = prepare.commands.iter().map(|command| command.run(&mut view)).collect();
+        let intent = Intent {
+            age: prepare.age,
+            coordinator: prepare.coordinator,
+            deadline: prepare.deadline,
+            since: self.head.time,
+            scope: prepare.scope.clone(),
+            writes: view.writes,
+            replies: replies.clone(),
+        };
+        self.head.locks.lock(&intent.scope, prepare.attempt);
+        self.head.prepared.insert(prepare.attempt, intent);
+        Response::Vote(Vote::Yes(replies))
+    }
+
+    fn finish(&mut self, finish: Finish, applying: &mut Applying) {
+        let Finish { attempt, commit, deadline } = finish;
+        if let Some(intent) = self.head.prepared.remove(&attempt) {
+            self.remember_finished(attempt, deadline);
+            if commit {
+                self.write(intent.writes, applying.index);
+            }
+            let woken = self.head.locks.unlock(&intent.scope, attempt);
+            self.wake(&woken, applying);
+            return;
+        }
+        // A commit that finds neither intent nor memory of one would have lost a half of a transaction.
+        assert!(
+            !commit || self.head.finished.contains(&attempt) || self.head.time > deadline,
+            "commit of {attempt}, which never prepared here"
+        );
+        self.remember_finished(attempt, deadline);
+        if let Some(ticket) = self.head.parked.of_attempt(attempt)
+            && let Some(parked) = self.unpark(ticket)
+        {
+            Self::answer(&parked, ticket, &Response::Vote(Vote::No(No::Late)), &mut applying.out);
+        }
+    }
+
+    /// Gives those who waited for freed locks another go, in order of arrival.
+    fn wake(&mut self, woken: &BTreeSet<Ticket>, applying: &mut Applying) {
+        for &ticket in woken {
+            let Some(parked) = self.head.parked.get(ticket) else { continue };
+            let response = match &parked.request.body {
+                Body::Prepare(prepare) => {
+                    let prepare = prepare.clone();
+                    match self.waits(&prepare) {
+                        Some(true) => continue,
+                        Some(false) => self.refuse(&prepare, No::Locked),
+                        None => self.vote(&prepare, applying),
+                    }
+                }
+                Body::Run { commands, conditions } if self.head.locks.in_the_way(&parked.scope).is_empty() => {
+                    let (commands, conditions, id) = (commands.clone(), conditions.clone(), parked.request.id);
+                    let response = self.run(&commands, &conditions, applying);
+                    self.remember(id, &response);
+                    response
+                }
+                _ => continue,
+            };
+            if let Some(parked) = self.unpark(ticket) {
+                Self::answer(&parked, ticket, &response, &mut applying.out);
+            }
+        }
+    }
+
+    fn remember_finished(&mut self, attempt: AttemptId, deadline: Millis) {
+        if deadline >= self.head.time && self.head.finished.insert(attempt) {
+            self.head.finished_until.insert((deadline, attempt));
+        }
+    }
+
+    fn forget_finished(&mut self) {
+        while let Some(&(deadline, attempt)) = self.head.finished_until.first() {
+            if deadline >= self.head.time {
+                break;
+            }
+            self.head.finished_until.remove(&(deadline, attempt));
+            self.head.finished.remove(&attempt);
+        }
+    }
+
+    /// Removes expired keys, soonest first; locked ones stay until their transaction is decided.
+    fn sweep(&mut self, index: u64) {
+        let free = |key: &[u8]| self.head.locks.owner(key).is_none();
+        let expired = self.keyspace.expiring(self.head.time).filter(|(_, key)| free(key));
+        let keys: Vec<_> = expired.take(EXPIRE_KEYS_MAX).map(|(_, key)| key.clone()).collect();
+        let writes = Writes { flush: false, keys: keys.into_iter().map(|key| (key, None)).collect() };
+        self.write(writes, index);
+    }
+}
+
+/// Everything that commands and conditions touch in this shard.
+#[must_use]
+pub fn scope_of(commands: &[Command], conditions: &[Condition]) -> Scope {
+    let mut keys = Vec::new();
+    for command in commands {
+        match command.touches() {
+            Touches::Keys(more) => keys.extend(more.into_iter().cloned()),
+            Touches::Everything | Touches::Shard(_) => return Scope::All,
+        }
+    }
+    for condition in conditions {
+        match condition {
+            Condition::Key { key, .. } => keys.push(key.clone()),
+            Condition::Whole { .. } => return Scope::All,
+        }
+    }
+    Scope::Keys(keys)
+}

@@ -1,0 +1,135 @@
+//! The state as a stream of sections, and back. Cutting it is cheap (pointers); encoding happens elsewhere, later.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::keyspace::{Keyspace, Slot};
+use super::shard::{Head, Shard};
+use super::{Coordinator, Machine};
+use crate::base::codec::{self, CodecError};
+
+/// Layout of the sections; another one is refused.
+const FORMAT_VERSION: u32 = 1;
+
+/// One section of a snapshot, length-prefixed in the stream.
+#[derive(Debug, Serialize, Deserialize)]
+enum Section<S, H, C> {
+    Format(u32),
+    Shard(H),
+    Coordinator(C),
+    Slot(S),
+}
+
+/// A state that no longer changes.
+#[derive(Debug)]
+pub enum Frozen {
+    Shard { head: Box<Head>, slots: Vec<Arc<Slot>> },
+    Coordinator(Box<Coordinator>),
+}
+
+impl Machine {
+    /// Cuts the state as it is now.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        match self {
+            Machine::Shard(shard) => {
+                let (keyspace, head) = shard.parts();
+                Frozen::Shard { head: Box::new(head.clone()), slots: keyspace.freeze() }
+            }
+            Machine::Coordinator(coordinator) => Frozen::Coordinator(coordinator.clone()),
+        }
+    }
+
+    /// A checksum of the whole state: equal on all replicas at equal log indexes.
+    ///
+    /// # Errors
+    /// The codec's.
+    pub fn digest(&self) -> Result<u32, CodecError> {
+        let mut crc = crc32fast::Hasher::new();
+        self.freeze().sections(|section| {
+            crc.update(section);
+            Ok::<(), CodecError>(())
+        })?;
+        Ok(crc.finalize())
+    }
+}
+
+impl Frozen {
+    /// Encodes section after section into `put`.
+    ///
+    /// # Errors
+    /// The codec's or `put`'s.
+    pub fn sections<E: From<CodecError>>(&self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        type Out<'a> = Section<&'a Slot, &'a Head, &'a Coordinator>;
+        let mut write = |section: &Out<'_>| -> Result<(), E> {
+            let bytes = codec::encode(section)?;
+            let mut framed = Vec::with_capacity(bytes.len() + 8);
+            framed.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            framed.extend_from_slice(&bytes);
+            put(&framed)
+        };
+        write(&Section::Format(FORMAT_VERSION))?;
+        match self {
+            Frozen::Coordinator(coordinator) => write(&Section::Coordinator(coordinator)),
+            Frozen::Shard { head, slots } => {
+                write(&Section::Shard(head))?;
+                let full = slots.iter().filter(|slot| !slot.is_empty());
+                full.map(|slot| write(&Section::Slot(slot))).collect()
+            }
+        }
+    }
+}
+
+/// Builds a state from the bytes of a snapshot, as they come.
+#[derive(Debug, Default)]
+pub struct Thaw {
+    buffer: Vec<u8>,
+    versioned: bool,
+    head: Option<Head>,
+    coordinator: Option<Coordinator>,
+    keyspace: Keyspace,
+}
+
+impl Thaw {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// Sections that do not decode, or another format.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+        type In = Section<Slot, Head, Coordinator>;
+        self.buffer.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(length) = self.buffer.get(at..at + 8) {
+            let length: [u8; 8] = length.try_into().map_err(|_| "a section's length is cut off")?;
+            let length = usize::try_from(u64::from_le_bytes(length)).map_err(|e| e.to_string())?;
+            let Some(body) = self.buffer.get(at + 8..(at + 8).saturating_add(length)) else { break };
+            let section: In = codec::decode(body).map_err(|e| e.to_string())?;
+            at += 8 + length;
+            match section {
+                Section::Format(FORMAT_VERSION) => self.versioned = true,
+                Section::Format(other) => return Err(format!("snapshot format {other} is not known here")),
+                Section::Shard(head) => self.head = Some(head),
+                Section::Coordinator(coordinator) => self.coordinator = Some(coordinator),
+                Section::Slot(slot) => self.keyspace.load(slot),
+            }
+        }
+        self.buffer.drain(..at);
+        Ok(())
+    }
+
+    /// The state, once all bytes are in.
+    ///
+    /// # Errors
+    /// A stream that ends early or lacks its head.
+    pub fn finish(self) -> Result<Machine, String> {
+        if !self.buffer.is_empty() || !self.versioned {
+            return Err("the snapshot ends in the middle of a section".into());
+        }
+        match (self.head, self.coordinator) {
+            (Some(head), None) => Ok(Machine::Shard(Box::new(Shard::from_parts(self.keyspace, head)))),
+            (None, Some(coordinator)) => Ok(Machine::Coordinator(Box::new(coordinator))),
+            _ => Err("the snapshot has not exactly one head".into()),
+        }
+    }
+}

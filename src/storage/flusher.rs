@@ -1,0 +1,249 @@
+//! The one thread of a node that writes its journal, and drops frames that nobody needs any more.
+//!
+//! A frame is needed while it holds a live entry, or the newest vote, purge, commit index or snapshot pointer of some
+//! group. Only a prefix of the stream is ever deleted, so replay needs no gaps. A quiet group would pin old frames for
+//! ever; when they add up, its metadata (or its few entries) are written again at the head.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+
+use super::journal::{Mirror, Op, key};
+use super::{Record, Store, flush_durably, frame, sled_error};
+
+/// Bytes of requests after which a frame is closed.
+const FRAME_TARGET_BYTES: usize = 8 << 20;
+/// Journal bytes up to which pinned frames are left alone.
+const REWRITE_ABOVE_BYTES: usize = 32 << 20;
+/// Frames deleted after one flush at the most, which bounds the stall.
+const DELETE_FRAMES_MAX: usize = 512;
+
+/// Parts, bytes and records' whereabouts of all frames on disk.
+#[derive(Debug, Default)]
+pub(super) struct FrameIndex {
+    frames: BTreeMap<u64, (u32, usize)>,
+    groups: BTreeMap<u32, Needs>,
+    total: usize,
+}
+
+/// The frames one group needs.
+#[derive(Debug, Default)]
+struct Needs {
+    /// Frame, and last index of the group's entries in it.
+    entries: VecDeque<(u64, u64)>,
+    vote: Option<u64>,
+    purge: Option<u64>,
+    committed: Option<u64>,
+    snapshot: Option<u64>,
+}
+
+impl Needs {
+    fn metadata(&self) -> Option<u64> {
+        [self.vote, self.purge, self.committed, self.snapshot].into_iter().flatten().min()
+    }
+
+    fn oldest_entries(&self) -> Option<u64> {
+        self.entries.front().map(|&(seq, _)| seq)
+    }
+
+    fn truncate(&mut self, from: u64) {
+        self.entries.retain_mut(|(_, last)| {
+            *last = (*last).min(from.saturating_sub(1));
+            true
+        });
+    }
+
+    fn take(&mut self, seq: u64, record: &Record) {
+        match record {
+            Record::Append { first, entries, .. } => {
+                self.truncate(*first);
+                self.entries.push_back((seq, first + entries.len() as u64 - 1));
+            }
+            Record::Truncate { from, .. } => self.truncate(*from),
+            Record::Purge { upto, .. } => {
+                while self.entries.front().is_some_and(|&(_, last)| last <= *upto) {
+                    self.entries.pop_front();
+                }
+                self.purge = Some(seq);
+            }
+            Record::Vote { .. } => self.vote = Some(seq),
+            Record::Committed { .. } => self.committed = Some(seq),
+            Record::Snapshot { .. } => self.snapshot = Some(seq),
+            Record::Rewrite { log, .. } => {
+                self.entries.clear();
+                if !log.entries.is_empty() {
+                    self.entries.push_back((seq, log.end() - 1));
+                }
+                self.vote = Some(seq);
+                (self.purge, self.committed, self.snapshot) = (Some(seq), Some(seq), Some(seq));
+            }
+        }
+    }
+}
+
+impl FrameIndex {
+    pub(super) fn take(&mut self, seq: u64, parts: u32, bytes: usize, records: &[Record]) {
+        self.frames.insert(seq, (parts, bytes));
+        self.total += bytes;
+        for record in records {
+            self.groups.entry(record.group()).or_default().take(seq, record);
+        }
+    }
+
+    fn floor(&self) -> u64 {
+        let needed = self.groups.values().flat_map(|n| [n.metadata(), n.oldest_entries()]);
+        needed.flatten().min().unwrap_or(u64::MAX)
+    }
+}
+
+pub(super) struct Flusher {
+    store: Store,
+    tree: sled::Tree,
+    mirror: Mirror,
+    index: FrameIndex,
+    next: u64,
+    /// Commit indexes that wait for a frame that is needed anyway.
+    lazy: BTreeMap<u32, Record>,
+    failed: Option<String>,
+}
+
+impl Flusher {
+    pub(super) fn new(store: Store, tree: sled::Tree, mirror: Mirror, index: FrameIndex, next: u64) -> Self {
+        Flusher { store, tree, mirror, index, next, lazy: BTreeMap::new(), failed: None }
+    }
+
+    /// Runs until every [`super::Journal`] handle is gone.
+    pub(super) fn run(mut self, ops: &Receiver<Op>) {
+        while let Ok(first) = ops.recv() {
+            let mut size = 0;
+            let mut records = Vec::new();
+            let mut dones = Vec::new();
+            let mut next = Some(first);
+            while let Some(op) = next {
+                size += op.records.iter().map(weight).sum::<usize>();
+                for record in op.records {
+                    match record {
+                        Record::Committed { group, .. } => drop(self.lazy.insert(group, record)),
+                        needed => records.push(needed),
+                    }
+                }
+                dones.extend(op.done);
+                next = if size < FRAME_TARGET_BYTES { ops.try_recv().ok() } else { None };
+            }
+            if dones.is_empty() {
+                continue;
+            }
+            let result = self.write(records);
+            for done in dones {
+                done(match &result {
+                    Ok(()) => Ok(()),
+                    Err(e) => Err(io::Error::other(e.clone())),
+                });
+            }
+        }
+        let last = std::mem::take(&mut self.lazy).into_values().collect::<Vec<_>>();
+        if !last.is_empty() {
+            // Only commit indexes: losing them costs a restart some waiting, so the error has been said enough.
+            let _ = self.write(last);
+        }
+    }
+
+    fn write(&mut self, mut records: Vec<Record>) -> Result<(), String> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        records.extend(std::mem::take(&mut self.lazy).into_values());
+        records.extend(self.rewrites());
+        let result = self.write_frame(&records).and_then(|()| self.delete_unneeded());
+        result.map_err(|e| {
+            let text = format!("the journal cannot be written: {e}");
+            tracing::error!("{text}");
+            self.failed = Some(text.clone());
+            text
+        })
+    }
+
+    fn write_frame(&mut self, records: &[Record]) -> io::Result<()> {
+        let parts = frame::encode(records).map_err(io::Error::other)?;
+        let seq = self.next;
+        self.next += 1;
+        let mut bytes = 0;
+        let mut count = 0;
+        for part in parts {
+            bytes += part.len();
+            self.tree.insert(key(seq, count), part).map_err(sled_error)?;
+            count += 1;
+        }
+        flush_durably(&self.store.db, &self.store.file)?;
+        self.index.take(seq, count, bytes, records);
+        Ok(())
+    }
+
+    /// Records that, written again at the head, let old frames go.
+    fn rewrites(&self) -> Vec<Record> {
+        if self.index.total < REWRITE_ABOVE_BYTES {
+            return Vec::new();
+        }
+        // A writer may hold the lock while it waits for us: then another time.
+        let Some(mirror) = self.mirror.try_lock() else { return Vec::new() };
+        let horizon = self.horizon();
+        let mut records = Vec::new();
+        for (&group, needs) in &self.index.groups {
+            let Some(log) = mirror.get(&group) else { continue };
+            if needs.oldest_entries().is_some_and(|seq| seq < horizon) {
+                if log.bytes < REWRITE_ABOVE_BYTES / 16 {
+                    records.push(Record::Rewrite { group, log: log.clone() });
+                }
+            } else if needs.metadata().is_some_and(|seq| seq < horizon) {
+                records.extend(metadata(group, log));
+            }
+        }
+        records
+    }
+
+    /// The frame that splits the journal's bytes in halves: what still needs an older one is pinning.
+    fn horizon(&self) -> u64 {
+        let mut bytes = 0;
+        let mut frames = self.index.frames.iter();
+        let middle = frames.find(|(_, (_, size))| {
+            bytes += size;
+            bytes * 2 > self.index.total
+        });
+        middle.map_or(0, |(&seq, _)| seq)
+    }
+
+    fn delete_unneeded(&mut self) -> io::Result<()> {
+        let floor = self.index.floor();
+        for _ in 0..DELETE_FRAMES_MAX {
+            let Some((&seq, &(parts, bytes))) = self.index.frames.first_key_value() else { break };
+            if seq >= floor {
+                break;
+            }
+            // Last part first: were only some of these deletions to survive a crash, the frame must not look whole.
+            for part in (0..parts).rev() {
+                self.tree.remove(key(seq, part)).map_err(sled_error)?;
+            }
+            self.index.frames.remove(&seq);
+            self.index.total -= bytes;
+        }
+        Ok(())
+    }
+}
+
+fn metadata(group: u32, log: &super::GroupLog) -> Vec<Record> {
+    let mut records = Vec::new();
+    records.extend(log.vote.clone().map(|vote| Record::Vote { group, vote }));
+    records.extend(log.snapshot.clone().map(|(name, meta)| Record::Snapshot { group, name, meta }));
+    records.extend(log.purged.clone().map(|(upto, id)| Record::Purge { group, upto, id }));
+    records.extend(log.committed.clone().map(|id| Record::Committed { group, id }));
+    records
+}
+
+fn weight(record: &Record) -> usize {
+    match record {
+        Record::Append { entries, .. } => entries.iter().map(Bytes::len).sum::<usize>() + 32,
+        _ => 64,
+    }
+}

@@ -1,0 +1,90 @@
+//! Floor 1: the disk. The only place that names sled.
+//!
+//! ```text
+//!  <node dir>/
+//!    store/          one sled database: identity, and the journal of all groups on this node
+//!    snapshots/      one fresh sled database a snapshot; the journal holds the pointer to the current one
+//! ```
+//!
+//! The journal is one stream of frames; a frame holds records of many groups and is made durable by one flush. What
+//! the frames add up to is mirrored in memory ([`GroupLog`]), so Raft reads never touch the disk.
+//!
+//! Not here: what the bytes mean. Entries, votes and log ids are opaque; only indexes are numbers.
+
+mod flusher;
+mod frame;
+mod identity;
+mod journal;
+mod mirror;
+mod snapshots;
+
+pub use frame::Record;
+pub use identity::{Identity, IdentityError};
+pub use journal::{Done, Journal};
+pub use mirror::GroupLog;
+pub use snapshots::{SnapshotReader, SnapshotWriter, Snapshots};
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Cache of the journal's sled: it is written once and read once, at start.
+const JOURNAL_CACHE_BYTES: u64 = 32 << 20;
+/// Fixed for the life of a database: sled cannot reopen one with another segment size.
+const JOURNAL_SEGMENT_BYTES: usize = 8 << 20;
+
+/// sled's `flush` ends in `sync_file_range`, which is no durability point: without this `sync_data` on a handle of
+/// our own, a power loss takes acknowledged writes (DESIGN.md, section 10).
+pub(crate) fn flush_durably(db: &sled::Db, file: &File) -> io::Result<()> {
+    db.flush().map_err(sled_error)?;
+    file.sync_data()
+}
+
+pub(crate) fn sled_error(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(io) => io,
+        other => io::Error::other(other),
+    }
+}
+
+/// Opens a sled database and the handle on its file that [`flush_durably`] needs.
+pub(crate) fn open_db(path: &Path, config: sled::Config) -> io::Result<(sled::Db, File)> {
+    let config = config.path(path).flush_every_ms(None);
+    // sled panics on some damaged files: to the caller that is an unreadable file like any other.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+    let db = match opened {
+        Ok(result) => result.map_err(sled_error)?,
+        Err(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the sled file is damaged")),
+    };
+    let file = File::options().read(true).write(true).open(path.join("db"))?;
+    Ok((db, file))
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Opens (or creates) the node's database under `dir/store`.
+///
+/// # Errors
+/// A directory that cannot be written, a file that is damaged or locked by another process: the path is named.
+pub fn open_store(dir: &Path) -> io::Result<Store> {
+    let named = |e: io::Error, what: &str| io::Error::new(e.kind(), format!("{what} {}: {e}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(|e| named(e, "cannot create the data directory"))?;
+    let config =
+        sled::Config::new().cache_capacity(JOURNAL_CACHE_BYTES).segment_size(JOURNAL_SEGMENT_BYTES);
+    let path = dir.join("store");
+    let (db, file) = open_db(&path, config).map_err(|e| named(e, "cannot open the database in"))?;
+    flush_durably(&db, &file).map_err(|e| named(e, "cannot write to the database in"))?;
+    sync_dir(&path)?;
+    sync_dir(dir)?;
+    Ok(Store { db, file })
+}
+
+/// The node's open database; [`Identity`] and [`Journal`] live in it.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) db: sled::Db,
+    pub(crate) file: File,
+}

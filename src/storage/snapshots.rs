@@ -1,0 +1,233 @@
+//! Snapshots: a fresh sled database each, since replacing a large one inside one database leaks space for good.
+//!
+//! ```text
+//!  create(group) ─▶ write … ─▶ finish: footer, flush, sync ─▶ pointer goes to the journal ─▶ retain(current)
+//! ```
+//!
+//! A directory without a pointer is rubbish from a crash and goes at the next start.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{flush_durably, open_db, sled_error, sync_dir};
+use crate::base::codec;
+use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
+
+const FOOTER: &[u8] = b"footer";
+const CACHE_BYTES: u64 = 16 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Footer {
+    format: u32,
+    chunks: u64,
+    bytes: u64,
+    crc: u32,
+}
+
+/// The node's directory of snapshots.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    dir: PathBuf,
+}
+
+impl Snapshots {
+    /// Opens `dir/snapshots` and removes what `current` does not name.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(dir: &Path, current: &[String]) -> io::Result<Snapshots> {
+        let snapshots = Snapshots { dir: dir.join("snapshots") };
+        std::fs::create_dir_all(&snapshots.dir)?;
+        for entry in std::fs::read_dir(&snapshots.dir)? {
+            let entry = entry?;
+            if !current.iter().any(|name| entry.file_name().to_str() == Some(name)) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        sync_dir(dir)?;
+        Ok(snapshots)
+    }
+
+    /// Starts a snapshot under a name that was never used (`name` must be unique per node).
+    ///
+    /// # Errors
+    /// The disk's; a directory that is there already.
+    pub fn create(&self, name: &str) -> io::Result<SnapshotWriter> {
+        let path = self.dir.join(name);
+        std::fs::create_dir(&path)?;
+        let (db, file) = open_db(&path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
+        let parent = self.dir.clone();
+        Ok(SnapshotWriter { db, file, path, parent, buffer: Vec::new(), chunks: 0, bytes: 0, crc: crc() })
+    }
+
+    /// Opens a finished snapshot for reading.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` if it has no footer.
+    pub fn read(&self, name: &str) -> io::Result<SnapshotReader> {
+        let path = self.dir.join(name);
+        if !path.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no snapshot {}", path.display())));
+        }
+        let (db, _) = open_db(&path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
+        let footer = db.get(FOOTER).map_err(sled_error)?;
+        let footer = footer.ok_or_else(|| damaged(&path, "has no footer: it was never finished"))?;
+        let footer: Footer = codec::decode(&footer).map_err(|e| damaged(&path, &e.to_string()))?;
+        Ok(SnapshotReader { db, path, footer, next: 0, crc: crc() })
+    }
+
+    /// Removes a snapshot that is not the current one any more.
+    ///
+    /// # Errors
+    /// The disk's; one that is gone already is none.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.dir.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn crc() -> crc32fast::Hasher {
+    crc32fast::Hasher::new()
+}
+
+fn damaged(path: &Path, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {} {why}", path.display()))
+}
+
+/// A snapshot being written: a byte stream, cut into chunks.
+pub struct SnapshotWriter {
+    db: sled::Db,
+    file: File,
+    path: PathBuf,
+    parent: PathBuf,
+    buffer: Vec<u8>,
+    chunks: u64,
+    bytes: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl SnapshotWriter {
+    /// Adds bytes to the stream.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        let whole = self.buffer.len() / SNAPSHOT_CHUNK_BYTES * SNAPSHOT_CHUNK_BYTES;
+        let rest = self.buffer.split_off(whole);
+        let full = std::mem::replace(&mut self.buffer, rest);
+        full.chunks(SNAPSHOT_CHUNK_BYTES).try_for_each(|chunk| self.put(chunk))
+    }
+
+    fn put(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.crc.update(chunk);
+        self.db.insert(self.chunks.to_be_bytes(), chunk).map_err(sled_error)?;
+        self.chunks += 1;
+        self.bytes += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the footer; the snapshot is whole and on disk when this returns. Says how many bytes it has.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn finish(mut self) -> io::Result<u64> {
+        let rest = std::mem::take(&mut self.buffer);
+        if !rest.is_empty() {
+            self.put(&rest)?;
+        }
+        let footer =
+            Footer { format: 1, chunks: self.chunks, bytes: self.bytes, crc: self.crc.clone().finalize() };
+        let footer = codec::encode(&footer).map_err(io::Error::other)?;
+        self.db.insert(FOOTER, footer).map_err(sled_error)?;
+        flush_durably(&self.db, &self.file)?;
+        sync_dir(&self.path)?;
+        sync_dir(&self.parent)?;
+        Ok(self.bytes)
+    }
+}
+
+/// A snapshot being read, front to back.
+pub struct SnapshotReader {
+    db: sled::Db,
+    path: PathBuf,
+    footer: Footer,
+    next: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl SnapshotReader {
+    /// Bytes of the whole stream.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.footer.bytes
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.footer.bytes == 0
+    }
+
+    /// The next bytes, about `at_least` of them; `None` at the end, where count and checksum have been checked.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` for a missing chunk or a wrong checksum.
+    pub fn next(&mut self, at_least: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut out = Vec::with_capacity(at_least + SNAPSHOT_CHUNK_BYTES);
+        while out.len() < at_least && self.next < self.footer.chunks {
+            let chunk = self.db.get(self.next.to_be_bytes()).map_err(sled_error)?;
+            let chunk = chunk.ok_or_else(|| damaged(&self.path, &format!("lacks chunk {}", self.next)))?;
+            self.crc.update(&chunk);
+            out.extend_from_slice(&chunk);
+            self.next += 1;
+        }
+        if self.next == self.footer.chunks && self.crc.clone().finalize() != self.footer.crc {
+            return Err(damaged(&self.path, "does not match its checksum"));
+        }
+        Ok((!out.is_empty()).then_some(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_back_whole_and_damage_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let snapshots = Snapshots::open(dir.path(), &[]).expect("opens");
+        let data: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        let mut writer = snapshots.create("a").expect("creates");
+        data.chunks(777).for_each(|c| writer.write(c).expect("writes"));
+        assert_eq!(writer.finish().expect("finishes"), 100_000);
+        let mut reader = snapshots.read("a").expect("reads");
+        let mut back = Vec::new();
+        while let Some(bytes) = reader.next(10_000).expect("reads on") {
+            back.extend(bytes);
+        }
+        assert!(back == data);
+        reader.db.insert(3u64.to_be_bytes(), &b"other"[..]).expect("damages");
+        drop(reader);
+        let mut reader = snapshots.read("a").expect("opens");
+        assert!(reader.next(1 << 20).expect_err("damaged").to_string().contains("checksum"));
+    }
+
+    #[test]
+    fn unfinished_and_unnamed_snapshots_go() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let snapshots = Snapshots::open(dir.path(), &[]).expect("opens");
+        for name in ["kept", "old"] {
+            snapshots.create(name).expect("creates").finish().expect("finishes");
+        }
+        drop(snapshots.create("torn").expect("creates"));
+        assert!(snapshots.read("torn").is_err());
+        let snapshots = Snapshots::open(dir.path(), &["kept".into()]).expect("opens");
+        assert!(snapshots.read("kept").is_ok() && snapshots.read("old").is_err());
+        assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).expect("lists").count(), 1);
+    }
+}

@@ -1,0 +1,334 @@
+//! One coordinator leader's transactions, in memory. What must survive it is in the coordinator group's log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::admission::{Admission, Lane};
+use crate::base::{AttemptId, GroupId, Millis, Reply, TxnId};
+use crate::machine::{Age, Command, Condition, Decide, Decision, Finish, No, Prepare, Scope, Vote};
+
+/// How long an attempt that died on a lock waits before the next, doubling up to [`RETRY_MAX_MS`].
+const RETRY_MIN_MS: u64 = 2;
+const RETRY_MAX_MS: u64 = 64;
+
+/// A transaction as the gateway hands it over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Txn {
+    pub id: TxnId,
+    /// The session's watermark at the coordinator group.
+    pub below: u64,
+    /// Start; kept across attempts.
+    pub started: Millis,
+    /// No commit after it, in replicated time.
+    pub deadline: Millis,
+    pub parts: Vec<Part>,
+}
+
+/// One participant's share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub shard: GroupId,
+    pub scope: Scope,
+    pub conditions: Vec<Condition>,
+    pub commands: Vec<Command>,
+}
+
+/// What the gateway is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    Committed(Vec<(GroupId, Vec<Reply>)>),
+    /// A condition did not hold.
+    Conflict,
+    /// Nothing happened, for another reason.
+    Aborted(String),
+}
+
+/// What the driver has to do. All sends are repeated by it until they are answered or pointless.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Prepare { shard: GroupId, prepare: Box<Prepare> },
+    Decide { decide: Box<Decide>, below: u64 },
+    Finish { shard: GroupId, finish: Finish },
+    Answer { txn: TxnId, answer: Answer },
+    Retire { txn: TxnId },
+}
+
+/// A participant's question about an attempt it has prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Query {
+    /// Being worked on: ask again later.
+    Pending,
+    /// That attempt is over, and this transaction goes on under another.
+    Abort,
+    /// Not known here: the log decides.
+    Unknown,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Queued,
+    Preparing { votes: BTreeMap<GroupId, Vec<Reply>> },
+    /// After an attempt died; the next starts at this time.
+    Waiting { until: Millis },
+    Deciding,
+}
+
+#[derive(Debug)]
+struct Active {
+    txn: Txn,
+    lanes: BTreeSet<Lane>,
+    number: u32,
+    phase: Phase,
+}
+
+/// The transactions of one coordinator leader in one term.
+#[derive(Debug)]
+pub struct Coordinator {
+    group: GroupId,
+    term: u64,
+    active: BTreeMap<TxnId, Active>,
+    admission: Admission,
+    /// Committed, recorded, not told to all yet.
+    telling: BTreeMap<TxnId, (AttemptId, BTreeSet<GroupId>)>,
+}
+
+impl Coordinator {
+    #[must_use]
+    pub fn new(group: GroupId, term: u64) -> Coordinator {
+        Coordinator {
+            group,
+            term,
+            active: BTreeMap::new(),
+            admission: Admission::default(),
+            telling: BTreeMap::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Transactions queued or running.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.active.len()
+    }
+
+    #[must_use]
+    pub fn is_active(&self, txn: TxnId) -> bool {
+        self.active.contains_key(&txn)
+    }
+
+    /// Takes over the commits that an earlier leader recorded and did not see acknowledged.
+    pub fn recover(&mut self, unretired: &BTreeMap<TxnId, Decision>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (&txn, decision) in unretired {
+            if let Decision::Commit { attempt, participants, deadline } = decision
+                && !self.telling.contains_key(&txn)
+            {
+                self.tell(txn, *attempt, participants.iter().map(|(shard, _)| *shard), *deadline, &mut effects);
+            }
+        }
+        effects
+    }
+
+    /// A gateway asks for a transaction. One that is active already just goes on.
+    pub fn begin(&mut self, txn: Txn, now: Millis) -> Vec<Effect> {
+        if self.active.contains_key(&txn.id) {
+            return Vec::new();
+        }
+        let id = txn.id;
+        let lanes = lanes(&txn.parts);
+        let active = Active { txn, lanes: lanes.clone().unwrap_or_default(), number: 0, phase: Phase::Queued };
+        self.active.insert(id, active);
+        let started = self.admission.enter(id, lanes);
+        self.start_all(&started, now)
+    }
+
+    fn start_all(&mut self, started: &[TxnId], now: Millis) -> Vec<Effect> {
+        started.iter().flat_map(|&txn| self.start(txn, now)).collect()
+    }
+
+    fn start(&mut self, id: TxnId, now: Millis) -> Vec<Effect> {
+        let (group, term) = (self.group, self.term);
+        let Some(active) = self.active.get_mut(&id) else { return Vec::new() };
+        if now > active.txn.deadline {
+            return self.give_up(id, "the deadline passed before the transaction could start", now);
+        }
+        active.number += 1;
+        active.phase = Phase::Preparing { votes: BTreeMap::new() };
+        let attempt = AttemptId { txn: id, term, number: active.number };
+        let prepare = |part: &Part| Effect::Prepare {
+            shard: part.shard,
+            prepare: Box::new(Prepare {
+                attempt,
+                age: Age(active.txn.started, id),
+                coordinator: group,
+                deadline: active.txn.deadline,
+                scope: part.scope.clone(),
+                conditions: part.conditions.clone(),
+                commands: part.commands.clone(),
+            }),
+        };
+        active.txn.parts.iter().map(prepare).collect()
+    }
+
+    /// A participant's vote. Votes of other attempts, and second ones, change nothing.
+    pub fn vote(&mut self, attempt: AttemptId, shard: GroupId, vote: Vote, now: Millis) -> Vec<Effect> {
+        let Some(active) = self.active.get_mut(&attempt.txn) else { return Vec::new() };
+        if attempt.term != self.term || attempt.number != active.number {
+            return Vec::new();
+        }
+        let Phase::Preparing { votes } = &mut active.phase else { return Vec::new() };
+        match vote {
+            Vote::Yes(replies) => {
+                votes.insert(shard, replies);
+                if votes.len() < active.txn.parts.len() {
+                    return Vec::new();
+                }
+                let participants = std::mem::take(votes).into_iter().collect();
+                active.phase = Phase::Deciding;
+                let deadline = active.txn.deadline;
+                let decision = Decision::Commit { attempt, participants, deadline };
+                let decide = Box::new(Decide { txn: attempt.txn, deadline, decision });
+                vec![Effect::Decide { decide, below: active.txn.below }]
+            }
+            Vote::No(No::Locked) if now < active.txn.deadline => {
+                let delay = (RETRY_MIN_MS << active.number.min(10)).min(RETRY_MAX_MS);
+                active.phase = Phase::Waiting { until: now + delay };
+                self.abort_attempt(attempt)
+            }
+            Vote::No(why) => {
+                let mut effects = self.abort_attempt(attempt);
+                effects.extend(match why {
+                    No::Condition => self.leave(attempt.txn, Answer::Conflict, now),
+                    No::Locked | No::Late => self.give_up(attempt.txn, "its keys stayed locked too long", now),
+                    No::Full => self.give_up(attempt.txn, "a shard has too many transactions under way", now),
+                });
+                effects
+            }
+        }
+    }
+
+    /// A participant could not be reached in time.
+    pub fn unreachable(&mut self, attempt: AttemptId, shard: GroupId, now: Millis) -> Vec<Effect> {
+        let Some(active) = self.active.get(&attempt.txn) else { return Vec::new() };
+        if attempt.number != active.number || !matches!(active.phase, Phase::Preparing { .. }) {
+            return Vec::new();
+        }
+        let mut effects = self.abort_attempt(attempt);
+        effects.extend(self.give_up(attempt.txn, &format!("{shard} cannot be reached"), now));
+        effects
+    }
+
+    fn abort_attempt(&self, attempt: AttemptId) -> Vec<Effect> {
+        let Some(active) = self.active.get(&attempt.txn) else { return Vec::new() };
+        let finish = Finish { attempt, commit: false, deadline: active.txn.deadline };
+        active.txn.parts.iter().map(|part| Effect::Finish { shard: part.shard, finish }).collect()
+    }
+
+    fn give_up(&mut self, txn: TxnId, why: &str, now: Millis) -> Vec<Effect> {
+        self.leave(txn, Answer::Aborted(why.into()), now)
+    }
+
+    fn leave(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
+        let Some(active) = self.active.remove(&txn) else { return Vec::new() };
+        let mut effects = vec![Effect::Answer { txn, answer }];
+        let started = self.admission.leave(txn, &active.lanes);
+        effects.extend(self.start_all(&started, now));
+        effects
+    }
+
+    /// The coordinator's log has spoken: its record is the outcome, whatever this leader had wanted.
+    pub fn decided(&mut self, txn: TxnId, decision: &Decision, now: Millis) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match decision {
+            Decision::Commit { attempt, participants, deadline } => {
+                // Told first, so that what starts next finds the locks free.
+                if !self.telling.contains_key(&txn) {
+                    let shards = participants.iter().map(|(shard, _)| *shard);
+                    self.tell(txn, *attempt, shards, *deadline, &mut effects);
+                }
+                effects.extend(self.leave(txn, Answer::Committed(participants.clone()), now));
+            }
+            Decision::Abort => {
+                if let Some(active) = self.active.get(&txn) {
+                    let attempt = AttemptId { txn, term: self.term, number: active.number };
+                    effects.extend(self.abort_attempt(attempt));
+                }
+                effects.extend(self.give_up(txn, "recovery had aborted it", now));
+            }
+        }
+        effects
+    }
+
+    fn tell(
+        &mut self,
+        txn: TxnId,
+        attempt: AttemptId,
+        shards: impl Iterator<Item = GroupId>,
+        deadline: Millis,
+        effects: &mut Vec<Effect>,
+    ) {
+        let shards: BTreeSet<GroupId> = shards.collect();
+        let finish = Finish { attempt, commit: true, deadline };
+        effects.extend(shards.iter().map(|&shard| Effect::Finish { shard, finish }));
+        self.telling.insert(txn, (attempt, shards));
+    }
+
+    /// A participant has acknowledged a commit.
+    pub fn told(&mut self, attempt: AttemptId, shard: GroupId) -> Vec<Effect> {
+        let Some((telling, left)) = self.telling.get_mut(&attempt.txn) else { return Vec::new() };
+        if *telling == attempt {
+            left.remove(&shard);
+            if left.is_empty() {
+                self.telling.remove(&attempt.txn);
+                return vec![Effect::Retire { txn: attempt.txn }];
+            }
+        }
+        Vec::new()
+    }
+
+    /// Time passes: attempts that died start again, and those past their deadline end.
+    pub fn tick(&mut self, now: Millis) -> Vec<Effect> {
+        let due: Vec<TxnId> = self
+            .active
+            .iter()
+            .filter(|(_, active)| match active.phase {
+                Phase::Waiting { until } => now >= until,
+                Phase::Queued => now > active.txn.deadline,
+                Phase::Preparing { .. } | Phase::Deciding => false,
+            })
+            .map(|(&txn, _)| txn)
+            .collect();
+        due.iter().flat_map(|&txn| self.start(txn, now)).collect()
+    }
+
+    /// What this leader can say about an attempt without its log.
+    #[must_use]
+    pub fn query(&self, attempt: AttemptId) -> Query {
+        match self.active.get(&attempt.txn) {
+            // An older leader's attempt: whatever of it could still be recorded was, before this leader could act.
+            Some(_) if attempt.term < self.term => Query::Abort,
+            Some(active) if attempt.number < active.number => Query::Abort,
+            Some(active) if matches!(active.phase, Phase::Waiting { .. }) => Query::Abort,
+            Some(_) => Query::Pending,
+            None if self.telling.contains_key(&attempt.txn) => Query::Pending,
+            None => Query::Unknown,
+        }
+    }
+}
+
+/// The keys that a transaction shares with others; `None` if it touches a whole shard.
+fn lanes(parts: &[Part]) -> Option<BTreeSet<Lane>> {
+    let mut lanes = BTreeSet::new();
+    for part in parts {
+        match &part.scope {
+            Scope::Keys(keys) => lanes.extend(keys.iter().map(|key| (part.shard, key.clone()))),
+            Scope::All => return None,
+        }
+    }
+    Some(lanes)
+}

@@ -1,0 +1,21 @@
+//! Floor 3, pure: two-phase commit as `step(event) → effects`, and how commands are spread over shards.
+//!
+//! ```text
+//!  begin ─▶ Queued ─admitted─▶ Preparing ─all yes─▶ Deciding ─Commit recorded─▶ Telling ─all told─▶ retired
+//!                                  │                    └─Abort recorded (someone asked first)─┐
+//!                                  ├─ no: locked ─▶ abort the attempt ─▶ Waiting ─▶ Preparing   │
+//!                                  └─ no: else, or deadline ─▶ abort the attempt, answer ◀──────┘
+//! ```
+//!
+//! Absence as an invariant: no I/O, no clock; a driver (floor 5) performs the effects and reports back as events.
+//!
+//! Not here: parallel commit (a staged record beside the prepares). `attempt` in Prepare is there for it.
+
+mod admission;
+mod coordinator;
+mod optimistic;
+mod plan;
+
+pub use coordinator::{Answer, Coordinator, Effect, Part, Query, Txn};
+pub use optimistic::Optimistic;
+pub use plan::{Gather, Plan, Work};

@@ -1,0 +1,168 @@
+//! How a list of commands spreads over shards, and how the shards' replies make up the commands' replies.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::base::Reply;
+use crate::machine::{Command, Condition, Touches};
+
+/// One shard's share of a plan.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Work {
+    pub commands: Vec<Command>,
+    pub conditions: Vec<Condition>,
+}
+
+/// Where one command's reply comes from: `(shard, place among the shard's replies)`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Gather {
+    One(u16, usize),
+    /// The counts, added up.
+    Sum(Vec<(u16, usize)>),
+    /// `OK` if all are.
+    Ok(Vec<(u16, usize)>),
+    /// Arrays, one after another.
+    Concat(Vec<(u16, usize)>),
+    /// The first that is not nil.
+    First(Vec<(u16, usize)>),
+    /// Elements of arrays, each at its place.
+    Scatter { len: usize, from: Vec<(u16, usize, Vec<usize>)> },
+}
+
+/// Commands taken apart by shard.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    pub work: BTreeMap<u16, Work>,
+    pub gather: Vec<Gather>,
+}
+
+impl Plan {
+    /// Takes `commands` apart. `None` if one of them needs another shard's data to know what to do (`RENAME`, `COPY`,
+    /// `MSETNX` over shards): that runs as an [`super::Optimistic`] transaction.
+    #[must_use]
+    pub fn new(
+        commands: &[Command],
+        conditions: &[Condition],
+        shards: u16,
+        shard_of: &dyn Fn(&[u8]) -> u16,
+    ) -> Option<Plan> {
+        let mut plan = Plan::default();
+        for command in commands {
+            let gather = plan.add(command, shards, shard_of)?;
+            plan.gather.push(gather);
+        }
+        for condition in conditions {
+            if let Condition::Key { key, .. } = condition {
+                plan.work.entry(shard_of(key)).or_default().conditions.push(condition.clone());
+            }
+        }
+        Some(plan)
+    }
+
+    fn add(&mut self, command: &Command, shards: u16, shard_of: &dyn Fn(&[u8]) -> u16) -> Option<Gather> {
+        match command.touches() {
+            Touches::Shard(shard) => Some(Gather::One(shard, self.push(shard, command.clone()))),
+            Touches::Everything => {
+                let all = (0..shards).map(|shard| (shard, self.push(shard, command.clone()))).collect();
+                Some(match command {
+                    Command::Keys { .. } => Gather::Concat(all),
+                    Command::RandomKey => Gather::First(all),
+                    Command::Flush => Gather::Ok(all),
+                    _ => Gather::Sum(all),
+                })
+            }
+            Touches::Keys(keys) => {
+                let mut by_shard: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+                for (at, key) in keys.iter().enumerate() {
+                    by_shard.entry(shard_of(key)).or_default().push(at);
+                }
+                match by_shard.first_key_value() {
+                    Some((&shard, _)) if by_shard.len() == 1 => {
+                        Some(Gather::One(shard, self.push(shard, command.clone())))
+                    }
+                    _ => self.split(command, by_shard),
+                }
+            }
+        }
+    }
+
+    fn split(&mut self, command: &Command, by_shard: BTreeMap<u16, Vec<usize>>) -> Option<Gather> {
+        let pick = |keys: &[Bytes], places: &[usize]| places.iter().map(|&at| keys[at].clone()).collect::<Vec<_>>();
+        let mut parts = Vec::new();
+        for (shard, places) in by_shard {
+            let share = match command {
+                Command::MGet { keys } => Command::MGet { keys: pick(keys, &places) },
+                Command::Fetch { keys } => Command::Fetch { keys: pick(keys, &places) },
+                Command::Del { keys } => Command::Del { keys: pick(keys, &places) },
+                Command::Exists { keys } => Command::Exists { keys: pick(keys, &places) },
+                Command::Touch { keys } => Command::Touch { keys: pick(keys, &places) },
+                Command::MSet { pairs } => {
+                    Command::MSet { pairs: places.iter().map(|&at| pairs[at].clone()).collect() }
+                }
+                _ => return None,
+            };
+            parts.push((shard, self.push(shard, share), places));
+        }
+        let whole = |parts: Vec<(u16, usize, Vec<usize>)>| parts.into_iter().map(|(s, i, _)| (s, i)).collect();
+        Some(match command {
+            Command::MGet { keys } | Command::Fetch { keys } => Gather::Scatter { len: keys.len(), from: parts },
+            Command::MSet { .. } => Gather::Ok(whole(parts)),
+            _ => Gather::Sum(whole(parts)),
+        })
+    }
+
+    fn push(&mut self, shard: u16, command: Command) -> usize {
+        let work = self.work.entry(shard).or_default();
+        work.commands.push(command);
+        work.commands.len() - 1
+    }
+
+    /// Puts the shards' replies together, one reply a command.
+    #[must_use]
+    pub fn merge(&self, replies: &BTreeMap<u16, Vec<Reply>>) -> Vec<Reply> {
+        let at = |&(shard, i): &(u16, usize)| {
+            let reply = replies.get(&shard).and_then(|list| list.get(i));
+            reply.cloned().unwrap_or_else(|| Reply::err("ERR a shard's reply is missing"))
+        };
+        self.gather.iter().map(|gather| merge_one(gather, &at)).collect()
+    }
+}
+
+fn merge_one(gather: &Gather, at: &dyn Fn(&(u16, usize)) -> Reply) -> Reply {
+    match gather {
+        Gather::One(shard, i) => at(&(*shard, *i)),
+        Gather::Sum(from) => {
+            let mut sum = 0;
+            for reply in from.iter().map(at) {
+                match reply {
+                    Reply::Int(n) => sum += n,
+                    other => return other,
+                }
+            }
+            Reply::Int(sum)
+        }
+        Gather::Ok(from) => from.iter().map(at).find(Reply::is_error).unwrap_or_else(Reply::ok),
+        Gather::First(from) => from.iter().map(at).find(|reply| *reply != Reply::Nil).unwrap_or(Reply::Nil),
+        Gather::Concat(from) => {
+            let mut all = Vec::new();
+            for reply in from.iter().map(at) {
+                match reply {
+                    Reply::Array(items) => all.extend(items),
+                    other => return other,
+                }
+            }
+            Reply::Array(all)
+        }
+        Gather::Scatter { len, from } => {
+            let mut all = vec![Reply::Nil; *len];
+            for (shard, i, places) in from {
+                match at(&(*shard, *i)) {
+                    Reply::Array(items) => places.iter().zip(items).for_each(|(&place, item)| all[place] = item),
+                    other => return other,
+                }
+            }
+            Reply::Array(all)
+        }
+    }
+}
