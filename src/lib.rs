@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod machine;
+pub mod raft;
 pub mod ring;
 pub mod storage;
 pub mod txn;

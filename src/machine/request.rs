@@ -7,7 +7,7 @@ use super::{Command, Scope};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
 /// Names a request by where it stands: log index, and place in the entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket {
     pub index: u64,
     pub at: u32,

@@ -28,7 +28,7 @@ struct Footer {
 }
 
 /// The node's directory of snapshots.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshots {
     dir: PathBuf,
 }

@@ -1,0 +1,313 @@
+//! One group's replica on this node: the handle that the cluster floor works with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::link::Links;
+use super::log_store::LogStore;
+use super::network::Factory;
+use super::proposer::{Proposal, Proposer};
+use super::reader::{Query, Reader};
+use super::shared::Shared;
+use super::state_machine::StateMachine;
+use super::{LogId, Raft};
+use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
+use crate::base::{GroupId, Millis, NodeId};
+use crate::machine::{Machine, Read, Request, Response, Seen};
+use crate::storage::{Journal, Snapshots};
+
+/// Reads the node's wall clock. Passed in, so that tests can bend it.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// Log entries kept behind a snapshot, so that a follower a little behind needs no snapshot.
+const ENTRIES_KEPT: u64 = 1000;
+
+/// Why a group did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// Nothing happened; who may lead is named if known.
+    #[error("not the leader (it may be {0:?})")]
+    NotLeader(Option<NodeId>),
+    /// Nothing happened: too much waits already.
+    #[error("too many requests wait")]
+    Busy,
+    /// It may happen yet.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// The replica has stopped for good.
+    #[error("stopped: {0}")]
+    Stopped(String),
+}
+
+/// What a group needs to run.
+#[derive(Clone)]
+pub struct GroupOptions {
+    pub node: NodeId,
+    pub members: BTreeSet<NodeId>,
+    pub heartbeat_ms: u64,
+    pub election_min_ms: u64,
+    pub election_max_ms: u64,
+    pub clock: Clock,
+    /// Distinguishes this process from its earlier lives.
+    pub boot: u32,
+}
+
+/// A replica at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct GroupStatus {
+    pub group: String,
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    pub role: String,
+    pub last_log: u64,
+    pub committed: u64,
+    pub applied: u64,
+    pub snapshot: u64,
+}
+
+/// Handle to one replica; cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: GroupId,
+    raft: Raft,
+    shared: Arc<Shared>,
+    members: BTreeSet<NodeId>,
+    proposals: mpsc::Sender<Proposal>,
+    queries: mpsc::Sender<Query>,
+    /// Leader and term, as last announced: asked at every request, so not worth a copy of all metrics.
+    leader: Arc<Mutex<(Option<NodeId>, u64)>>,
+}
+
+impl Group {
+    /// Starts the replica from what the journal and the snapshots hold.
+    ///
+    /// # Errors
+    /// Storage that cannot be read, in words.
+    pub async fn start(
+        id: GroupId,
+        options: GroupOptions,
+        journal: Journal,
+        snapshots: Snapshots,
+        links: Links,
+    ) -> Result<Group, String> {
+        let shared = Arc::new(Shared::new(id, options.node));
+        let config = config(id, &options).validate().map_err(|e| e.to_string())?;
+        let log = LogStore::new(id.number(), journal.clone());
+        let machine = StateMachine::new(Arc::clone(&shared), journal, snapshots);
+        let factory = Factory { group: id, links };
+        let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
+        let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
+        let (proposals, queue) = mpsc::channel(GROUP_QUEUE_MAX);
+        let proposer =
+            Proposer::new(raft.clone(), Arc::clone(&shared), Arc::clone(&options.clock), options.boot);
+        tokio::spawn(proposer.run(queue));
+        let (queries, queue) = mpsc::channel(GROUP_QUEUE_MAX);
+        let reader = Reader {
+            raft: raft.clone(),
+            shared: Arc::clone(&shared),
+            clock: options.clock,
+            proposer: proposals.clone(),
+            timeout: Duration::from_millis(options.election_max_ms),
+        };
+        tokio::spawn(reader.run(queue));
+        let leader = Arc::new(Mutex::new((None, 0)));
+        tokio::spawn(follow_leader(raft.clone(), Arc::clone(&leader)));
+        let inner = Inner { id, raft, shared, members: options.members, proposals, queries, leader };
+        Ok(Group { inner: Arc::new(inner) })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> GroupId {
+        self.inner.id
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    /// Nodes with a replica.
+    #[must_use]
+    pub fn members(&self) -> &BTreeSet<NodeId> {
+        &self.inner.members
+    }
+
+    /// Puts a request through the log and waits until it is applied and answered.
+    ///
+    /// # Errors
+    /// [`GroupError`]; only `Unknown` and `Stopped` leave the outcome open.
+    pub async fn propose(&self, request: Request) -> Result<Response, GroupError> {
+        let (answer, rx) = oneshot::channel();
+        self.inner.proposals.try_send(Proposal { request, answer }).map_err(|_| GroupError::Busy)?;
+        rx.await.map_err(|_| GroupError::Unknown("the waiter was dropped".into()))?
+    }
+
+    /// Answers a linearizable read, if this replica leads.
+    ///
+    /// # Errors
+    /// [`GroupError`]; a read has no effect, so all of them are definite.
+    pub async fn read(&self, read: Read) -> Result<Seen, GroupError> {
+        let (answer, rx) = oneshot::channel();
+        self.inner.queries.try_send(Query { read, answer }).map_err(|_| GroupError::Busy)?;
+        rx.await.map_err(|_| GroupError::NotLeader(None))?
+    }
+
+    /// Looks at the replica's state as it is here, however old.
+    pub fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        self.inner.shared.with(|state| look(&state.machine))
+    }
+
+    /// Bytes of log entries applied since the last snapshot was cut.
+    #[must_use]
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.inner.shared.with(|state| state.bytes_since_snapshot)
+    }
+
+    /// Index of the last applied entry.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.inner.shared.with(|state| state.applied.map_or(0, |id| id.index))
+    }
+
+    /// Changes whenever an entry is applied.
+    #[must_use]
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.inner.shared.watch_applied()
+    }
+
+    /// The leader and term as this replica knows them.
+    #[must_use]
+    pub fn leader(&self) -> (Option<NodeId>, u64) {
+        *self.inner.leader.lock()
+    }
+
+    /// Whether this replica believes to lead.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.leader().0 == Some(self.inner.shared.node)
+    }
+
+    /// Whether the group was ever set up here.
+    ///
+    /// # Errors
+    /// A replica that has stopped.
+    pub async fn is_initialized(&self) -> Result<bool, GroupError> {
+        self.inner.raft.is_initialized().await.map_err(|e| GroupError::Stopped(e.to_string()))
+    }
+
+    /// Sets the group up with its members; doing it on several nodes, or twice, is harmless.
+    pub async fn initialize(&self) {
+        let members = self.inner.members.iter().map(|&id| (id, openraft::impls::EmptyNode {}));
+        let members: std::collections::BTreeMap<_, _> = members.collect();
+        if let Err(e) = self.inner.raft.initialize(members).await {
+            tracing::debug!(group = %self.inner.id, "not initialized: {e}");
+        }
+    }
+
+    /// Lets or forbids this replica to stand for election.
+    pub fn may_elect(&self, may: bool) {
+        self.inner.raft.runtime_config().elect(may);
+    }
+
+    /// Hands leadership to another member, if it keeps up.
+    pub async fn transfer_leader(&self, to: NodeId) {
+        if let Err(e) = self.inner.raft.trigger().transfer_leader(to).await {
+            tracing::warn!(group = %self.inner.id, to, "cannot hand over: {e}");
+        }
+    }
+
+    /// Log index that a quorum has confirmed as committed now; only at the leader.
+    ///
+    /// # Errors
+    /// As for a read.
+    pub async fn confirmed_index(&self) -> Result<u64, GroupError> {
+        let linearizer = self.inner.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;
+        let linearizer = linearizer.map_err(|_| GroupError::NotLeader(None))?;
+        let state = linearizer.await_ready(&self.inner.raft).await;
+        let state = state.map_err(|e| GroupError::Stopped(e.to_string()))?;
+        Ok(state.applied().map_or(0, |id| id.index))
+    }
+
+    /// Cuts a snapshot; the log behind it is purged when it is on disk.
+    pub async fn cut_snapshot(&self) {
+        if let Err(e) = self.inner.raft.trigger().snapshot().await {
+            tracing::warn!(group = %self.inner.id, "cannot cut a snapshot: {e}");
+        }
+    }
+
+    /// Why the replica has stopped, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        metrics.running_state.err().map(|e| format!("{}: {e}", self.inner.id))
+    }
+
+    #[must_use]
+    pub fn status(&self) -> GroupStatus {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        GroupStatus {
+            group: self.inner.id.to_string(),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            role: format!("{:?}", metrics.state).to_lowercase(),
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: index(metrics.local_committed),
+            applied: index(metrics.last_applied),
+            snapshot: index(metrics.snapshot),
+        }
+    }
+
+    /// Stops the replica; what it holds on disk stays.
+    pub async fn shutdown(&self) {
+        if let Err(e) = self.inner.raft.shutdown().await {
+            tracing::warn!(group = %self.inner.id, "did not stop cleanly: {e}");
+        }
+    }
+}
+
+async fn follow_leader(raft: Raft, leader: Arc<Mutex<(Option<NodeId>, u64)>>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            (metrics.current_leader, metrics.vote.leader_id.term)
+        };
+        *leader.lock() = now;
+        if metrics.changed().await.is_err() {
+            *leader.lock() = (None, now.1);
+            return;
+        }
+    }
+}
+
+fn config(id: GroupId, options: &GroupOptions) -> Config {
+    Config {
+        cluster_name: id.to_string(),
+        heartbeat_interval: options.heartbeat_ms,
+        election_timeout_min: options.election_min_ms,
+        election_timeout_max: options.election_max_ms,
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        // Snapshots are cut by bytes of log, not by entries: a driver triggers them.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        // A follower gets a snapshot when its entries are purged, not when it lags.
+        replication_lag_threshold: u64::MAX / 4,
+        install_snapshot_timeout: 60_000,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        // A wiped node comes back under its id; it grants no vote until it has been refilled.
+        allow_log_reversion: Some(true),
+        quorum_loss_probe_interval: Some(options.election_max_ms * 3),
+        ..Config::default()
+    }
+}

@@ -1,0 +1,367 @@
+//! The one TCP link per pair of nodes: Raft, forwarding and transactions, multiplexed by call id.
+//!
+//! ```text
+//!  lower id ──dials──▶ higher id;  hello ⇄ hello;  then frames both ways until it breaks; then again, with jitter
+//! ```
+//!
+//! Calls are handed to the node in the order in which they came (each is polled once before the next is read), so
+//! appends of a pipeline reach openraft in order. A full queue refuses a call instead of holding it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::codec::{Encoder, FramedRead, LengthDelimitedCodec};
+
+use super::wire::{Call, Frame, Hello, LinkError, Return, WIRE_VERSION};
+use crate::base::limits::{FRAME_BYTES_MAX, LINK_QUEUE_MAX};
+use crate::base::{NodeId, codec};
+
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+const HELLO_BYTES_MAX: usize = 4096;
+const DIAL_MIN_MS: u64 = 20;
+const DIAL_MAX_MS: u64 = 1000;
+
+/// Answers a service message of the floor above.
+pub type ServiceHandler = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
+
+/// Who this node is, and where its peers listen.
+#[derive(Debug, Clone)]
+pub struct LinkOptions {
+    pub node: NodeId,
+    pub peers: BTreeMap<NodeId, String>,
+    pub layout: String,
+}
+
+/// What a peer said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerHello {
+    pub cluster_id: Option<u128>,
+    pub formed: bool,
+    /// Both cluster ids are known, and differ.
+    pub foreign: bool,
+}
+
+pub(super) trait Dispatch: Send + Sync {
+    fn call(&self, from: NodeId, call: Call) -> BoxFuture<'static, Return>;
+}
+
+/// All links of a node. Clones share them.
+#[derive(Clone)]
+pub struct Links {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: LinkOptions,
+    hello: Mutex<Hello>,
+    conns: Mutex<BTreeMap<NodeId, Conn>>,
+    next_call: AtomicU64,
+    next_conn: AtomicU64,
+    dispatch: OnceLock<Arc<dyn Dispatch>>,
+    hellos: watch::Sender<BTreeMap<NodeId, PeerHello>>,
+}
+
+type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Return>>>>;
+
+#[derive(Clone)]
+struct Conn {
+    number: u64,
+    queue: mpsc::Sender<Bytes>,
+    pending: Pending,
+}
+
+impl Links {
+    #[must_use]
+    pub fn new(options: LinkOptions) -> Links {
+        let hello = Hello {
+            version: WIRE_VERSION,
+            node: options.node,
+            cluster_id: None,
+            formed: false,
+            layout: options.layout.clone(),
+        };
+        Links {
+            inner: Arc::new(Inner {
+                options,
+                hello: Mutex::new(hello),
+                conns: Mutex::new(BTreeMap::new()),
+                next_call: AtomicU64::new(1),
+                next_conn: AtomicU64::new(1),
+                dispatch: OnceLock::new(),
+                hellos: watch::Sender::new(BTreeMap::new()),
+            }),
+        }
+    }
+
+    /// Says from now on who we are; links that stand are made anew, so that peers hear it.
+    pub fn introduce(&self, cluster_id: u128, formed: bool) {
+        let mut hello = self.inner.hello.lock();
+        if hello.cluster_id != Some(cluster_id) || hello.formed != formed {
+            hello.cluster_id = Some(cluster_id);
+            hello.formed = formed;
+            drop(hello);
+            self.inner.conns.lock().clear();
+        }
+    }
+
+    pub(super) fn set_dispatch(&self, dispatch: Arc<dyn Dispatch>) {
+        // A node sets it once, before it listens.
+        let _ = self.inner.dispatch.set(dispatch);
+    }
+
+    /// What the peers that have ever connected said last.
+    #[must_use]
+    pub fn hellos(&self) -> watch::Receiver<BTreeMap<NodeId, PeerHello>> {
+        self.inner.hellos.subscribe()
+    }
+
+    /// Peers connected now.
+    #[must_use]
+    pub fn connected(&self) -> Vec<NodeId> {
+        self.inner.conns.lock().keys().copied().collect()
+    }
+
+    /// Starts accepting on `listener` and dialling the peers with higher ids. Runs until the runtime ends.
+    pub fn start(&self, listener: TcpListener) {
+        let links = self.clone();
+        tokio::spawn(async move { links.accept(listener).await });
+        for (&peer, addr) in self.inner.options.peers.range(self.inner.options.node + 1..) {
+            let (links, addr) = (self.clone(), addr.clone());
+            tokio::spawn(async move { links.dial(peer, addr).await });
+        }
+    }
+
+    async fn accept(&self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    let links = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(e) = links.run(stream, None).await {
+                            tracing::debug!(%from, "peer connection ended: {e}");
+                        }
+                    });
+                }
+                Err(e) => {
+                    tracing::warn!("cannot accept a peer: {e}");
+                    tokio::time::sleep(Duration::from_millis(DIAL_MAX_MS)).await;
+                }
+            }
+        }
+    }
+
+    async fn dial(&self, peer: NodeId, addr: String) {
+        let mut delay = DIAL_MIN_MS;
+        loop {
+            match TcpStream::connect(&addr).await {
+                Ok(stream) => match self.run(stream, Some(peer)).await {
+                    Ok(()) => delay = DIAL_MIN_MS,
+                    Err(e) => {
+                        if delay == DIAL_MAX_MS {
+                            tracing::info!(peer, %addr, "link refused: {e}");
+                        }
+                    }
+                },
+                Err(e) => tracing::debug!(peer, %addr, "cannot connect: {e}"),
+            }
+            #[expect(clippy::disallowed_methods, reason = "jitter, so that peers do not dial in step")]
+            let jitter = rand::random::<u64>() % delay;
+            tokio::time::sleep(Duration::from_millis(delay / 2 + jitter)).await;
+            delay = (delay * 2).min(DIAL_MAX_MS);
+        }
+    }
+
+    /// Greets, then serves the link until it breaks. `Ok` if it stood at all.
+    async fn run(&self, mut stream: TcpStream, expected: Option<NodeId>) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mine = self.inner.hello.lock().clone();
+        let theirs = tokio::time::timeout(HELLO_TIMEOUT, greet(&mut stream, &mine))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no hello in time"))??;
+        self.check(&mine, &theirs, expected)?;
+        let peer = theirs.node;
+        let (read, mut write) = stream.into_split();
+        let (queue, mut frames) = mpsc::channel::<Bytes>(LINK_QUEUE_MAX);
+        let number = self.inner.next_conn.fetch_add(1, Ordering::Relaxed);
+        let conn = Conn { number, queue: queue.clone(), pending: Pending::default() };
+        let pending = Arc::clone(&conn.pending);
+        self.inner.conns.lock().insert(peer, conn);
+        tracing::debug!(peer, "linked");
+        let writer = async {
+            let mut batch = Vec::new();
+            let mut buffer = BytesMut::new();
+            let mut framing = framing();
+            while frames.recv_many(&mut batch, 256).await > 0 {
+                for frame in batch.drain(..) {
+                    framing.encode(frame, &mut buffer)?;
+                }
+                write.write_all(&buffer).await?;
+                buffer.clear();
+            }
+            io::Result::Ok(())
+        };
+        let reader = self.read_frames(peer, FramedRead::new(read, framing()), queue.downgrade(), &pending);
+        // The queue's strong senders live in `conns`: replacing the connection ends the writer, and with it this.
+        drop(queue);
+        let ended = tokio::select! { r = writer => r, r = reader => r };
+        if let Err(e) = ended {
+            tracing::debug!(peer, "link broke: {e}");
+        }
+        pending.lock().clear();
+        let mut conns = self.inner.conns.lock();
+        if conns.get(&peer).is_some_and(|conn| conn.number == number) {
+            conns.remove(&peer);
+        }
+        Ok(())
+    }
+
+    fn check(&self, mine: &Hello, theirs: &Hello, expected: Option<NodeId>) -> io::Result<()> {
+        let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        let node = theirs.node;
+        if theirs.version != WIRE_VERSION {
+            return refuse(format!("node {node} speaks wire version {}, we {WIRE_VERSION}", theirs.version));
+        }
+        let known = self.inner.options.peers.contains_key(&node) && node != mine.node;
+        if !known || expected.is_some_and(|peer| peer != node) {
+            return refuse(format!("node {node} is not who should be there ({expected:?})"));
+        }
+        if theirs.layout != mine.layout {
+            return refuse(format!("node {node} is configured with '{}', we with '{}'", theirs.layout, mine.layout));
+        }
+        let foreign =
+            theirs.cluster_id.is_some() && mine.cluster_id.is_some() && theirs.cluster_id != mine.cluster_id;
+        let said = PeerHello { cluster_id: theirs.cluster_id, formed: theirs.formed, foreign };
+        self.inner.hellos.send_if_modified(|all| all.insert(node, said.clone()) != Some(said));
+        if foreign {
+            return refuse(format!("node {node} belongs to another cluster"));
+        }
+        Ok(())
+    }
+
+    async fn read_frames(
+        &self,
+        peer: NodeId,
+        mut frames: FramedRead<tokio::net::tcp::OwnedReadHalf, LengthDelimitedCodec>,
+        answers: mpsc::WeakSender<Bytes>,
+        pending: &Pending,
+    ) -> io::Result<()> {
+        while let Some(frame) = frames.next().await {
+            match codec::decode::<Frame>(&frame?).map_err(io::Error::other)? {
+                Frame::Response { id, body } => {
+                    if let Some(waiter) = pending.lock().remove(&id) {
+                        // Nobody waits any more: the caller timed out.
+                        let _ = waiter.send(body);
+                    }
+                }
+                Frame::Request { id, body } => {
+                    let Some(dispatch) = self.inner.dispatch.get() else { continue };
+                    let mut call = dispatch.call(peer, body);
+                    let answers = answers.clone();
+                    match (&mut call).now_or_never() {
+                        Some(answer) => respond(&answers, id, answer),
+                        None => drop(tokio::spawn(async move { respond(&answers, id, call.await) })),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a call now, in order with other calls; the future is its answer.
+    ///
+    /// # Errors
+    /// At once: not connected, full, too large. Later: broken, refused.
+    pub(super) fn call(
+        &self,
+        peer: NodeId,
+        body: Call,
+    ) -> Result<impl Future<Output = Result<Return, LinkError>> + Send + use<>, LinkError> {
+        let conn = self.inner.conns.lock().get(&peer).cloned().ok_or(LinkError::NotConnected(peer))?;
+        let id = self.inner.next_call.fetch_add(1, Ordering::Relaxed);
+        let refused = |why: String| LinkError::Refused { node: peer, why };
+        let bytes = codec::encode(&Frame::Request { id, body }).map_err(|e| refused(e.to_string()))?;
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(LinkError::TooLarge { bytes: bytes.len(), max: FRAME_BYTES_MAX });
+        }
+        let (tx, rx) = oneshot::channel();
+        conn.pending.lock().insert(id, tx);
+        if let Err(e) = conn.queue.try_send(bytes.into()) {
+            conn.pending.lock().remove(&id);
+            return Err(match e {
+                mpsc::error::TrySendError::Full(_) => LinkError::Full(peer),
+                mpsc::error::TrySendError::Closed(_) => LinkError::NotConnected(peer),
+            });
+        }
+        let guard = PendingCall { id, pending: conn.pending };
+        Ok(async move {
+            let answer = rx.await.map_err(|_| LinkError::Broken(peer));
+            drop(guard);
+            match answer? {
+                Return::Refused(why) => Err(LinkError::Refused { node: peer, why }),
+                answer => Ok(answer),
+            }
+        })
+    }
+
+    /// Sends a message of the floor above and waits for the answer.
+    ///
+    /// # Errors
+    /// [`LinkError`]; [`LinkError::not_sent`] tells whether the peer can have seen it.
+    pub async fn service(&self, peer: NodeId, message: Bytes) -> Result<Bytes, LinkError> {
+        match self.call(peer, Call::Service(message))?.await? {
+            Return::Service(answer) => Ok(answer),
+            other => Err(LinkError::Refused { node: peer, why: format!("unexpected answer {other:?}") }),
+        }
+    }
+}
+
+/// Forgets a call whose caller does not wait any more, so that timed-out calls do not pile up.
+struct PendingCall {
+    id: u64,
+    pending: Pending,
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        self.pending.lock().remove(&self.id);
+    }
+}
+
+fn framing() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec()
+}
+
+fn respond(answers: &mpsc::WeakSender<Bytes>, id: u64, body: Return) {
+    let Some(queue) = answers.upgrade() else { return };
+    match codec::encode(&Frame::Response { id, body }) {
+        // A full or closed queue: the peer sees a time-out, as if the network had lost it.
+        Ok(bytes) if bytes.len() <= FRAME_BYTES_MAX => drop(queue.try_send(bytes.into())),
+        Ok(bytes) => tracing::warn!(bytes = bytes.len(), "an answer to a peer exceeds the frame limit"),
+        Err(e) => tracing::warn!("an answer to a peer cannot be encoded: {e}"),
+    }
+}
+
+async fn greet(stream: &mut TcpStream, mine: &Hello) -> io::Result<Hello> {
+    let hello = codec::encode(mine).map_err(io::Error::other)?;
+    let length = u32::try_from(hello.len()).map_err(io::Error::other)?;
+    stream.write_u32(length).await?;
+    stream.write_all(&hello).await?;
+    let length = stream.read_u32().await? as usize;
+    if length > HELLO_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a quorate peer: its hello is too long"));
+    }
+    let mut theirs = vec![0; length];
+    stream.read_exact(&mut theirs).await?;
+    codec::decode(&theirs).map_err(io::Error::other)
+}

@@ -1,0 +1,163 @@
+//! openraft's log storage over the node's journal: thin, since the journal mirrors every log in memory.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use bytes::Bytes;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::{Entry, LogId, TypeConfig, Vote, entry};
+use crate::base::codec;
+use crate::base::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
+use crate::storage::{GroupLog, Journal, Record};
+
+/// One group's log. Clones share it.
+#[derive(Clone)]
+pub struct LogStore {
+    group: u32,
+    journal: Journal,
+}
+
+fn to_bytes<T: Serialize>(value: &T) -> io::Result<Bytes> {
+    codec::encode(value).map(Bytes::from).map_err(io::Error::other)
+}
+
+fn from_bytes<T: DeserializeOwned>(bytes: &Bytes) -> io::Result<T> {
+    codec::decode(bytes).map_err(io::Error::other)
+}
+
+fn last_id(log: &GroupLog) -> io::Result<Option<LogId>> {
+    match (log.entries.back(), &log.purged) {
+        (Some(entry), _) => entry::decode_id(entry).map(Some),
+        (None, Some((_, id))) => from_bytes(id).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+impl LogStore {
+    #[must_use]
+    pub fn new(group: u32, journal: Journal) -> LogStore {
+        LogStore { group, journal }
+    }
+
+    /// Appends a record and waits until it is on disk.
+    async fn durable(&self, record: Record) -> io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        // The receiver is gone only if the caller was dropped: then nobody waits for the word.
+        let done = Box::new(move |result| drop(tx.send(result)));
+        self.journal.append(vec![record], Some(done))?;
+        rx.await.map_err(|_| io::Error::other("the journal's flusher has stopped"))?
+    }
+
+    fn range<RB: RangeBounds<u64>>(log: &GroupLog, range: &RB) -> (u64, u64) {
+        let start = match range.start_bound() {
+            Bound::Included(&i) => i,
+            Bound::Excluded(&i) => i + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&i) => i.saturating_add(1),
+            Bound::Excluded(&i) => i,
+            Bound::Unbounded => u64::MAX,
+        };
+        (start.max(log.first), end.min(log.end()))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.journal.with(self.group, |log| {
+            let (start, end) = Self::range(log, &range);
+            (start..end).filter_map(|i| log.get(i)).map(entry::decode).collect()
+        })
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        self.journal.with(self.group, |log| log.vote.as_ref().map(from_bytes).transpose())
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.journal.with(self.group, |log| {
+            let mut bytes = 0;
+            let end = end.min(log.end()).min(start + APPEND_ENTRIES_MAX);
+            let entries = (start.max(log.first)..end).filter_map(|i| log.get(i));
+            // The first entry always goes, however large: an empty answer would be taken for a hole.
+            let fitting = entries.take_while(|entry| {
+                let fits = bytes == 0 || bytes + entry.len() <= APPEND_BYTES_MAX;
+                bytes += entry.len();
+                fits
+            });
+            fitting.map(entry::decode).collect()
+        })
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        self.journal.with(self.group, |log| {
+            let last_purged_log_id = log.purged.as_ref().map(|(_, id)| from_bytes(id)).transpose()?;
+            Ok(LogState { last_purged_log_id, last_log_id: last_id(log)? })
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.durable(Record::Vote { group: self.group, vote: to_bytes(vote)? }).await
+    }
+
+    /// Rides along with the next frame; a restart then applies at once what was known to be committed.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let Some(id) = committed else { return Ok(()) };
+        self.journal.append(vec![Record::Committed { group: self.group, id: to_bytes(&id)? }], None)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.journal.with(self.group, |log| {
+            let committed: Option<LogId> = log.committed.as_ref().map(from_bytes).transpose()?;
+            let last = last_id(log)?;
+            // Never past the recovered log: an unsynced entry may be gone.
+            Ok(committed.min(last))
+        })
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut first = None;
+        let mut encoded = Vec::new();
+        for entry in entries {
+            first.get_or_insert(entry.log_id.index);
+            encoded.push(entry::encode(&entry)?);
+        }
+        let Some(first) = first else {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        };
+        let record = Record::Append { group: self.group, first, entries: encoded };
+        self.journal.append(vec![record], Some(Box::new(move |result| callback.io_completed(result))))
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let from = last.map_or(0, |id| id.index + 1);
+        self.durable(Record::Truncate { group: self.group, from }).await
+    }
+
+    async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
+        self.durable(Record::Purge { group: self.group, upto: id.index, id: to_bytes(&id)? }).await
+    }
+}

@@ -1,0 +1,46 @@
+//! Floor 4: consensus. The only place that names openraft.
+//!
+//! ```text
+//!  Group::propose ─▶ proposer: what waits becomes one entry ─▶ openraft ─▶ LogStore (journal) + Network (link)
+//!                                                                  └─ committed ─▶ apply ─▶ waiters by origin
+//!  Group::read    ─▶ reader: one ReadIndex for all that wait ─▶ applied so far? ─▶ machine.read
+//! ```
+//!
+//! A waiter is found by the batch's origin when the batch is applied on the node that proposed it, whether that is
+//! still the leader or not; so a lost leadership alone makes no outcome unknown.
+//!
+//! Not here: membership changes, lease reads (DESIGN.md, section 10: stale after a fast restart unless simulated).
+
+mod entry;
+mod group;
+mod link;
+mod log_store;
+mod network;
+mod proposer;
+mod reader;
+mod shared;
+mod state_machine;
+mod wire;
+
+pub use group::{Group, GroupError, GroupOptions, GroupStatus};
+pub use link::{LinkOptions, Links, PeerHello, ServiceHandler};
+pub use network::Groups;
+pub use wire::LinkError;
+
+#[cfg(test)]
+mod suite;
+
+openraft::declare_raft_types!(
+    /// openraft's types as used here: opaque payloads, replies by our own waiters.
+    pub TypeConfig:
+        D = entry::Payload,
+        R = (),
+        Node = openraft::impls::EmptyNode,
+);
+
+type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+type Raft = openraft::Raft<TypeConfig, state_machine::StateMachine>;

@@ -1,0 +1,122 @@
+//! One task a group that turns the requests waiting at that moment into one log entry.
+//!
+//! With few entries under way, what arrives meanwhile makes the next entry larger: batching costs no delay when there
+//! is no load, and grows with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use openraft::error::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use tokio::sync::mpsc;
+
+use super::Raft;
+use super::entry::Payload;
+use super::group::{Clock, GroupError};
+use super::shared::{Shared, Waiter};
+use crate::base::codec;
+use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX};
+use crate::machine::{Batch, Origin, Request};
+
+/// A request on its way into the log.
+pub struct Proposal {
+    pub request: Request,
+    pub answer: Waiter,
+}
+
+pub struct Proposer {
+    raft: Raft,
+    shared: Arc<Shared>,
+    clock: Clock,
+    next_nonce: u64,
+}
+
+type Failed = (u64, Result<(), GroupError>);
+
+impl Proposer {
+    /// `boot` keeps the nonces of this process apart from those of its earlier lives.
+    pub fn new(raft: Raft, shared: Arc<Shared>, clock: Clock, boot: u32) -> Proposer {
+        Proposer { raft, shared, clock, next_nonce: u64::from(boot) << 32 }
+    }
+
+    /// Runs until every sender is gone.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Proposal>) {
+        let mut waiting = Vec::new();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = under_way.next(), if !under_way.is_empty() => self.ended(ended),
+                taken = queue.recv_many(&mut waiting, BATCH_REQUESTS_MAX), if under_way.len() < BATCHES_IN_FLIGHT_MAX => {
+                    if taken == 0 {
+                        return;
+                    }
+                    while !waiting.is_empty() {
+                        let batch = take_batch(&mut waiting);
+                        if let Some(outcome) = self.propose(batch).await {
+                            under_way.push(outcome);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn propose(&mut self, batch: Vec<Proposal>) -> Option<impl Future<Output = Failed> + use<>> {
+        let nonce = self.next_nonce;
+        self.next_nonce += 1;
+        let (mut requests, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Proposal { request, answer } in batch {
+            requests.push(request);
+            waiters.push(answer);
+        }
+        let time = (self.clock)().max(self.shared.with(|state| state.machine.time()));
+        #[expect(clippy::disallowed_methods, reason = "the one place where a leader's randomness enters the log")]
+        let seed = rand::random();
+        let origin = Origin { node: self.shared.node, nonce };
+        let bytes = match codec::encode(&Batch { origin, time, seed, requests }) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(e) => {
+                tracing::error!(group = %self.shared.group, "a batch cannot be encoded: {e}");
+                return None;
+            }
+        };
+        self.shared.expect(nonce, waiters);
+        let (responder, outcome) = ProgressResponder::complete_only();
+        let sent = self.raft.client_write_ff(Payload(bytes), Some(responder)).await;
+        Some(async move {
+            let result = match (sent, outcome.await) {
+                (Err(fatal), _) => Err(GroupError::Stopped(fatal.to_string())),
+                (Ok(()), Ok(Ok(_))) => Ok(()),
+                (Ok(()), Ok(Err(ClientWriteError::ForwardToLeader(to)))) => Err(GroupError::NotLeader(to.leader_id)),
+                (Ok(()), Ok(Err(other))) => Err(GroupError::Unknown(other.to_string())),
+                (Ok(()), Err(_)) => Err(GroupError::Unknown("the replica has stopped".into())),
+            };
+            (nonce, result)
+        })
+    }
+
+    fn ended(&self, (nonce, result): Failed) {
+        if let Err(error) = result {
+            // Waiters that the apply has served are gone from the table; the rest hear why.
+            for waiter in self.shared.give_up(nonce) {
+                // A caller that has timed out does not listen any more.
+                let _ = waiter.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn take_batch(waiting: &mut Vec<Proposal>) -> Vec<Proposal> {
+    let mut bytes = 0;
+    let fitting = waiting.iter().take_while(|proposal| {
+        let fits = bytes == 0 || bytes + proposal.request.weight() <= BATCH_BYTES_MAX;
+        bytes += proposal.request.weight();
+        fits
+    });
+    let count = fitting.count();
+    let rest = waiting.split_off(count);
+    std::mem::replace(waiting, rest)
+}

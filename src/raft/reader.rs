@@ -1,0 +1,120 @@
+//! One task a group that answers reads: one ReadIndex round for all that wait at that moment.
+//!
+//! ```text
+//!  reads ─▶ ReadIndex (a quorum confirms the leader) ─▶ applied that far ─▶ machine.read ─┬─▶ Ready: answer
+//!                                                                                          ├─▶ Locked: wait for an apply, look again
+//!                                                                                          └─▶ Expired: log the expiry, look again
+//! ```
+//!
+//! A read that waits needs no second round: the state it sees later is at least as new as the one it was promised.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::error::{LinearizableReadError, RaftError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::group::{Clock, GroupError};
+use super::proposer::Proposal;
+use super::shared::Shared;
+use super::{Raft, TypeConfig};
+use crate::base::limits::GROUP_QUEUE_MAX;
+use crate::machine::{Body, Read, ReadOutcome, Request, Seen};
+
+/// A read on its way.
+pub struct Query {
+    pub read: Read,
+    pub answer: oneshot::Sender<Result<Seen, GroupError>>,
+}
+
+pub struct Reader {
+    pub raft: Raft,
+    pub shared: Arc<Shared>,
+    pub clock: Clock,
+    pub proposer: mpsc::Sender<Proposal>,
+    /// How long a round may take before its reads are told to try elsewhere.
+    pub timeout: Duration,
+}
+
+impl Reader {
+    /// Runs until every sender is gone.
+    pub async fn run(self, mut queue: mpsc::Receiver<Query>) {
+        let mut fresh = Vec::new();
+        let mut waiting: Vec<Query> = Vec::new();
+        let mut applied = self.shared.watch_applied();
+        loop {
+            tokio::select! {
+                taken = queue.recv_many(&mut fresh, GROUP_QUEUE_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    applied.mark_unchanged();
+                    match self.confirm().await {
+                        Ok(()) => waiting.append(&mut fresh),
+                        Err(error) => fresh.drain(..).for_each(|query| refuse(query, &error)),
+                    }
+                }
+                changed = applied.changed(), if !waiting.is_empty() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            waiting = self.serve(waiting).await;
+        }
+    }
+
+    async fn confirm(&self) -> Result<(), GroupError> {
+        let round = async {
+            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(explain)?;
+            let ready = linearizer.await_ready(&self.raft).await;
+            ready.map(drop).map_err(|fatal| GroupError::Stopped(fatal.to_string()))
+        };
+        tokio::time::timeout(self.timeout, round).await.map_err(|_| GroupError::NotLeader(None))?
+    }
+
+    /// Answers what can be answered; gives back what has to wait for the next apply.
+    async fn serve(&self, queries: Vec<Query>) -> Vec<Query> {
+        let now = (self.clock)();
+        let mut waiting = Vec::new();
+        let mut expired = false;
+        self.shared.with(|state| {
+            for query in queries {
+                if query.answer.is_closed() {
+                    continue;
+                }
+                match state.machine.read(&query.read, now) {
+                    // A caller that has timed out does not listen any more.
+                    ReadOutcome::Ready(seen) => drop(query.answer.send(Ok(seen))),
+                    ReadOutcome::Locked => waiting.push(query),
+                    ReadOutcome::Expired => {
+                        expired = true;
+                        waiting.push(query);
+                    }
+                }
+            }
+        });
+        if expired {
+            let (answer, _) = oneshot::channel();
+            let sweep = Proposal { request: Request::anonymous(Body::Sweep), answer };
+            if self.proposer.send(sweep).await.is_err() {
+                waiting.drain(..).for_each(|query| refuse(query, &GroupError::NotLeader(None)));
+            }
+        }
+        waiting
+    }
+}
+
+fn refuse(query: Query, error: &GroupError) {
+    // A caller that has timed out does not listen any more.
+    let _ = query.answer.send(Err(error.clone()));
+}
+
+fn explain(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> GroupError {
+    match error {
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(to)) => GroupError::NotLeader(to.leader_id),
+        RaftError::APIError(_) => GroupError::NotLeader(None),
+        RaftError::Fatal(fatal) => GroupError::Stopped(fatal.to_string()),
+    }
+}

@@ -1,0 +1,129 @@
+//! A replica's state in memory, and who waits for what to be applied to it.
+
+use std::collections::HashMap;
+use std::io;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use super::group::GroupError;
+use super::{LogId, StoredMembership};
+use crate::base::{GroupId, NodeId, codec};
+use crate::machine::{Batch, Machine, Response, Ticket};
+
+/// Gets one request's response, or why there is none.
+pub type Waiter = oneshot::Sender<Result<Response, GroupError>>;
+
+/// One replica. Held by its state machine, proposer and reader.
+pub struct Shared {
+    pub group: GroupId,
+    pub node: NodeId,
+    state: Mutex<State>,
+    /// Index of the last applied entry; readers that met a lock watch it.
+    applied: watch::Sender<u64>,
+}
+
+pub struct State {
+    pub machine: Machine,
+    pub applied: Option<LogId>,
+    pub membership: StoredMembership,
+    /// Bytes of entries applied since the last snapshot was cut.
+    pub bytes_since_snapshot: u64,
+    /// Batches proposed here, by nonce.
+    proposed: HashMap<u64, Vec<Waiter>>,
+    /// Requests parked on locks, by where they stand in the log.
+    parked: HashMap<Ticket, Waiter>,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn new(group: GroupId, node: NodeId) -> Shared {
+        let state = State {
+            machine: Machine::new(group),
+            applied: None,
+            membership: StoredMembership::default(),
+            bytes_since_snapshot: 0,
+            proposed: HashMap::new(),
+            parked: HashMap::new(),
+        };
+        Shared { group, node, state: Mutex::new(state), applied: watch::Sender::new(0) }
+    }
+
+    pub fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock())
+    }
+
+    /// Expects a batch that is about to be proposed.
+    pub fn expect(&self, nonce: u64, waiters: Vec<Waiter>) {
+        self.state.lock().proposed.insert(nonce, waiters);
+    }
+
+    /// Gives the waiters of a batch back: it was not proposed, or nobody knows.
+    pub fn give_up(&self, nonce: u64) -> Vec<Waiter> {
+        self.state.lock().proposed.remove(&nonce).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Applies one normal entry and answers who waits for it.
+    ///
+    /// # Errors
+    /// A committed entry that cannot be decoded: the replica must stop.
+    pub fn apply(&self, id: LogId, payload: &[u8]) -> io::Result<()> {
+        let batch: Batch = codec::decode(payload)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{} entry {id}: {e}", self.group)))?;
+        let mut state = self.state.lock();
+        let origin = batch.origin;
+        let waiters = if origin.node == self.node { state.proposed.remove(&origin.nonce) } else { None };
+        let mut waiters: Vec<Option<Waiter>> = waiters.unwrap_or_default().into_iter().map(Some).collect();
+        state.bytes_since_snapshot += payload.len() as u64;
+        state.applied = Some(id);
+        for (ticket, response) in state.machine.apply(id.index, batch) {
+            let waiter = if ticket.index == id.index {
+                waiters.get_mut(ticket.at as usize).and_then(Option::take)
+            } else {
+                state.parked.remove(&ticket)
+            };
+            if let Some(waiter) = waiter {
+                // A caller that has timed out does not listen any more; that is its affair.
+                let _ = waiter.send(Ok(response));
+            }
+        }
+        for (at, waiter) in (0..).zip(waiters) {
+            if let Some(waiter) = waiter {
+                state.parked.insert(Ticket { index: id.index, at }, waiter);
+            }
+        }
+        if state.parked.len() > 1024 {
+            state.parked.retain(|_, waiter| !waiter.is_closed());
+        }
+        drop(state);
+        self.applied.send_replace(id.index);
+        Ok(())
+    }
+
+    /// Notes an entry that changes no machine state.
+    pub fn skip(&self, id: LogId, membership: Option<StoredMembership>) {
+        let mut state = self.state.lock();
+        state.applied = Some(id);
+        if let Some(membership) = membership {
+            state.membership = membership;
+        }
+        drop(state);
+        self.applied.send_replace(id.index);
+    }
+
+    /// Replaces the whole state by a snapshot's. Parked requests' callers time out and ask again.
+    pub fn install(&self, machine: Machine, applied: Option<LogId>, membership: StoredMembership) {
+        let mut state = self.state.lock();
+        state.machine = machine;
+        state.applied = applied;
+        state.membership = membership;
+        state.bytes_since_snapshot = 0;
+        drop(state);
+        self.applied.send_replace(applied.map_or(0, |id| id.index));
+    }
+}
