@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod cluster;
+pub mod config;
 pub mod machine;
 pub mod raft;
 pub mod ring;

@@ -52,8 +52,8 @@ enum Answered {
 pub struct Head {
     locks: Locks,
     prepared: BTreeMap<AttemptId, Intent>,
-    /// Attempts that were refused or finished, until no message of theirs can count any more.
-    finished: BTreeSet<AttemptId>,
+    /// Attempts that were refused or finished (committed?), until no message of theirs can count any more.
+    finished: BTreeMap<AttemptId, bool>,
     finished_until: BTreeSet<(Millis, AttemptId)>,
     parked: ParkedTable,
     sessions: Sessions<Answered>,
@@ -263,7 +263,7 @@ impl Shard {
             self.head.parked.join(first, ticket);
             return None;
         }
-        if self.head.finished.contains(&prepare.attempt) || self.head.time > prepare.deadline {
+        if self.head.finished.contains_key(&prepare.attempt) || self.head.time > prepare.deadline {
             return Some(Response::Vote(Vote::No(No::Late)));
         }
         let full = self.head.prepared.len() >= PREPARED_MAX || self.head.parked.len() >= PARKED_MAX;
@@ -298,7 +298,7 @@ impl Shard {
 
     /// Says no, and keeps to it for as long as the attempt can come again.
     fn refuse(&mut self, prepare: &Prepare, why: No) -> Response {
-        self.remember_finished(prepare.attempt, prepare.deadline);
+        self.remember_finished(prepare.attempt, prepare.deadline, false);
         Response::Vote(Vote::No(why))
     }
 
@@ -325,7 +325,7 @@ impl Shard {
     fn finish(&mut self, finish: Finish, applying: &mut Applying) {
         let Finish { attempt, commit, deadline } = finish;
         if let Some(intent) = self.head.prepared.remove(&attempt) {
-            self.remember_finished(attempt, deadline);
+            self.remember_finished(attempt, deadline, commit);
             if commit {
                 self.write(intent.writes, applying.index);
             }
@@ -334,11 +334,13 @@ impl Shard {
             return;
         }
         // A commit that finds neither intent nor memory of one would have lost a half of a transaction.
+        let before = self.head.finished.get(&attempt).copied();
         assert!(
-            !commit || self.head.finished.contains(&attempt) || self.head.time > deadline,
-            "commit of {attempt}, which never prepared here"
+            !commit || before == Some(true) || self.head.time > deadline,
+            "commit of {attempt}, which did not prepare here or was aborted"
         );
-        self.remember_finished(attempt, deadline);
+        assert!(commit || before != Some(true), "abort of {attempt}, which was committed here");
+        self.remember_finished(attempt, deadline, commit);
         if let Some(ticket) = self.head.parked.of_attempt(attempt)
             && let Some(parked) = self.unpark(ticket)
         {
@@ -373,8 +375,9 @@ impl Shard {
         }
     }
 
-    fn remember_finished(&mut self, attempt: AttemptId, deadline: Millis) {
-        if deadline >= self.head.time && self.head.finished.insert(attempt) {
+    fn remember_finished(&mut self, attempt: AttemptId, deadline: Millis, committed: bool) {
+        if deadline >= self.head.time {
+            self.head.finished.insert(attempt, committed);
             self.head.finished_until.insert((deadline, attempt));
         }
     }

@@ -22,7 +22,7 @@ mod shared;
 mod state_machine;
 mod wire;
 
-pub use group::{Group, GroupError, GroupOptions, GroupStatus};
+pub use group::{Clock, Group, GroupError, GroupOptions, GroupStatus};
 pub use link::{LinkOptions, Links, PeerHello, ServiceHandler};
 pub use network::Groups;
 pub use wire::LinkError;

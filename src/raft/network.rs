@@ -261,6 +261,11 @@ impl Groups {
         self.refilling.load(Ordering::Relaxed)
     }
 
+    /// The node has forgotten its votes: from now on it grants none.
+    pub fn refill(&self) {
+        self.refilling.store(true, Ordering::Relaxed);
+    }
+
     /// The node holds again what the cluster had committed: it may vote.
     pub fn refilled(&self) {
         self.refilling.store(false, Ordering::Relaxed);

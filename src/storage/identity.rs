@@ -46,6 +46,12 @@ impl Identity {
         Identity { format: FORMAT_VERSION, cluster_id, node_id, layout, refilling }
     }
 
+    /// The same node, once it holds again what it must.
+    #[must_use]
+    pub fn refilled(self) -> Identity {
+        Identity { refilling: false, ..self }
+    }
+
     /// Reads the identity and checks it against the config's node id and layout. `None`: a fresh directory.
     ///
     /// # Errors

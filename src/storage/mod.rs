@@ -27,6 +27,7 @@ pub use snapshots::{SnapshotReader, SnapshotWriter, Snapshots};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Cache of the journal's sled: it is written once and read once, at start.
 const JOURNAL_CACHE_BYTES: u64 = 32 << 20;
@@ -79,12 +80,12 @@ pub fn open_store(dir: &Path) -> io::Result<Store> {
     flush_durably(&db, &file).map_err(|e| named(e, "cannot write to the database in"))?;
     sync_dir(&path)?;
     sync_dir(dir)?;
-    Ok(Store { db, file })
+    Ok(Store { db, file: Arc::new(file) })
 }
 
 /// The node's open database; [`Identity`] and [`Journal`] live in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) db: sled::Db,
-    pub(crate) file: File,
+    pub(crate) file: Arc<File>,
 }

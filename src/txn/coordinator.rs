@@ -79,6 +79,7 @@ struct Active {
     txn: Txn,
     lanes: BTreeSet<Lane>,
     number: u32,
+    tries: u32,
     phase: Phase,
 }
 
@@ -91,6 +92,9 @@ pub struct Coordinator {
     admission: Admission,
     /// Committed, recorded, not told to all yet.
     telling: BTreeMap<TxnId, (AttemptId, BTreeSet<GroupId>)>,
+    /// Attempts of this term so far. Never per transaction: one that is asked for again after it was aborted must not
+    /// come under the number of an attempt whose abort is still on its way.
+    attempts: u32,
 }
 
 impl Coordinator {
@@ -102,6 +106,7 @@ impl Coordinator {
             active: BTreeMap::new(),
             admission: Admission::default(),
             telling: BTreeMap::new(),
+            attempts: 0,
         }
     }
 
@@ -141,7 +146,7 @@ impl Coordinator {
         }
         let id = txn.id;
         let lanes = lanes(&txn.parts);
-        let active = Active { txn, lanes: lanes.clone().unwrap_or_default(), number: 0, phase: Phase::Queued };
+        let active = Active { txn, lanes: lanes.clone().unwrap_or_default(), number: 0, tries: 0, phase: Phase::Queued };
         self.active.insert(id, active);
         let started = self.admission.enter(id, lanes);
         self.start_all(&started, now)
@@ -157,7 +162,9 @@ impl Coordinator {
         if now > active.txn.deadline {
             return self.give_up(id, "the deadline passed before the transaction could start", now);
         }
-        active.number += 1;
+        self.attempts += 1;
+        active.number = self.attempts;
+        active.tries += 1;
         active.phase = Phase::Preparing { votes: BTreeMap::new() };
         let attempt = AttemptId { txn: id, term, number: active.number };
         let prepare = |part: &Part| Effect::Prepare {
@@ -196,7 +203,7 @@ impl Coordinator {
                 vec![Effect::Decide { decide, below: active.txn.below }]
             }
             Vote::No(No::Locked) if now < active.txn.deadline => {
-                let delay = (RETRY_MIN_MS << active.number.min(10)).min(RETRY_MAX_MS);
+                let delay = (RETRY_MIN_MS << active.tries.min(10)).min(RETRY_MAX_MS);
                 active.phase = Phase::Waiting { until: now + delay };
                 self.abort_attempt(attempt)
             }

@@ -17,9 +17,8 @@ use crate::machine::{Command, Condition, Touches};
 /// One run of such a transaction.
 #[derive(Debug)]
 pub struct Optimistic {
-    pub replies: Vec<Reply>,
-    /// What to commit, with absolute expiries.
-    pub puts: Vec<Command>,
+    /// What to commit, with absolute expiries; the last command recalls the replies.
+    pub commands: Vec<Command>,
 }
 
 impl Optimistic {
@@ -48,8 +47,18 @@ impl Optimistic {
         }
         let mut view = Overlay::new(&keyspace, now, seed);
         let replies = commands.iter().map(|command| command.run(&mut view)).collect();
-        let puts = view.writes.keys.into_iter().map(|(key, value)| Command::Put { key, value }).collect();
-        Optimistic { replies, puts }
+        let puts = view.writes.keys.into_iter().map(|(key, value)| Command::Put { key, value });
+        let key = keys.first().cloned().unwrap_or_default();
+        Optimistic { commands: puts.chain([Command::Recall { key, replies }]).collect() }
+    }
+
+    /// The replies of the run that was committed: this one, or an earlier one of the same request.
+    #[must_use]
+    pub fn replies(mut outcome: Vec<Reply>) -> Vec<Reply> {
+        match outcome.pop() {
+            Some(Reply::Array(replies)) => replies,
+            other => other.into_iter().collect(),
+        }
     }
 
     /// The conditions to commit under: those that the user set, and that nothing fetched has changed. A key that both

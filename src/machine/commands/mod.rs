@@ -62,6 +62,9 @@ pub enum Command {
     Put { key: Bytes, value: Option<(Value, Option<Millis>)> },
     /// Internal: value and expiry of keys, as an optimistic transaction reads them.
     Fetch { keys: Vec<Bytes> },
+    /// Internal: answers what it was given; so a transaction that ran at the gateway leaves its replies where a retry
+    /// finds them. `key` says on which shard.
+    Recall { key: Bytes, replies: Vec<Reply> },
 }
 
 /// How a command's keys spread over shards.
@@ -93,6 +96,7 @@ impl Command {
             | C::Ttl { key, .. }
             | C::Persist { key }
             | C::Put { key, .. }
+            | C::Recall { key, .. }
             | C::Set(SetCommand { key, .. })
             | C::Expire(ExpireCommand { key, .. }) => Touches::Keys(vec![key]),
             C::MGet { keys } | C::Del { keys } | C::Exists { keys } | C::Touch { keys } | C::Fetch { keys } => {
@@ -125,6 +129,7 @@ impl Command {
                 | C::RandomKey
                 | C::DbSize
                 | C::Fetch { .. }
+                | C::Recall { .. }
         ) && !matches!(self, C::GetEx { expiry: Expiry::Keep, refuse: None, .. })
     }
 
@@ -189,6 +194,7 @@ impl Command {
                 Reply::ok()
             }
             C::Fetch { keys } => keys::fetch(view, keys),
+            C::Recall { replies, .. } => Reply::Array(replies.clone()),
         }
     }
 }

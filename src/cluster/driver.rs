@@ -1,0 +1,351 @@
+//! Runs a coordinator group's transactions while its replica here leads: performs what [`txn::Coordinator`] asks for.
+//!
+//! ```text
+//!  follower ─elected, own term applied─▶ leading: recover, then serve ─term or leader changes─▶ follower
+//! ```
+//!
+//! When leadership goes, the in-memory coordinator goes with it; callers hear that the outcome is open and ask the next
+//! leader, which finds a record or logs an abort.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fail::fail_point;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::message::{Ask, Failure, Told};
+use super::router::{RouteError, Router};
+use crate::base::limits::TXNS_ACTIVE_MAX;
+use crate::base::{AttemptId, GroupId, Millis, TxnId};
+use crate::machine::{Body, Decide, Decision, Finish, No, Prepare, Refusal, Request, Response, Vote};
+use crate::raft::{Clock, Group};
+use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
+
+/// How often leadership is looked at, and attempts that wait are started again, with and without transactions.
+const TICK: Duration = Duration::from_millis(2);
+const IDLE_TICK: Duration = Duration::from_millis(25);
+/// How long a new leader may take to confirm itself before it tries again.
+const CONFIRM: Duration = Duration::from_millis(500);
+/// How long one delivery is tried before it is looked at anew.
+const DELIVERY: Duration = Duration::from_secs(5);
+
+/// A question to the driver; unanswered (dropped) means that leadership was lost on the way.
+pub enum DriverCall {
+    Begin { txn: Box<Txn>, answer: oneshot::Sender<Told> },
+    Query { attempt: AttemptId, deadline: Millis, answer: oneshot::Sender<Told> },
+}
+
+/// What a spawned delivery reports back.
+enum Report {
+    Vote(AttemptId, GroupId, Vote),
+    Unreachable(AttemptId, GroupId),
+    Decided(TxnId, Decision),
+    Told(Finish, GroupId),
+}
+
+pub struct Driver {
+    group: Group,
+    router: Router,
+    clock: Clock,
+    reports: mpsc::Sender<(u64, Report)>,
+    leading: Option<Leading>,
+}
+
+struct Leading {
+    coordinator: Coordinator,
+    waiters: BTreeMap<TxnId, Vec<oneshot::Sender<Told>>>,
+}
+
+impl Driver {
+    /// Starts the driver of `group`'s replica here and hooks it up to the router.
+    pub fn spawn(group: Group, router: Router, clock: Clock) {
+        let (calls, mut inbox) = mpsc::channel(TXNS_ACTIVE_MAX);
+        router.set_driver(group.id(), calls);
+        // Deliveries wait for room here: the driver always drains it.
+        let (reports, mut results) = mpsc::channel(TXNS_ACTIVE_MAX);
+        let mut driver = Driver { group, router, clock, reports, leading: None };
+        tokio::spawn(async move {
+            loop {
+                let busy = driver.leading.as_ref().is_some_and(|leading| leading.coordinator.active() > 0);
+                tokio::select! {
+                    Some((term, report)) = results.recv() => driver.report(term, report),
+                    Some(call) = inbox.recv() => driver.call(call).await,
+                    () = tokio::time::sleep(if busy { TICK } else { IDLE_TICK }) => {
+                        driver.follow_leadership().await;
+                        driver.tick();
+                    }
+                }
+            }
+        });
+    }
+
+    /// Leads if and only if the replica does, in its term.
+    async fn follow_leadership(&mut self) {
+        let (_, term) = self.group.leader();
+        let leads = self.group.is_leader();
+        if self.leading.as_ref().is_some_and(|leading| !leads || leading.coordinator.term() != term) {
+            tracing::info!(group = %self.group.id(), "no longer coordinating");
+            self.leading = None;
+        }
+        if leads && self.leading.is_none() {
+            // Everything of earlier terms that will ever be in the log has been applied after this.
+            let confirmed = tokio::time::timeout(CONFIRM, self.group.confirmed_index()).await;
+            if !matches!(confirmed, Ok(Ok(_))) || self.group.leader().1 != term {
+                return;
+            }
+            let mut coordinator = Coordinator::new(self.group.id(), term);
+            let effects = self.group.peek(|machine| {
+                let machine = machine.as_coordinator()?;
+                Some(coordinator.recover(machine.unretired()))
+            });
+            tracing::info!(group = %self.group.id(), term, "coordinating");
+            self.leading = Some(Leading { coordinator, waiters: BTreeMap::new() });
+            self.perform(effects.unwrap_or_default());
+        }
+    }
+
+    fn now(&self) -> Millis {
+        (self.clock)()
+    }
+
+    async fn call(&mut self, call: DriverCall) {
+        self.follow_leadership().await;
+        let leader = self.group.leader().0.filter(|_| self.leading.is_none());
+        let not_leader = Told::Failed(Failure::NotLeader(leader));
+        match call {
+            DriverCall::Begin { txn, answer } => {
+                if self.leading.is_none() {
+                    return send(answer, not_leader);
+                }
+                self.begin(*txn, answer);
+            }
+            DriverCall::Query { attempt, deadline, answer } => {
+                if self.leading.is_none() {
+                    return send(answer, not_leader);
+                }
+                self.query(attempt, deadline, answer);
+            }
+        }
+    }
+
+    fn begin(&mut self, txn: Txn, answer: oneshot::Sender<Told>) {
+        let recorded = self.recorded(txn.id);
+        let now = self.now();
+        let Some(leading) = &mut self.leading else { return };
+        if !leading.coordinator.is_active(txn.id) {
+            match recorded {
+                Some(Decision::Commit { participants, .. }) => {
+                    return send(answer, Told::Answer(Answer::Committed(participants)));
+                }
+                Some(Decision::Abort) => {
+                    return send(answer, Told::Answer(Answer::Aborted("recovery had aborted it".into())));
+                }
+                None if leading.coordinator.active() >= TXNS_ACTIVE_MAX => {
+                    return send(answer, Told::Failed(Failure::Busy));
+                }
+                None => {}
+            }
+        }
+        leading.waiters.entry(txn.id).or_default().push(answer);
+        let effects = leading.coordinator.begin(txn, now);
+        let prepares = effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. }));
+        self.perform(effects);
+        if prepares {
+            fail_point!("txn-prepares-sent", |_| self.die_after_delivery("txn-prepares-sent"));
+        }
+    }
+
+    fn recorded(&self, txn: TxnId) -> Option<Decision> {
+        self.group.peek(|machine| machine.as_coordinator()?.decision(txn).cloned())
+    }
+
+    /// Test builds only: ends the process once what was sent has had time to arrive.
+    #[cfg_attr(not(test), allow(dead_code, reason = "called from failpoints, which release builds leave out"))]
+    fn die_after_delivery(&self, point: &'static str) {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            tracing::error!("failpoint {point}: dying");
+            std::process::abort();
+        });
+    }
+
+    /// A participant asks. Without a record, an abort is logged first, and only then told.
+    fn query(&self, attempt: AttemptId, deadline: Millis, answer: oneshot::Sender<Told>) {
+        let Some(leading) = &self.leading else { return };
+        if let Some(decision) = self.recorded(attempt.txn) {
+            return send(answer, Told::Decision(Some(decision)));
+        }
+        match leading.coordinator.query(attempt) {
+            Query::Pending => send(answer, Told::Decision(None)),
+            Query::Abort => send(answer, Told::Decision(Some(Decision::Abort))),
+            Query::Unknown => {
+                let decide = Box::new(Decide { txn: attempt.txn, deadline, decision: Decision::Abort });
+                let request = Request::anonymous(Body::Decide(decide));
+                let group = self.group.clone();
+                tokio::spawn(async move {
+                    let told = match group.propose(request).await {
+                        Ok(Response::Decision(decision)) => Told::Decision(Some(decision)),
+                        Ok(_) => Told::Decision(None),
+                        Err(error) => Told::Failed(error.into()),
+                    };
+                    send(answer, told);
+                });
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        if let Some(leading) = &mut self.leading {
+            let effects = leading.coordinator.tick(now);
+            self.perform(effects);
+        }
+    }
+
+    fn report(&mut self, term: u64, report: Report) {
+        let now = self.now();
+        let Some(leading) = &mut self.leading else { return };
+        let coordinator = &mut leading.coordinator;
+        if coordinator.term() != term {
+            return;
+        }
+        let effects = match report {
+            Report::Vote(attempt, shard, vote) => {
+                let effects = coordinator.vote(attempt, shard, vote, now);
+                if effects.iter().any(|effect| matches!(effect, Effect::Decide { .. })) {
+                    fail_point!("txn-all-voted", |_| std::process::abort());
+                }
+                effects
+            }
+            Report::Unreachable(attempt, shard) => coordinator.unreachable(attempt, shard, now),
+            Report::Decided(txn, decision) => {
+                if matches!(decision, Decision::Commit { .. }) {
+                    fail_point!("txn-decision-logged", |_| std::process::abort());
+                }
+                coordinator.decided(txn, &decision, now)
+            }
+            Report::Told(finish, shard) => {
+                if finish.commit {
+                    fail_point!("txn-half-told", |_| std::process::abort());
+                    coordinator.told(finish.attempt, shard)
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        let mut told_one = false;
+        for effect in effects {
+            match effect {
+                Effect::Prepare { shard, prepare } => self.deliver_prepare(shard, prepare),
+                Effect::Decide { decide, below } => self.deliver_decide(decide, below),
+                Effect::Finish { shard, finish } => {
+                    if finish.commit && told_one && tells_only_one() {
+                        continue;
+                    }
+                    told_one |= finish.commit;
+                    self.deliver_finish(shard, finish);
+                }
+                Effect::Answer { txn, answer } => {
+                    let Some(leading) = &mut self.leading else { continue };
+                    for waiter in leading.waiters.remove(&txn).unwrap_or_default() {
+                        send(waiter, Told::Answer(answer.clone()));
+                    }
+                }
+                Effect::Retire { txn } => self.retire(txn),
+            }
+        }
+    }
+
+    fn term(&self) -> u64 {
+        self.leading.as_ref().map_or(0, |leading| leading.coordinator.term())
+    }
+
+    fn deadline(&self, at: Millis) -> Instant {
+        Instant::now() + Duration::from_millis(at.saturating_sub(self.now()))
+    }
+
+    fn deliver_prepare(&self, shard: GroupId, prepare: Box<Prepare>) {
+        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
+        let (attempt, deadline) = (prepare.attempt, self.deadline(prepare.deadline));
+        tokio::spawn(async move {
+            let ask = Ask::Propose(Request::anonymous(Body::Prepare(prepare)));
+            let report = match router.ask(shard, &ask, deadline).await {
+                Ok(Told::Response(Response::Vote(vote))) => Report::Vote(attempt, shard, vote),
+                Err(RouteError::Busy) => Report::Vote(attempt, shard, Vote::No(No::Full)),
+                _ => Report::Unreachable(attempt, shard),
+            };
+            // The driver outlives its deliveries, but for the end of the process.
+            let _ = reports.send((term, report)).await;
+        });
+    }
+
+    fn deliver_decide(&self, decide: Box<Decide>, below: u64) {
+        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
+        let (group, txn) = (self.group.id(), decide.txn);
+        tokio::spawn(async move {
+            let mut request = Request::anonymous(Body::Decide(decide));
+            request.below = below;
+            let ask = Ask::Propose(request);
+            // There is no giving up: only the log knows the outcome once this has been sent.
+            loop {
+                match router.ask(group, &ask, Instant::now() + DELIVERY).await {
+                    Ok(Told::Response(Response::Decision(decision))) => {
+                        let _ = reports.send((term, Report::Decided(txn, decision))).await;
+                        return;
+                    }
+                    Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
+                        tokio::time::sleep(TICK).await;
+                    }
+                    Ok(other) => {
+                        tracing::error!(%txn, "a decision was answered with {other:?}");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    fn deliver_finish(&self, shard: GroupId, finish: Finish) {
+        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
+        tokio::spawn(async move {
+            let ask = Ask::Propose(Request::anonymous(Body::Finish(finish)));
+            loop {
+                match router.ask(shard, &ask, Instant::now() + DELIVERY).await {
+                    Ok(_) => {
+                        let _ = reports.send((term, Report::Told(finish, shard))).await;
+                        return;
+                    }
+                    // Who prepared and hears nothing will ask; only commits must be acknowledged.
+                    Err(_) if !finish.commit => return,
+                    Err(e) => tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}"),
+                }
+            }
+        });
+    }
+
+    fn retire(&self, txn: TxnId) {
+        let (router, group) = (self.router.clone(), self.group.id());
+        tokio::spawn(async move {
+            let ask = Ask::Propose(Request::anonymous(Body::Retire(txn)));
+            while router.ask(group, &ask, Instant::now() + DELIVERY).await.is_err() {
+                tracing::debug!(%txn, "not retired yet");
+            }
+        });
+    }
+}
+
+/// Test builds only: makes a commit reach one participant and no other.
+fn tells_only_one() -> bool {
+    fail_point!("txn-half-told", |_| true);
+    false
+}
+
+fn send(answer: oneshot::Sender<Told>, told: Told) {
+    // A caller that has timed out asks for the outcome by id.
+    let _ = answer.send(told);
+}

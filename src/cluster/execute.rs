@@ -1,0 +1,366 @@
+//! What the gateway asks of a node: run these commands, as one, wherever their keys live.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use super::message::{Ask, Told};
+use super::node::Node;
+use super::numbering::Numbered;
+use super::router::RouteError;
+use crate::base::limits::OPTIMISTIC_TRIES_MAX;
+use crate::base::{Error, GroupId, Reply, RequestId, Result, TxnId};
+use crate::machine::{
+    Body, Command, Condition, Decide, Decision, Read, Refusal, Request, Response, Seen, scope_of,
+};
+use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
+
+/// Times a read over several shards is tried without locks.
+const SNAPSHOT_TRIES: usize = 8;
+/// Times a transaction that was aborted for no fault of its own is started anew.
+const ABORT_TRIES: usize = 3;
+/// How long an unknown outcome stays askable by its id.
+const UNKNOWN_KEPT: Duration = Duration::from_secs(60);
+
+/// Commands to run as one, under conditions.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    pub commands: Vec<Command>,
+    pub conditions: Vec<Condition>,
+    /// The client's own number for it, and below which all of its numbers are finished.
+    pub id: Option<(RequestId, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// One reply a command.
+    Replies(Vec<Reply>),
+    /// A condition did not hold: nothing happened.
+    Conflict,
+}
+
+/// The number a write goes under: the gateway's, or the client's own.
+enum Number {
+    Ours(Numbered),
+    Clients(RequestId, u64),
+}
+
+impl Number {
+    fn id(&self) -> RequestId {
+        match self {
+            Number::Ours(numbered) => numbered.id,
+            Number::Clients(id, _) => *id,
+        }
+    }
+
+    fn below(&self) -> u64 {
+        match self {
+            Number::Ours(numbered) => numbered.below,
+            Number::Clients(_, below) => *below,
+        }
+    }
+}
+
+impl Node {
+    /// Runs a wish: on one shard through its log or its memory, on several by a snapshot read or two-phase commit.
+    ///
+    /// # Errors
+    /// [`Error`]; all but `Unknown` prove that nothing happened.
+    pub async fn execute(&self, wish: Wish) -> Result<Outcome> {
+        let deadline = Instant::now() + self.request_timeout();
+        let Some(plan) = self.plan(&wish.commands, &wish.conditions) else {
+            return self.execute_optimistic(wish, deadline).await;
+        };
+        let read_only = wish.commands.iter().all(|command| !command.is_write());
+        let replies = match plan.work.len() {
+            0 => BTreeMap::new(),
+            1 if read_only => match self.read_each(&plan.work, deadline).await? {
+                Some((replies, _)) => replies,
+                None => return Ok(Outcome::Conflict),
+            },
+            1 => match self.write_one(&plan.work, wish.id, deadline).await? {
+                Some(replies) => replies,
+                None => return Ok(Outcome::Conflict),
+            },
+            _ => {
+                if read_only && let Some(outcome) = self.read_snapshot(&plan, deadline).await? {
+                    return Ok(outcome);
+                }
+                match self.transact(&plan.work, wish.id, deadline).await? {
+                    Some(replies) => replies,
+                    None => return Ok(Outcome::Conflict),
+                }
+            }
+        };
+        Ok(Outcome::Replies(plan.merge(&replies)))
+    }
+
+    fn plan(&self, commands: &[Command], conditions: &[Condition]) -> Option<Plan> {
+        let ring = self.ring();
+        Plan::new(commands, conditions, ring.shards(), &|key| ring.shard_of(key))
+    }
+
+    /// The versions of keys, as conditions for a later wish.
+    ///
+    /// # Errors
+    /// No leader in time.
+    pub async fn versions(&self, keys: &[Bytes]) -> Result<Vec<Condition>> {
+        let deadline = Instant::now() + self.request_timeout();
+        let exists = [Command::Exists { keys: keys.to_vec() }];
+        let Some(plan) = self.plan(&exists, &[]) else { return Ok(Vec::new()) };
+        let seen = self.read_each(&plan.work, deadline).await?;
+        Ok(seen.map(|(_, touched)| touched.into_values().flatten().collect()).unwrap_or_default())
+    }
+
+    /// Reads each shard once. `None`: a condition did not hold.
+    async fn read_each(
+        &self,
+        work: &BTreeMap<u16, Work>,
+        deadline: Instant,
+    ) -> Result<Option<(BTreeMap<u16, Vec<Reply>>, BTreeMap<u16, Vec<Condition>>)>> {
+        #[expect(clippy::disallowed_methods, reason = "a read's randomness (RANDOMKEY) changes nothing")]
+        let seed = rand::random();
+        let reads = work.iter().map(|(&shard, work)| async move {
+            let (commands, conditions) = (work.commands.clone(), work.conditions.clone());
+            let ask = Ask::Read(Read::Run { commands, conditions, seed });
+            (shard, self.router().ask(GroupId::Shard(shard), &ask, deadline).await)
+        });
+        let (mut replies, mut touched) = (BTreeMap::new(), BTreeMap::new());
+        for (shard, told) in join_all(reads).await {
+            match told {
+                Ok(Told::Seen(Seen::Run { replies: some, touched: keys })) => {
+                    replies.insert(shard, some);
+                    touched.insert(shard, keys);
+                }
+                Ok(Told::Seen(Seen::Conflict)) => return Ok(None),
+                Ok(other) => return Err(unexpected(&other)),
+                Err(RouteError::Busy) => return Err(busy()),
+                // A read has no effect, so however it failed, nothing happened.
+                Err(RouteError::NotDone(why) | RouteError::Unknown(why)) => return Err(Error::Unavailable(why)),
+            }
+        }
+        Ok(Some((replies, touched)))
+    }
+
+    /// Reads several shards at one moment: after all were read, none of what was read may have changed. `None`: it
+    /// kept changing, so locks are needed.
+    async fn read_snapshot(&self, plan: &Plan, deadline: Instant) -> Result<Option<Outcome>> {
+        for _ in 0..SNAPSHOT_TRIES {
+            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
+                return Ok(Some(Outcome::Conflict));
+            };
+            let check = |(shard, conditions)| (shard, Work { commands: Vec::new(), conditions });
+            let checks: BTreeMap<u16, Work> = touched.into_iter().map(check).collect();
+            if self.read_each(&checks, deadline).await?.is_some() {
+                return Ok(Some(Outcome::Replies(plan.merge(&replies))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn number(&self, id: Option<(RequestId, u64)>, group: GroupId) -> Number {
+        match id {
+            Some((id, below)) => Number::Clients(id, below),
+            None => Number::Ours(self.numbering().begin(group)),
+        }
+    }
+
+    /// One shard, one entry. `None`: a condition did not hold.
+    async fn write_one(
+        &self,
+        work: &BTreeMap<u16, Work>,
+        id: Option<(RequestId, u64)>,
+        deadline: Instant,
+    ) -> Result<Option<BTreeMap<u16, Vec<Reply>>>> {
+        let Some((&shard, work)) = work.first_key_value() else { return Ok(Some(BTreeMap::new())) };
+        let group = GroupId::Shard(shard);
+        let number = self.number(id, group);
+        let ask = Ask::Propose(Request {
+            id: Some(number.id()),
+            below: number.below(),
+            deadline: self.now() + self.request_timeout().as_millis() as u64,
+            body: Body::Run { commands: work.commands.clone(), conditions: work.conditions.clone() },
+        });
+        match self.router().ask(group, &ask, deadline).await {
+            Ok(Told::Response(Response::Replies(replies))) => Ok(Some(BTreeMap::from([(shard, replies)]))),
+            Ok(Told::Response(Response::Conflict)) => Ok(None),
+            Ok(Told::Response(Response::Refused(refusal))) => Err(refused(refusal, number.id())),
+            Ok(other) => Err(unexpected(&other)),
+            Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
+            Err(RouteError::Busy) => Err(busy()),
+            Err(RouteError::Unknown(why)) => Err(unknown(number, why)),
+        }
+    }
+
+    /// Several shards, by two-phase commit. `None`: a condition did not hold.
+    async fn transact(
+        &self,
+        work: &BTreeMap<u16, Work>,
+        id: Option<(RequestId, u64)>,
+        deadline: Instant,
+    ) -> Result<Option<BTreeMap<u16, Vec<Reply>>>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.transact_once(work, id, deadline).await? {
+                Answer::Conflict => return Ok(None),
+                Answer::Committed(parts) => {
+                    let of_shard = |(group, replies)| match group {
+                        GroupId::Shard(shard) => Some((shard, replies)),
+                        GroupId::Coordinator(_) => None,
+                    };
+                    return Ok(Some(parts.into_iter().filter_map(of_shard).collect()));
+                }
+                // Under the client's own number the abort is final: the client takes a new one.
+                Answer::Aborted(why) if id.is_some() || tries >= ABORT_TRIES || Instant::now() >= deadline => {
+                    return Err(Error::Aborted(why));
+                }
+                Answer::Aborted(why) => tracing::debug!("transaction starts anew: {why}"),
+            }
+        }
+    }
+
+    async fn transact_once(
+        &self,
+        work: &BTreeMap<u16, Work>,
+        id: Option<(RequestId, u64)>,
+        deadline: Instant,
+    ) -> Result<Answer> {
+        let part = |(&shard, work): (&u16, &Work)| Part {
+            shard: GroupId::Shard(shard),
+            scope: scope_of(&work.commands, &work.conditions),
+            conditions: work.conditions.clone(),
+            commands: work.commands.clone(),
+        };
+        let coordinator = self.coordinator_of(id.map(|(id, _)| id));
+        let number = self.number(id, coordinator);
+        let now = self.now();
+        let txn = Txn {
+            id: number.id(),
+            below: number.below(),
+            started: now,
+            deadline: now + self.txn_timeout().as_millis() as u64,
+            parts: work.iter().map(part).collect(),
+        };
+        let txn_deadline = txn.deadline;
+        let ask = Ask::Begin(Box::new(txn));
+        let limit = deadline.min(Instant::now() + self.txn_timeout());
+        match self.router().ask(coordinator, &ask, limit).await {
+            Ok(Told::Answer(answer)) => Ok(answer),
+            Ok(other) => Err(unexpected(&other)),
+            Err(RouteError::Busy) => Err(busy()),
+            Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
+            Err(RouteError::Unknown(why)) => self.resolve(coordinator, number, txn_deadline, deadline, why).await,
+        }
+    }
+
+    /// Settles a transaction that nobody has answered for: its record, or an abort that is logged now.
+    async fn resolve(
+        &self,
+        coordinator: GroupId,
+        number: Number,
+        txn_deadline: u64,
+        deadline: Instant,
+        why: String,
+    ) -> Result<Answer> {
+        let decide = Decide { txn: number.id(), deadline: txn_deadline, decision: Decision::Abort };
+        let mut request = Request::anonymous(Body::Decide(Box::new(decide)));
+        request.below = number.below();
+        match self.router().ask(coordinator, &Ask::Propose(request), deadline).await {
+            Ok(Told::Response(Response::Decision(Decision::Commit { participants, .. }))) => {
+                Ok(Answer::Committed(participants))
+            }
+            Ok(Told::Response(Response::Decision(Decision::Abort))) => Ok(Answer::Aborted(why)),
+            _ => Err(unknown(number, why)),
+        }
+    }
+
+    /// Commands that need each other's data over shards (RENAME, COPY, MSETNX): read, run here, commit if unchanged.
+    async fn execute_optimistic(&self, wish: Wish, deadline: Instant) -> Result<Outcome> {
+        let Some(keys) = Optimistic::keys(&wish.commands) else {
+            let why = "a transaction cannot combine commands on the whole key space with RENAME, COPY or MSETNX \
+                       over several shards";
+            return Err(Error::Invalid(why.into()));
+        };
+        let fetch = [Command::Fetch { keys: keys.clone() }];
+        for _ in 0..OPTIMISTIC_TRIES_MAX {
+            let Some(plan) = self.plan(&fetch, &[]) else { break };
+            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else { break };
+            let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
+            #[expect(clippy::disallowed_methods, reason = "randomness of a gateway-run command; only results are logged")]
+            let run = Optimistic::run(&wish.commands, &keys, &fetched, self.now(), rand::random());
+            let touched = touched.into_values().flatten().collect();
+            let attempt = Wish {
+                commands: run.commands,
+                conditions: Optimistic::conditions(&wish.conditions, touched),
+                id: wish.id,
+            };
+            match Box::pin(self.execute(attempt)).await? {
+                Outcome::Replies(replies) => return Ok(Outcome::Replies(Optimistic::replies(replies))),
+                Outcome::Conflict if wish.id.is_some() => {
+                    return Err(Error::Aborted("its keys changed while it ran".into()));
+                }
+                Outcome::Conflict => {
+                    let watched_hold = Wish { conditions: wish.conditions.clone(), ..Wish::default() };
+                    if Box::pin(self.execute(watched_hold)).await? == Outcome::Conflict {
+                        return Ok(Outcome::Conflict);
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(Error::Aborted("its keys kept changing while it ran".into()))
+    }
+
+    /// What became of a request or transaction: any group that knows tells.
+    ///
+    /// # Errors
+    /// A group that could not be asked, so that "unknown" would be a guess.
+    pub async fn status_of(&self, id: TxnId) -> Result<&'static str> {
+        let deadline = Instant::now() + self.request_timeout();
+        let ask = Ask::Read(Read::Status(id));
+        let asked = self.all_groups().into_iter().map(|group| self.router().ask(group, &ask, deadline));
+        let mut status = "unknown-yet";
+        for told in join_all(asked).await {
+            match told {
+                Ok(Told::Seen(Seen::Decision(Decision::Commit { .. }) | Seen::Request(true))) => return Ok("committed"),
+                Ok(Told::Seen(Seen::Decision(Decision::Abort))) => status = "aborted",
+                Ok(_) => {}
+                Err(e) => return Err(Error::Unavailable(format!("{e:?}"))),
+            }
+        }
+        Ok(status)
+    }
+}
+
+fn busy() -> Error {
+    Error::Retry("too many requests wait".into())
+}
+
+fn refused(refusal: Refusal, id: RequestId) -> Error {
+    match refusal {
+        Refusal::Deadline => Error::Retry("a transaction held a key too long".into()),
+        Refusal::Full => Error::Retry("a shard has too much to do".into()),
+        Refusal::Finished => Error::Unknown { id, why: "the request number was finished before".into() },
+        Refusal::Misdirected => Error::Stopped("a request reached the wrong kind of group".into()),
+    }
+}
+
+fn unexpected(told: &Told) -> Error {
+    Error::Stopped(format!("unexpected answer {told:?}"))
+}
+
+/// Says that the outcome is unknown, and keeps the number open so that it can be asked.
+fn unknown(number: Number, why: String) -> Error {
+    let id = number.id();
+    tokio::spawn(async move {
+        tokio::time::sleep(UNKNOWN_KEPT).await;
+        drop(number);
+    });
+    Error::Unknown { id, why }
+}

@@ -1,0 +1,100 @@
+//! What a node does by the clock: logs expiries, cuts snapshots, spreads leaders, notices stopped replicas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::base::{GroupId, NodeId};
+use crate::machine::{Body, Request};
+use crate::raft::{Clock, Group, Groups, Links};
+use crate::ring::Placement;
+
+const TICK: Duration = Duration::from_millis(100);
+const BALANCE_EVERY: Duration = Duration::from_secs(2);
+
+pub struct Housekeeping {
+    pub me: NodeId,
+    pub groups: Arc<Groups>,
+    pub links: Links,
+    pub clock: Clock,
+    pub placement: Placement,
+    pub snapshot_log_bytes: u64,
+    /// Set once, when a replica has stopped: the node has to end.
+    pub fatal: watch::Sender<Option<String>>,
+}
+
+impl Housekeeping {
+    /// Runs until the runtime ends.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut balanced = Instant::now();
+        let mut connected_before: Vec<NodeId> = Vec::new();
+        let mut cut: BTreeMap<GroupId, Instant> = BTreeMap::new();
+        loop {
+            tick.tick().await;
+            let groups = self.groups.all();
+            for group in &groups {
+                self.let_time_pass(group);
+                self.cut_snapshot(group, &mut cut).await;
+            }
+            if let Some(why) = groups.iter().find_map(Group::failure) {
+                tracing::error!("a replica has stopped: {why}");
+                self.fatal.send_replace(Some(why));
+                return;
+            }
+            if balanced.elapsed() >= BALANCE_EVERY {
+                balanced = Instant::now();
+                // A peer counts once it has been there for a whole round: it may be restarting.
+                let connected = self.links.connected();
+                for group in groups.iter().filter(|group| group.is_leader()) {
+                    self.hand_over(group, &connected, &connected_before).await;
+                }
+                connected_before = connected;
+            }
+        }
+    }
+
+    /// At the leader: keys that have expired, and requests whose deadline has passed, need an entry to say so.
+    fn let_time_pass(&self, group: &Group) {
+        if !group.is_leader() {
+            return;
+        }
+        let now = (self.clock)();
+        let due = group.peek(|machine| {
+            let shard = machine.as_shard()?;
+            let locks = shard.locks();
+            let expired = shard.keyspace().expiring(now).take(64).any(|(_, key)| locks.owner(key).is_none());
+            Some(expired || shard.has_overdue(now))
+        });
+        if due == Some(true) {
+            let group = group.clone();
+            tokio::spawn(async move {
+                if let Err(e) = group.propose(Request::anonymous(Body::Sweep)).await {
+                    tracing::debug!(group = %group.id(), "expiry not logged yet: {e}");
+                }
+            });
+        }
+    }
+
+    async fn cut_snapshot(&self, group: &Group, cut: &mut BTreeMap<GroupId, Instant>) {
+        let large = group.bytes_since_snapshot() >= self.snapshot_log_bytes;
+        let recent = cut.get(&group.id()).is_some_and(|at| at.elapsed() < TICK * 5);
+        if large && !recent {
+            cut.insert(group.id(), Instant::now());
+            group.cut_snapshot().await;
+        }
+    }
+
+    /// Gives leadership to the group's preferred leader, so that leaders are spread.
+    async fn hand_over(&self, group: &Group, connected: &[NodeId], before: &[NodeId]) {
+        let Some(&preferred) = self.placement.get(&group.id()).and_then(|replicas| replicas.first()) else { return };
+        if preferred != self.me && connected.contains(&preferred) && before.contains(&preferred) {
+            tracing::info!(group = %group.id(), to = preferred, "handing leadership to the preferred node");
+            group.transfer_leader(preferred).await;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What nodes ask each other on behalf of clients and transactions, inside the link's service messages.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{AttemptId, GroupId, Millis, NodeId};
+use crate::machine::{Decision, Read, Request, Response, Seen};
+use crate::raft::GroupError;
+use crate::txn::{Answer, Txn};
+
+/// A question to the leader of a group. Every one may be asked again without harm.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Ask {
+    Propose(Request),
+    Read(Read),
+    /// To a coordinator: run this transaction.
+    Begin(Box<Txn>),
+    /// To a coordinator, by a participant: what became of this attempt?
+    Query { attempt: AttemptId, deadline: Millis },
+    /// Up to which index is the log certainly committed now?
+    Confirm,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Told {
+    Response(Response),
+    Seen(Seen),
+    Answer(Answer),
+    /// `None`: still being worked on.
+    Decision(Option<Decision>),
+    Index(u64),
+    Failed(Failure),
+}
+
+/// Why the node that was asked has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    NotLeader(Option<NodeId>),
+    Busy,
+    /// It may have happened, or happen yet.
+    Unknown(String),
+    Stopped(String),
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::NotLeader(leader) => Failure::NotLeader(leader),
+            GroupError::Busy => Failure::Busy,
+            GroupError::Unknown(why) => Failure::Unknown(why),
+            GroupError::Stopped(why) => Failure::Stopped(why),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Envelope {
+    pub group: GroupId,
+    pub ask: Ask,
+}

@@ -1,0 +1,25 @@
+//! Floor 5: a running node. It wires the floors below together and performs the effects that the pure ones ask for.
+//!
+//! ```text
+//!  gateway ─▶ Node::execute ─▶ plan ─┬─ one shard ─────────▶ Router ─▶ leader's Group (here, or over its node's link)
+//!                                    ├─ reads of several ──▶ read, then check that nothing changed
+//!                                    └─ writes of several ─▶ Router ─▶ coordinator leader's driver ─▶ two-phase commit
+//!  beside: join (identity), housekeeping (expiry, snapshots, balance), recovery (prepared and forgotten transactions)
+//! ```
+//!
+//! Not here: RESP, sessions, command names (gateway); what a decision means (machine, txn).
+
+mod driver;
+mod execute;
+mod housekeeping;
+mod join;
+mod message;
+mod node;
+mod numbering;
+mod recovery;
+mod router;
+mod status;
+
+pub use execute::{Outcome, Wish};
+pub use node::{Node, NodeOptions, StartError};
+pub use status::{NodeStatus, ShardShare};

@@ -1,0 +1,292 @@
+//! Putting a node together, and taking it apart.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::driver::Driver;
+use super::housekeeping::Housekeeping;
+use super::join;
+use super::numbering::Numbering;
+use super::recovery::Recovery;
+use super::router::Router;
+use crate::base::{GroupId, Millis, NodeId, RequestId};
+use crate::config::Config;
+use crate::raft::{Clock, Group, GroupOptions, Groups, LinkOptions, Links};
+use crate::ring::Ring;
+use crate::storage::{Identity, IdentityError, Journal, Snapshots, Store, open_store};
+
+/// Why a node does not start. Nothing on disk was changed, but for a fresh directory's own files.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("storage: {0}")]
+    Storage(String),
+    #[error("data directory {dir}: {source}")]
+    Identity { dir: PathBuf, source: IdentityError },
+    #[error("data directory: {0}")]
+    Foreign(#[from] IdentityError),
+    #[error("peers belong to different clusters")]
+    Disagreement,
+    #[error("{0}")]
+    Raft(String),
+}
+
+/// What a node needs to start.
+pub struct NodeOptions {
+    pub config: Arc<Config>,
+    pub id: NodeId,
+    /// The node's own directory.
+    pub dir: PathBuf,
+    pub clock: Clock,
+    /// Bound before anything on disk is touched.
+    pub peers: TcpListener,
+}
+
+/// A running node; cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<Config>,
+    id: NodeId,
+    clock: Clock,
+    ring: Ring,
+    identity: Identity,
+    groups: Arc<Groups>,
+    links: Links,
+    router: Router,
+    numbering: Numbering,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+impl Node {
+    /// Opens the data directory, joins the cluster and starts the node's groups. On a cluster's first start this waits
+    /// until enough nodes are there to agree on an id.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
+        let NodeOptions { config, id, dir, clock, peers } = options;
+        let storage = |e: std::io::Error| StartError::Storage(format!("{}: {e}", dir.display()));
+        let store = open_store(&dir).map_err(|e| StartError::Storage(e.to_string()))?;
+        // Refused before a peer hears of us.
+        let known = Identity::load(&store, id, &config.layout());
+        let known = known.map_err(|source| StartError::Identity { dir: dir.clone(), source })?;
+        let journal = Journal::open(store.clone()).map_err(storage)?;
+        let current: Vec<String> = journal
+            .groups()
+            .into_iter()
+            .filter_map(|group| journal.with(group, |log| log.snapshot.clone()).map(|(name, _)| name))
+            .collect();
+        let snapshots = Snapshots::open(&dir, &current).map_err(storage)?;
+
+        let links = Links::new(LinkOptions {
+            node: id,
+            peers: config.nodes.iter().map(|node| (node.id, node.peer.to_string())).collect(),
+            layout: config.layout(),
+        });
+        let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
+        let groups = Groups::new(&links, snapshots.clone(), refilling);
+        let formed = !journal.groups().is_empty();
+        if let Some(identity) = &known {
+            links.introduce(identity.cluster_id, formed);
+        }
+        links.start(peers);
+        let identity = join::identify(&store, &links, &config, id).await?;
+        if identity.refilling {
+            groups.refill();
+        }
+        links.introduce(identity.cluster_id, formed);
+
+        let placement = config.placement();
+        let router = Router::new(id, Arc::clone(&groups), links.clone(), placement.clone());
+        #[expect(clippy::disallowed_methods, reason = "tells this process's proposals and session from earlier ones")]
+        let boot: u32 = rand::random();
+        let (fatal_tx, fatal) = watch::channel(None);
+        let node = Node {
+            inner: Arc::new(Inner {
+                ring: config.ring(),
+                numbering: Numbering::new(u128::from(id) << 64 | u128::from(boot)),
+                config,
+                id,
+                clock,
+                identity,
+                groups,
+                links,
+                router,
+                fatal,
+            }),
+        };
+        node.start_groups(&journal, &snapshots, boot).await?;
+        node.start_tasks(store, fatal_tx);
+        Ok(node)
+    }
+
+    async fn start_groups(&self, journal: &Journal, snapshots: &Snapshots, boot: u32) -> Result<(), StartError> {
+        let inner = &self.inner;
+        let timeouts = &inner.config.timeouts;
+        let mine = inner.config.placement().into_iter().filter(|(_, replicas)| replicas.contains(&inner.id));
+        let starting = mine.map(|(group, replicas)| {
+            let options = GroupOptions {
+                node: inner.id,
+                members: replicas.into_iter().collect(),
+                heartbeat_ms: timeouts.heartbeat_ms,
+                election_min_ms: timeouts.election_min_ms,
+                election_max_ms: timeouts.election_max_ms,
+                clock: Arc::clone(&inner.clock),
+                boot,
+            };
+            Group::start(group, options, journal.clone(), snapshots.clone(), inner.links.clone())
+        });
+        for started in join_all(starting).await {
+            let group = started.map_err(StartError::Raft)?;
+            group.may_elect(!inner.identity.refilling);
+            inner.groups.insert(group);
+        }
+        Ok(())
+    }
+
+    fn start_tasks(&self, store: Store, fatal: watch::Sender<Option<String>>) {
+        let inner = &self.inner;
+        let (groups, router, clock) = (&inner.groups, &inner.router, &inner.clock);
+        for group in groups.all() {
+            if let GroupId::Coordinator(_) = group.id() {
+                Driver::spawn(group, router.clone(), Arc::clone(clock));
+            }
+        }
+        let answering = router.clone();
+        groups.set_service(Arc::new(move |_, message| {
+            let router = answering.clone();
+            Box::pin(async move { router.answer_encoded(message).await })
+        }));
+        let placement = inner.config.placement();
+        if inner.identity.refilling {
+            let refill = join::refill(Arc::clone(groups), router.clone(), store, inner.identity.clone());
+            tokio::spawn(refill);
+        } else {
+            let (me, placement) = (inner.id, placement.clone());
+            let preferred = move |group: &Group| placement.get(&group.id()).and_then(|r| r.first()) == Some(&me);
+            let patience = Duration::from_millis(inner.config.timeouts.election_max_ms * 5);
+            tokio::spawn(join::form(Arc::clone(groups), preferred, patience));
+        }
+        tokio::spawn(join::watch_for_foreign(Arc::clone(groups), inner.links.clone(), fatal.clone()));
+        let recovery = Recovery {
+            groups: Arc::clone(groups),
+            router: router.clone(),
+            clock: Arc::clone(clock),
+            patience_ms: inner.config.timeouts.recovery_ms,
+        };
+        tokio::spawn(recovery.run());
+        let housekeeping = Housekeeping {
+            me: inner.id,
+            groups: Arc::clone(groups),
+            links: inner.links.clone(),
+            clock: Arc::clone(clock),
+            placement,
+            snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
+            fatal,
+        };
+        tokio::spawn(housekeeping.run());
+    }
+
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        &self.inner.ring
+    }
+
+    #[must_use]
+    pub fn cluster_id(&self) -> u128 {
+        self.inner.identity.cluster_id
+    }
+
+    /// The node's wall clock.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        (self.inner.clock)()
+    }
+
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<Group> {
+        self.inner.groups.get(id)
+    }
+
+    /// Groups with a replica here.
+    #[must_use]
+    pub fn local_groups(&self) -> Vec<Group> {
+        self.inner.groups.all()
+    }
+
+    /// Every group of the cluster.
+    #[must_use]
+    pub fn all_groups(&self) -> Vec<GroupId> {
+        self.inner.config.groups()
+    }
+
+    #[must_use]
+    pub fn connected(&self) -> Vec<NodeId> {
+        self.inner.links.connected()
+    }
+
+    #[must_use]
+    pub fn is_refilling(&self) -> bool {
+        self.inner.groups.is_refilling()
+    }
+
+    /// Becomes `Some` when the node cannot go on.
+    #[must_use]
+    pub fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.inner.fatal.clone()
+    }
+
+    /// Whether all groups with a replica here have a leader.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let groups = self.local_groups();
+        !groups.is_empty() && groups.iter().all(|group| group.leader().0.is_some())
+    }
+
+    /// Stops the groups, in order. What was acknowledged is on disk in any case.
+    pub async fn stop(&self) {
+        let groups = self.local_groups();
+        join_all(groups.iter().map(Group::shutdown)).await;
+    }
+
+    pub(super) fn router(&self) -> &Router {
+        &self.inner.router
+    }
+
+    pub(super) fn numbering(&self) -> &Numbering {
+        &self.inner.numbering
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.config.timeouts.request_ms)
+    }
+
+    pub(super) fn txn_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.config.timeouts.txn_ms)
+    }
+
+    /// The coordinator of a transaction: a client's retry must find the same one.
+    pub(super) fn coordinator_of(&self, id: Option<RequestId>) -> GroupId {
+        let count = u128::from(self.inner.config.cluster.coordinators);
+        let by = id.map_or(u128::from(self.inner.id), |id| id.session ^ u128::from(id.seq));
+        GroupId::Coordinator(u16::try_from(by % count).unwrap_or(0))
+    }
+}

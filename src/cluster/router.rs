@@ -1,0 +1,204 @@
+//! Finds a group's leader and asks it, here or over its node's link, again and again until the deadline.
+//!
+//! Asking again is safe because every request either carries an id that the group remembers, or an attempt that counts
+//! once. What matters is the last word when time runs out: whether any try may have got through.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::driver::DriverCall;
+use super::message::{Ask, Envelope, Failure, Told};
+use crate::base::{GroupId, NodeId, codec};
+use crate::raft::{Group, Groups, Links};
+use crate::ring::Placement;
+
+/// Pause between two tries that found no leader.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// How long one try may take before another member is asked.
+const TRY: Duration = Duration::from_secs(2);
+
+/// Why no answer was had until the deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteError {
+    /// No try got through: nothing happened.
+    NotDone(String),
+    /// Nothing happened, since the group has too much to do.
+    Busy,
+    /// Some try may have got through.
+    Unknown(String),
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: NodeId,
+    groups: Arc<Groups>,
+    links: Links,
+    placement: Placement,
+    hints: Mutex<BTreeMap<GroupId, NodeId>>,
+    drivers: Mutex<BTreeMap<GroupId, mpsc::Sender<DriverCall>>>,
+}
+
+impl Router {
+    #[must_use]
+    pub fn new(me: NodeId, groups: Arc<Groups>, links: Links, placement: Placement) -> Router {
+        let hints = placement.iter().map(|(&group, replicas)| (group, replicas[0])).collect();
+        let drivers = Mutex::new(BTreeMap::new());
+        Router { inner: Arc::new(Inner { me, groups, links, placement, hints: Mutex::new(hints), drivers }) }
+    }
+
+    pub fn set_driver(&self, group: GroupId, driver: mpsc::Sender<DriverCall>) {
+        self.inner.drivers.lock().insert(group, driver);
+    }
+
+    /// Asks the leader of `group` until it answers or `deadline` is past.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub async fn ask(&self, group: GroupId, ask: &Ask, deadline: Instant) -> Result<Told, RouteError> {
+        let mut open = None;
+        let mut last = String::from("no leader is known");
+        let mut pause = PAUSE_MIN;
+        let mut target = self.leader(group);
+        loop {
+            let limit = deadline.min(Instant::now() + TRY);
+            let (failure, sent) = match tokio::time::timeout_at(limit, self.try_node(target, group, ask)).await {
+                Ok(Ok(told)) => {
+                    self.remember(group, target);
+                    return Ok(told);
+                }
+                Ok(Err(failed)) => failed,
+                Err(_) => (Failure::Unknown(format!("node {target} did not answer in time")), true),
+            };
+            let hint = match failure {
+                Failure::Busy if open.is_none() && Instant::now() >= deadline => return Err(RouteError::Busy),
+                Failure::Busy => Some(target),
+                Failure::NotLeader(hint) => hint.filter(|&node| node != target),
+                Failure::Unknown(why) | Failure::Stopped(why) => {
+                    last = why;
+                    if sent {
+                        open = Some(last.clone());
+                    }
+                    None
+                }
+            };
+            if Instant::now() >= deadline {
+                return Err(match open {
+                    Some(why) => RouteError::Unknown(why),
+                    None => RouteError::NotDone(format!("{group}: {last}")),
+                });
+            }
+            match hint {
+                Some(node) if node != target => target = node,
+                hint => {
+                    tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    target = hint.unwrap_or_else(|| self.next(group, target));
+                }
+            }
+        }
+    }
+
+    /// Who probably leads: what the local replica says, else who answered last.
+    fn leader(&self, group: GroupId) -> NodeId {
+        let local = self.inner.groups.get(group).and_then(|group| group.leader().0);
+        local.unwrap_or_else(|| self.inner.hints.lock().get(&group).copied().unwrap_or(self.inner.me))
+    }
+
+    fn remember(&self, group: GroupId, leader: NodeId) {
+        self.inner.hints.lock().insert(group, leader);
+    }
+
+    /// The member to ask after `node` had nothing to say.
+    fn next(&self, group: GroupId, node: NodeId) -> NodeId {
+        let known = self.leader(group);
+        if known != node && self.is_reachable(known) {
+            return known;
+        }
+        let Some(replicas) = self.inner.placement.get(&group) else { return node };
+        let at = replicas.iter().position(|&replica| replica == node).unwrap_or(0);
+        let others = (1..=replicas.len()).map(|i| replicas[(at + i) % replicas.len()]);
+        others.into_iter().find(|&other| self.is_reachable(other)).unwrap_or(node)
+    }
+
+    fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.inner.me || self.inner.links.connected().contains(&node)
+    }
+
+    /// One try. The flag of a failure says whether the question may have been taken.
+    async fn try_node(&self, node: NodeId, group: GroupId, ask: &Ask) -> Result<Told, (Failure, bool)> {
+        if node == self.inner.me {
+            return match self.answer(group, ask.clone()).await {
+                Told::Failed(failure) => Err((failure, true)),
+                told => Ok(told),
+            };
+        }
+        let envelope = Envelope { group, ask: ask.clone() };
+        let message = codec::encode(&envelope).map_err(|e| (Failure::Unknown(e.to_string()), false))?;
+        match self.inner.links.service(node, message.into()).await {
+            Ok(answer) => match codec::decode(&answer) {
+                Ok(Told::Failed(failure)) => Err((failure, true)),
+                Ok(told) => Ok(told),
+                Err(e) => Err((Failure::Unknown(e.to_string()), true)),
+            },
+            Err(e) => Err((Failure::Unknown(e.to_string()), !e.not_sent())),
+        }
+    }
+
+    /// Answers a question as the leader of the group, if this node is.
+    pub async fn answer(&self, id: GroupId, ask: Ask) -> Told {
+        let Some(group) = self.inner.groups.get(id) else {
+            return Told::Failed(Failure::NotLeader(self.inner.placement.get(&id).map(|replicas| replicas[0])));
+        };
+        match ask {
+            Ask::Propose(request) => told(group.propose(request).await.map(Told::Response)),
+            Ask::Read(read) => told(group.read(read).await.map(Told::Seen)),
+            Ask::Confirm => told(group.confirmed_index().await.map(Told::Index)),
+            Ask::Begin(txn) => self.drive(&group, |answer| DriverCall::Begin { txn, answer }).await,
+            Ask::Query { attempt, deadline } => {
+                self.drive(&group, |answer| DriverCall::Query { attempt, deadline, answer }).await
+            }
+        }
+    }
+
+    async fn drive(&self, group: &Group, call: impl FnOnce(oneshot::Sender<Told>) -> DriverCall) -> Told {
+        let driver = self.inner.drivers.lock().get(&group.id()).cloned();
+        let not_leader = Told::Failed(Failure::NotLeader(group.leader().0));
+        let Some(driver) = driver else { return not_leader };
+        let (answer, rx) = oneshot::channel();
+        if driver.try_send(call(answer)).is_err() {
+            return Told::Failed(Failure::Busy);
+        }
+        rx.await.unwrap_or_else(|_| Told::Failed(Failure::Unknown("the coordinator has lost its leadership".into())))
+    }
+
+    /// Answers an encoded question of another node.
+    pub async fn answer_encoded(&self, message: Bytes) -> Bytes {
+        let told = match codec::decode::<Envelope>(&message) {
+            Ok(envelope) => self.answer(envelope.group, envelope.ask).await,
+            Err(e) => Told::Failed(Failure::Stopped(format!("the question cannot be read: {e}"))),
+        };
+        match codec::encode(&told) {
+            Ok(bytes) => bytes.into(),
+            Err(e) => {
+                tracing::error!("an answer cannot be encoded: {e}");
+                Bytes::new()
+            }
+        }
+    }
+}
+
+fn told(result: Result<Told, crate::raft::GroupError>) -> Told {
+    result.unwrap_or_else(|error| Told::Failed(error.into()))
+}

@@ -1,0 +1,371 @@
+//! Cluster configuration: TOML in, checked, every error with file, key and reason. `cluster-configs/` documents it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::base::{GroupId, NodeId};
+use crate::ring::{Placement, Ring, VIRTUAL_NODES_DEFAULT, place};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {key}: {reason}")]
+pub struct ConfigError {
+    pub file: String,
+    pub key: String,
+    pub reason: String,
+}
+
+/// A whole cluster, as the file says it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub cluster: ClusterSection,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    #[serde(default)]
+    pub limits: LimitsSection,
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeSection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSection {
+    pub name: String,
+    #[serde(default = "default_shards")]
+    pub shards: u16,
+    #[serde(default = "default_coordinators")]
+    pub coordinators: u16,
+    #[serde(default = "default_replication")]
+    pub replication: usize,
+    #[serde(default = "default_virtual_nodes")]
+    pub virtual_nodes: u32,
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    pub id: NodeId,
+    pub client: SocketAddr,
+    pub peer: SocketAddr,
+    pub admin: SocketAddr,
+    pub zone: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    pub heartbeat_ms: u64,
+    pub election_min_ms: u64,
+    pub election_max_ms: u64,
+    pub request_ms: u64,
+    pub txn_ms: u64,
+    pub recovery_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSection {
+    pub connections: usize,
+    pub snapshot_log_bytes: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            heartbeat_ms: 100,
+            election_min_ms: 500,
+            election_max_ms: 1000,
+            request_ms: 10_000,
+            txn_ms: 5_000,
+            recovery_ms: 1_000,
+        }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        LimitsSection {
+            connections: crate::base::limits::CONNECTIONS_MAX,
+            snapshot_log_bytes: 16 << 20,
+        }
+    }
+}
+
+fn default_shards() -> u16 {
+    4
+}
+
+fn default_coordinators() -> u16 {
+    1
+}
+
+fn default_replication() -> usize {
+    3
+}
+
+fn default_virtual_nodes() -> u32 {
+    VIRTUAL_NODES_DEFAULT
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("./quorate-data")
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: unreadable, malformed, unknown keys, values that do not go together.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
+            file: file.clone(),
+            key: "(file)".into(),
+            reason: format!("cannot be read: {e}"),
+        })?;
+        Config::parse(&text, &file)
+    }
+
+    /// Reads and checks a text; `file` is for errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+        let fail = |key: &str, reason: String| ConfigError { file: file.into(), key: key.into(), reason };
+        let config: Config = toml::from_str(text).map_err(|e| {
+            let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            let place = line.map_or_else(|| "(file)".to_string(), |line| format!("line {line}"));
+            fail(&place, e.message().to_string())
+        })?;
+        config.check().map_err(|(key, reason)| fail(&key, reason))?;
+        Ok(config)
+    }
+
+    /// The configuration that `quorate dev` runs: `nodes` nodes on this machine, ports from `base`.
+    ///
+    /// # Errors
+    /// Ports that run past 65535, too many nodes, and what [`Config::parse`] checks.
+    pub fn dev(nodes: u16, shards: u16, base: u16, data_dir: PathBuf) -> Result<Config, ConfigError> {
+        let fail = |key: &str, reason: String| ConfigError { file: "(dev)".into(), key: key.into(), reason };
+        if nodes == 0 || nodes > 99 {
+            return Err(fail("nodes", format!("{nodes}: 1 to 99 are possible")));
+        }
+        if base == 0 || base.checked_add(200 + nodes).is_none() {
+            return Err(fail("base-port", format!("{base}: ports up to base + 200 + nodes are used")));
+        }
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let section = |i: u16| NodeSection {
+            id: NodeId::from(i) + 1,
+            client: at(base + i),
+            peer: at(base + 100 + i),
+            admin: at(base + 200 + i),
+            zone: None,
+        };
+        let config = Config {
+            cluster: ClusterSection {
+                name: "dev".into(),
+                shards,
+                coordinators: 1,
+                replication: if nodes >= 3 { 3 } else { 1 },
+                virtual_nodes: VIRTUAL_NODES_DEFAULT,
+                data_dir,
+            },
+            timeouts: Timeouts::default(),
+            limits: LimitsSection::default(),
+            nodes: (0..nodes).map(section).collect(),
+        };
+        config.check().map_err(|(key, reason)| fail(&key, reason))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let bad = |key: &str, reason: String| Err((key.to_string(), reason));
+        let cluster = &self.cluster;
+        if cluster.name.is_empty() || cluster.name.len() > 64 {
+            return bad("cluster.name", "must have 1 to 64 bytes".into());
+        }
+        if !(1..=1024).contains(&cluster.shards) {
+            return bad("cluster.shards", format!("{}: must be 1 to 1024", cluster.shards));
+        }
+        if !(1..=64).contains(&cluster.coordinators) {
+            return bad("cluster.coordinators", format!("{}: must be 1 to 64", cluster.coordinators));
+        }
+        if !(1..=8192).contains(&cluster.virtual_nodes) {
+            return bad("cluster.virtual_nodes", format!("{}: must be 1 to 8192", cluster.virtual_nodes));
+        }
+        let (replication, nodes) = (cluster.replication, self.nodes.len());
+        if replication % 2 == 0 {
+            return bad("cluster.replication", format!("{replication}: must be odd, for majorities"));
+        }
+        if replication > nodes {
+            return bad("cluster.replication", format!("{replication} replicas do not fit on {nodes} nodes"));
+        }
+        let parent = cluster.data_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+            return bad("cluster.data_dir", format!("its parent directory {} does not exist", parent.display()));
+        }
+        self.check_nodes()?;
+        self.check_times()
+    }
+
+    fn check_nodes(&self) -> Result<(), (String, String)> {
+        let mut ids = BTreeSet::new();
+        let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
+        for node in &self.nodes {
+            if node.id == 0 {
+                return Err(("node.id".into(), "0: ids start at 1".into()));
+            }
+            if !ids.insert(node.id) {
+                return Err(("node.id".into(), format!("{} is given twice", node.id)));
+            }
+            for (key, address) in [("client", node.client), ("peer", node.peer), ("admin", node.admin)] {
+                let key = format!("node {}: {key}", node.id);
+                if address.port() == 0 {
+                    return Err((key, format!("{address}: a port must be given")));
+                }
+                if let Some(other) = addresses.insert(address, key.clone()) {
+                    return Err((key, format!("{address} is also the address of {other}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), (String, String)> {
+        let t = &self.timeouts;
+        let bad = |key: &str, reason: String| Err((format!("timeouts.{key}"), reason));
+        if t.heartbeat_ms < 10 {
+            return bad("heartbeat_ms", format!("{}: must be at least 10", t.heartbeat_ms));
+        }
+        if t.election_min_ms < t.heartbeat_ms * 3 {
+            return bad("election_min_ms", format!("{}: must be at least 3 × heartbeat_ms", t.election_min_ms));
+        }
+        if t.election_max_ms <= t.election_min_ms {
+            return bad("election_max_ms", format!("{}: must exceed election_min_ms", t.election_max_ms));
+        }
+        if t.txn_ms < t.election_max_ms || t.request_ms < t.txn_ms {
+            return bad("request_ms", "election_max_ms ≤ txn_ms ≤ request_ms must hold".into());
+        }
+        if t.request_ms > 300_000 {
+            return bad("request_ms", "must not exceed 300000: reply tables forget after 10 minutes".into());
+        }
+        if t.recovery_ms < 100 || t.recovery_ms > t.txn_ms {
+            return bad("recovery_ms", format!("{}: must be 100 to txn_ms", t.recovery_ms));
+        }
+        if self.limits.connections == 0 {
+            return Err(("limits.connections".into(), "0: nobody could connect".into()));
+        }
+        if self.limits.snapshot_log_bytes < 1 << 16 {
+            let reason = format!("{}: must be at least 65536", self.limits.snapshot_log_bytes);
+            return Err(("limits.snapshot_log_bytes".into(), reason));
+        }
+        Ok(())
+    }
+
+    /// The node with this id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn node(&self, id: NodeId) -> Result<&NodeSection, ConfigError> {
+        self.nodes.iter().find(|node| node.id == id).ok_or_else(|| ConfigError {
+            file: "(config)".into(),
+            key: "node".into(),
+            reason: format!("there is no node {id}"),
+        })
+    }
+
+    /// All groups: coordinators first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        let coordinators = (0..self.cluster.coordinators).map(GroupId::Coordinator);
+        coordinators.chain((0..self.cluster.shards).map(GroupId::Shard)).collect()
+    }
+
+    #[must_use]
+    pub fn ring(&self) -> Ring {
+        Ring::new(1, self.cluster.shards, self.cluster.virtual_nodes)
+    }
+
+    /// Where every group's replicas live.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        let nodes: Vec<_> = self.nodes.iter().map(|node| (node.id, node.zone.clone())).collect();
+        place(&self.groups(), &nodes, self.cluster.replication)
+    }
+
+    /// Everything that decides where keys live, as text: two nodes or two starts that differ must not mix.
+    #[must_use]
+    pub fn layout(&self) -> String {
+        let c = &self.cluster;
+        let ids: Vec<String> = self.nodes.iter().map(|node| node.id.to_string()).collect();
+        format!(
+            "{}: {} shards, {} coordinators, {} virtual nodes, {} replicas, nodes {}",
+            c.name,
+            c.shards,
+            c.coordinators,
+            c.virtual_nodes,
+            c.replication,
+            ids.join(",")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(edit: impl Fn(String) -> String) -> Result<Config, ConfigError> {
+        let node = |i: u16| {
+            format!(
+                "[[node]]\nid = {i}\nclient = \"127.0.0.1:700{i}\"\npeer = \"127.0.0.1:710{i}\"\nadmin = \"127.0.0.1:720{i}\"\n"
+            )
+        };
+        let text = format!("[cluster]\nname = \"t\"\n[timeouts]\n[limits]\n{}{}{}", node(1), node(2), node(3));
+        Config::parse(&edit(text), "t.toml")
+    }
+
+    #[test]
+    fn the_smallest_file_is_enough() {
+        let config = text(|t| t).expect("valid");
+        assert_eq!((config.cluster.shards, config.cluster.replication, config.nodes.len()), (4, 3, 3));
+    }
+
+    #[test]
+    fn each_mistake_is_an_error_that_names_its_key() {
+        let cases: &[(&str, &str, &str)] = &[
+            ("name = \"t\"", "name = \"t\"\nshard = 4", "unknown field `shard`"),
+            ("name = \"t\"", "name = \"\"", "cluster.name"),
+            ("name = \"t\"", "name = \"t\"\nreplication = 2", "cluster.replication: 2: must be odd"),
+            ("name = \"t\"", "name = \"t\"\nreplication = 5", "cluster.replication: 5 replicas do not fit"),
+            ("name = \"t\"", "name = \"t\"\nshards = 0", "cluster.shards"),
+            ("name = \"t\"", "name = \"t\"\ndata_dir = \"/no/such/dir/data\"", "cluster.data_dir"),
+            ("id = 2", "id = 1", "node.id: 1 is given twice"),
+            ("7102", "7001", "127.0.0.1:7001 is also the address of node 1: client"),
+            ("127.0.0.1:7002", "nonsense", "line "),
+            ("[timeouts]", "[timeouts]\nelection_min_ms = 100", "timeouts.election_min_ms"),
+            ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
+            ("id = 3", "ident = 3", "unknown field `ident`"),
+        ];
+        for (from, to, expected) in cases {
+            let error = text(|t| t.replacen(from, to, 1)).expect_err(expected).to_string();
+            assert!(error.starts_with("t.toml: ") && error.contains(expected), "{expected:?} not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_files_are_valid_and_dev_toml_is_what_dev_runs() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-configs");
+        for (file, nodes) in [("dev.toml", 3), ("three-nodes.toml", 3), ("five-nodes.toml", 5)] {
+            let config = Config::load(&dir.join(file)).expect(file);
+            assert_eq!(config.nodes.len(), nodes, "{file}");
+        }
+        let dev = Config::dev(3, 4, 7001, "./quorate-data".into()).expect("valid");
+        assert_eq!(Config::load(&dir.join("dev.toml")).expect("valid"), dev);
+    }
+}
