@@ -5,8 +5,10 @@
 pub mod base;
 pub mod cluster;
 pub mod config;
+pub mod gateway;
 pub mod machine;
 pub mod raft;
+pub mod resp;
 pub mod ring;
 pub mod storage;
 pub mod txn;

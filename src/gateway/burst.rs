@@ -1,0 +1,80 @@
+//! Runs independent data commands that arrived together: by shard, at the same time, each shard's in order.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+
+use crate::base::Reply;
+use crate::cluster::{Node, Outcome, Wish};
+use crate::machine::{Command, Touches};
+
+/// A command to run, or a reply that stands already (a command that could not be parsed).
+#[derive(Debug)]
+pub enum Item {
+    Run(Command),
+    Ready(Reply),
+}
+
+/// Runs the items and returns their replies, in order.
+pub async fn run(node: &Node, items: Vec<Item>) -> Vec<Reply> {
+    let mut replies: Vec<Option<Reply>> = Vec::with_capacity(items.len());
+    let mut by_shard: BTreeMap<u16, Vec<(usize, Command)>> = BTreeMap::new();
+    for (at, item) in items.into_iter().enumerate() {
+        replies.push(None);
+        match item {
+            Item::Ready(reply) => replies[at] = Some(reply),
+            Item::Run(command) => match shard_of(node, &command) {
+                Some(shard) => by_shard.entry(shard).or_default().push((at, command)),
+                None => {
+                    run_shards(node, std::mem::take(&mut by_shard), &mut replies).await;
+                    replies[at] = one(execute(node, vec![command]).await);
+                }
+            },
+        }
+    }
+    run_shards(node, by_shard, &mut replies).await;
+    replies.into_iter().map(|reply| reply.unwrap_or_else(lost)).collect()
+}
+
+fn one(replies: Vec<Reply>) -> Option<Reply> {
+    replies.into_iter().next()
+}
+
+fn lost() -> Reply {
+    Reply::err("ERR stopped: a reply is missing")
+}
+
+/// The only shard a command touches, if there is only one.
+fn shard_of(node: &Node, command: &Command) -> Option<u16> {
+    match command.touches() {
+        Touches::Keys(keys) => {
+            let mut shards = keys.into_iter().map(|key| node.ring().shard_of(key));
+            let first = shards.next()?;
+            shards.all(|shard| shard == first).then_some(first)
+        }
+        Touches::Shard(shard) => Some(shard),
+        Touches::Everything => None,
+    }
+}
+
+async fn run_shards(node: &Node, by_shard: BTreeMap<u16, Vec<(usize, Command)>>, out: &mut [Option<Reply>]) {
+    let runs = by_shard.into_values().map(|run| async move {
+        let (places, commands): (Vec<_>, Vec<_>) = run.into_iter().unzip();
+        (places, execute(node, commands).await)
+    });
+    for (places, replies) in join_all(runs).await {
+        for (at, reply) in places.into_iter().zip(replies) {
+            out[at] = Some(reply);
+        }
+    }
+}
+
+/// One reply a command; an error is every command's.
+async fn execute(node: &Node, commands: Vec<Command>) -> Vec<Reply> {
+    let count = commands.len();
+    match node.execute(Wish { commands, ..Wish::default() }).await {
+        Ok(Outcome::Replies(replies)) => replies,
+        Ok(Outcome::Conflict) => vec![Reply::err("ERR stopped: a conflict without a condition"); count],
+        Err(error) => vec![Reply::err(error.to_string()); count],
+    }
+}

@@ -1,0 +1,291 @@
+//! A whole node in a thread of its own: listeners, cluster node, sessions, admin port.
+//!
+//! One thread and a current-thread runtime a node: measured faster than a pool on two cores (DESIGN.md, section 10),
+//! and a node can be dropped like a crash, which tests do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc as std_mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
+
+use super::admin;
+use super::info::Counts;
+use super::session::Session;
+use crate::base::NodeId;
+use crate::cluster::{Node, NodeOptions, StartError};
+use crate::config::Config;
+use crate::raft::Clock;
+
+/// How long sessions may take to finish their last requests when the node stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Why a node did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {what} address {address}: {source}")]
+    Bind { what: &'static str, address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error("the node has stopped: {0}")]
+    Fatal(String),
+}
+
+/// What a server needs.
+pub struct ServerOptions {
+    pub config: Arc<Config>,
+    pub node: NodeId,
+    /// The node's own directory.
+    pub dir: PathBuf,
+    pub clock: Clock,
+}
+
+/// Counters that sessions and the admin port share.
+pub struct Shared {
+    connections: AtomicUsize,
+    accepted: AtomicU64,
+    commands: AtomicU64,
+    started: Instant,
+}
+
+impl Shared {
+    pub fn count_commands(&self, count: usize) {
+        self.commands.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            connections: self.connections.load(Ordering::Relaxed),
+            accepted: self.accepted.load(Ordering::Relaxed),
+            commands: self.commands.load(Ordering::Relaxed),
+            uptime_s: self.started.elapsed().as_secs(),
+        }
+    }
+}
+
+/// The machine's wall clock, in milliseconds since the epoch.
+#[must_use]
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        #[expect(clippy::disallowed_methods, reason = "the one place where wall-clock time enters the program")]
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Handle to a node's thread.
+pub struct Server {
+    id: NodeId,
+    stop: Option<oneshot::Sender<Stop>>,
+    thread: Option<JoinHandle<Result<(), ServerError>>>,
+    ready: watch::Receiver<bool>,
+}
+
+enum Stop {
+    Gracefully,
+    Now,
+}
+
+impl Server {
+    /// Binds the node's addresses and starts it. Returns when it listens; it may still wait for its peers.
+    ///
+    /// # Errors
+    /// An address in use, a data directory that cannot be used.
+    pub fn start(options: ServerOptions) -> Result<Server, ServerError> {
+        let id = options.node;
+        let (stop, stopped) = oneshot::channel();
+        let (bound, binding) = std_mpsc::sync_channel(1);
+        let (ready_tx, ready) = watch::channel(false);
+        let thread = std::thread::Builder::new().name(format!("quorate-node-{id}")).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(ServerError::Thread)?;
+            let result = runtime.block_on(run(options, stopped, &bound, &ready_tx));
+            // Whatever still runs is cut off, as by a crash: what counts is on disk.
+            runtime.shutdown_timeout(Duration::from_millis(200));
+            result
+        });
+        let thread = thread.map_err(ServerError::Thread)?;
+        let mut server = Server { id, stop: Some(stop), thread: Some(thread), ready };
+        match binding.recv() {
+            Ok(()) => Ok(server),
+            Err(_) => Err(server.join().err().unwrap_or_else(|| ServerError::Fatal("ended at once".into()))),
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Becomes true when all groups of the node have a leader.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Whether the node's thread has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops the node in order.
+    ///
+    /// # Errors
+    /// What it had ended with before.
+    pub fn stop(mut self) -> Result<(), ServerError> {
+        self.signal(Stop::Gracefully);
+        self.join()
+    }
+
+    /// Ends the node without a word, as a crash of its process would.
+    pub fn kill(mut self) {
+        self.signal(Stop::Now);
+        if let Err(e) = self.join() {
+            tracing::debug!(node = self.id, "had ended: {e}");
+        }
+    }
+
+    fn signal(&mut self, how: Stop) {
+        if let Some(stop) = self.stop.take() {
+            // Gone if the node has ended by itself.
+            let _ = stop.send(how);
+        }
+    }
+
+    fn join(&mut self) -> Result<(), ServerError> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(ServerError::Fatal("its thread has panicked".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.signal(Stop::Now);
+        if let Err(e) = self.join() {
+            tracing::debug!(node = self.id, "had ended: {e}");
+        }
+    }
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| ServerError::Bind { what, address, source })
+}
+
+async fn run(
+    options: ServerOptions,
+    stopped: oneshot::Receiver<Stop>,
+    bound: &std_mpsc::SyncSender<()>,
+    ready: &watch::Sender<bool>,
+) -> Result<(), ServerError> {
+    let ServerOptions { config, node: id, dir, clock } = options;
+    let section = config.node(id).map_err(|e| ServerError::Fatal(e.to_string()))?.clone();
+    let clients = bind("client", section.client).await?;
+    let peers = bind("peer", section.peer).await?;
+    let admin_port = bind("admin", section.admin).await?;
+    let shared = Arc::new(Shared {
+        connections: AtomicUsize::new(0),
+        accepted: AtomicU64::new(0),
+        commands: AtomicU64::new(0),
+        started: Instant::now(),
+    });
+    let connections = config.limits.connections;
+    let mut stopped = stopped;
+    let starting = Node::start(NodeOptions { config, id, dir, clock, peers });
+    tokio::pin!(starting);
+    // An unusable directory is known at once; peers may take long.
+    let first = tokio::time::timeout(Duration::from_millis(300), &mut starting).await;
+    let node = match first {
+        Ok(node) => {
+            let node = node?;
+            // The starter waits for this and nothing else.
+            let _ = bound.send(());
+            node
+        }
+        Err(_) => {
+            let _ = bound.send(());
+            tokio::select! {
+                node = &mut starting => node?,
+                _ = &mut stopped => return Ok(()),
+            }
+        }
+    };
+    tokio::spawn(admin::serve(admin_port, node.clone(), Arc::clone(&shared)));
+    let permits = Arc::new(Semaphore::new(connections));
+    tokio::spawn(accept(clients, node.clone(), shared, Arc::clone(&permits)));
+    let mut fatal = node.fatal();
+    let watching = async {
+        while !node.is_ready() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ready.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        how = stopped => {
+            if matches!(how, Ok(Stop::Gracefully)) {
+                permits.close();
+                // Requests that are in flight get their answers; idle connections are just closed.
+                let _ = tokio::time::timeout(DRAIN, node.stop()).await;
+            }
+            Ok(())
+        }
+        // The sender lives as long as the node.
+        Ok(why) = fatal.wait_for(Option::is_some) => Err(ServerError::Fatal(why.clone().unwrap_or_default())),
+        () = watching => Ok(()),
+    }
+}
+
+async fn accept(listener: TcpListener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
+    let mut next_id = 1;
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                tracing::warn!("cannot accept a client: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if permits.is_closed() {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            refuse(&stream);
+            continue;
+        };
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        let session = Session::new(node.clone(), Arc::clone(&shared), next_id, address.to_string());
+        next_id += 1;
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            shared.connections.fetch_add(1, Ordering::Relaxed);
+            if let Err(e) = session.serve(stream).await {
+                tracing::debug!(%address, "connection ended: {e}");
+            }
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        });
+    }
+}
+
+fn refuse(stream: &TcpStream) {
+    // The socket is new and its buffer empty: the line goes, or the client is gone.
+    let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+}

@@ -1,0 +1,402 @@
+//! One client connection.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::burst::{self, Item};
+use super::client::{self, ClientState};
+use super::info;
+use super::multi::{Multi, Queued};
+use super::server::Shared;
+use super::table::{self, Own};
+use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, WATCHED_KEYS_MAX};
+use crate::base::{Reply, RequestId, TxnId};
+use crate::cluster::{Node, Outcome, Wish};
+use crate::machine::{Command, Condition, commands};
+use crate::resp::{RequestReader, encode};
+
+/// Bytes of replies after which they are written before more requests are taken.
+const WRITE_BYTES: usize = 256 << 10;
+
+pub struct Session {
+    node: Node,
+    shared: Arc<Shared>,
+    state: ClientState,
+    multi: Option<Multi>,
+    watched: Vec<Condition>,
+    /// The client's number for its next write.
+    once: Option<(RequestId, u64)>,
+    out: BytesMut,
+    closing: bool,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(node: Node, shared: Arc<Shared>, id: u64, address: String) -> Session {
+        let state = ClientState { id, address, ..ClientState::default() };
+        Session {
+            node,
+            shared,
+            state,
+            multi: None,
+            watched: Vec::new(),
+            once: None,
+            out: BytesMut::new(),
+            closing: false,
+        }
+    }
+
+    /// Serves the connection until either side closes it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn serve(mut self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut reader = RequestReader::default();
+        let mut buffer = BytesMut::with_capacity(16 << 10);
+        loop {
+            let mut requests = Vec::new();
+            let mut taken = 0;
+            let failed = loop {
+                if requests.len() >= BURST_COMMANDS_MAX || taken >= BURST_BYTES_MAX {
+                    break None;
+                }
+                match reader.next(&mut buffer) {
+                    Ok(Some(request)) => {
+                        taken += request.iter().map(Bytes::len).sum::<usize>();
+                        requests.push(request);
+                    }
+                    Ok(None) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            let idle = requests.is_empty();
+            self.run(requests).await;
+            if let Some(error) = failed {
+                self.reply(&Reply::err(error.to_string()));
+                self.closing = true;
+            }
+            if !self.out.is_empty() {
+                stream.write_all(&self.out).await?;
+                self.out.clear();
+                if self.out.capacity() > 4 * WRITE_BYTES {
+                    self.out = BytesMut::new();
+                }
+            }
+            if self.closing {
+                return stream.shutdown().await;
+            }
+            if idle && stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        if let Err(e) = encode(reply, self.state.protocol, &mut self.out) {
+            tracing::error!("a reply cannot be encoded: {e}");
+            self.closing = true;
+        }
+    }
+
+    /// Runs requests in order; data commands in a row run together.
+    async fn run(&mut self, requests: Vec<Vec<Bytes>>) {
+        self.shared.count_commands(requests.len());
+        let mut items = Vec::new();
+        for request in requests {
+            if self.closing {
+                break;
+            }
+            let Some((name, args)) = request.split_first() else { continue };
+            if self.multi.is_none()
+                && self.once.is_none()
+                && let Some(spec) = commands::find(name)
+            {
+                let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
+                items.push(parsed.map_or_else(Item::Ready, Item::Run));
+                continue;
+            }
+            self.flush(&mut items).await;
+            let reply = self.dispatch(&request).await;
+            self.reply(&reply);
+        }
+        self.flush(&mut items).await;
+    }
+
+    fn parse(&self, spec: &'static commands::Spec, args: &[Bytes]) -> Result<Command, Reply> {
+        let mut command = commands::parse(spec, args)?;
+        if let Command::Scan(scan) = &mut command {
+            scan.shards = self.node.ring().shards();
+        }
+        Ok(command)
+    }
+
+    async fn flush(&mut self, items: &mut Vec<Item>) {
+        if !items.is_empty() {
+            for reply in burst::run(&self.node, std::mem::take(items)).await {
+                self.reply(&reply);
+            }
+        }
+    }
+
+    /// One request that is not simply a data command: in MULTI, numbered, or the gateway's own.
+    async fn dispatch(&mut self, request: &[Bytes]) -> Reply {
+        let (name, args) = (&request[0], &request[1..]);
+        let data = commands::find(name);
+        let own = table::own(name);
+        let arity = match (data, own) {
+            (Some(spec), _) => commands::check_arity(spec, args.len()),
+            (None, Some(own)) if !table::fits(own.arity, args.len()) => {
+                Err(Reply::err(format!("ERR wrong number of arguments for '{}' command", own.name)))
+            }
+            (None, Some(own)) if own.name == "client" => ClientState::check(args),
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err(unknown_command(name, args)),
+        };
+        if let Err(reply) = arity {
+            return self.refuse(own, reply);
+        }
+        match (data, own) {
+            (Some(spec), _) => {
+                let command = self.parse(spec, args);
+                match &mut self.multi {
+                    Some(multi) => {
+                        let queued = multi.push(command.map_or_else(Queued::Failed, Queued::Data));
+                        queued.map_or_else(|reply| reply, |()| Reply::Simple("QUEUED".into()))
+                    }
+                    None => match command {
+                        Ok(command) => self.run_numbered(command).await,
+                        Err(reply) => reply,
+                    },
+                }
+            }
+            (None, Some(own)) if self.multi.is_some() && !own.immediate => match &mut self.multi {
+                Some(multi) => {
+                    let queued = multi.push(Queued::Own(request.to_vec()));
+                    queued.map_or_else(|reply| reply, |()| Reply::Simple("QUEUED".into()))
+                }
+                None => Reply::ok(),
+            },
+            (None, Some(own)) => self.own(own.name, args).await,
+            (None, None) => unknown_command(name, args),
+        }
+    }
+
+    /// A request that was not accepted spoils the transaction it was meant for.
+    fn refuse(&mut self, own: Option<&Own>, reply: Reply) -> Reply {
+        if own.is_some_and(|own| own.name == "exec") {
+            self.end_multi();
+            let why = if let Reply::Error(text) = &reply { text.trim_start_matches("ERR ") } else { "" };
+            return Reply::err(format!("EXECABORT Transaction discarded because of: {why}"));
+        }
+        if let Some(multi) = &mut self.multi {
+            multi.spoil();
+        }
+        reply
+    }
+
+    async fn run_numbered(&mut self, command: Command) -> Reply {
+        let wish = Wish { commands: vec![command], conditions: Vec::new(), id: self.once.take() };
+        match self.node.execute(wish).await {
+            Ok(Outcome::Replies(replies)) => replies.into_iter().next().unwrap_or(Reply::Nil),
+            Ok(Outcome::Conflict) => Reply::Nil,
+            Err(error) => Reply::err(error.to_string()),
+        }
+    }
+
+    fn end_multi(&mut self) -> Option<Multi> {
+        self.watched.clear();
+        self.multi.take()
+    }
+
+    async fn own(&mut self, name: &'static str, args: &[Bytes]) -> Reply {
+        match name {
+            "multi" if self.multi.is_some() => Reply::err("ERR MULTI calls can not be nested"),
+            "multi" => {
+                self.multi = Some(Multi::default());
+                Reply::ok()
+            }
+            "exec" => self.exec().await,
+            "discard" if self.multi.is_none() => Reply::err("ERR DISCARD without MULTI"),
+            "discard" => {
+                self.end_multi();
+                Reply::ok()
+            }
+            "watch" if self.multi.is_some() => Reply::err("ERR WATCH inside MULTI is not allowed"),
+            "watch" => self.watch(args).await,
+            "quit" => {
+                self.closing = true;
+                Reply::ok()
+            }
+            "reset" => {
+                self.end_multi();
+                self.once = None;
+                self.state.reset();
+                Reply::Simple("RESET".into())
+            }
+            _ => self.simple(name, args).await,
+        }
+    }
+
+    /// The commands that MULTI queues; EXEC runs them here.
+    async fn simple(&mut self, name: &str, args: &[Bytes]) -> Reply {
+        match name {
+            "ping" => match args {
+                [] => Reply::Simple("PONG".into()),
+                [message] => Reply::Bulk(message.clone()),
+                _ => Reply::err("ERR wrong number of arguments for 'ping' command"),
+            },
+            "echo" => Reply::Bulk(args[0].clone()),
+            "hello" => self.state.hello(args),
+            "auth" => client::auth(args),
+            "select" => client::select(&args[0]),
+            "client" => self.state.client(args),
+            "command" => command(args),
+            "info" => {
+                let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
+                let keys = if let Some(Reply::Int(keys)) = size.first() { Some(*keys) } else { None };
+                info::info(&self.node, self.shared.counts(), keys, args)
+            }
+            "unwatch" => {
+                self.watched.clear();
+                Reply::ok()
+            }
+            "txn" => self.txn(args).await,
+            _ => self.quorate(args),
+        }
+    }
+
+    async fn txn(&self, args: &[Bytes]) -> Reply {
+        match args {
+            [sub, id] if sub.eq_ignore_ascii_case(b"status") => {
+                match String::from_utf8_lossy(id).parse::<TxnId>() {
+                    Ok(id) => match self.node.status_of(id).await {
+                        Ok(status) => Reply::bulk(status),
+                        Err(error) => Reply::err(error.to_string()),
+                    },
+                    Err(why) => Reply::err(format!("ERR {why}")),
+                }
+            }
+            _ => Reply::err("ERR unknown subcommand or wrong number of arguments. Try TXN STATUS id."),
+        }
+    }
+
+    fn quorate(&mut self, args: &[Bytes]) -> Reply {
+        let number = |arg: &Bytes| std::str::from_utf8(arg).ok()?.parse::<u64>().ok();
+        match args {
+            [sub] if sub.eq_ignore_ascii_case(b"status") => match serde_json::to_vec(&self.node.status()) {
+                Ok(json) => Reply::bulk(json),
+                Err(e) => Reply::err(format!("ERR {e}")),
+            },
+            [sub, session, seq, below] if sub.eq_ignore_ascii_case(b"once") => {
+                let session = std::str::from_utf8(session).ok().and_then(|s| u128::from_str_radix(s, 16).ok());
+                match (session, number(seq), number(below)) {
+                    (Some(session), Some(seq), Some(below)) if below <= seq => {
+                        self.once = Some((RequestId { session, seq }, below));
+                        Reply::ok()
+                    }
+                    _ => Reply::err("ERR ONCE wants a session in hex, a number, and a number not above that"),
+                }
+            }
+            _ => Reply::err("ERR unknown subcommand or wrong number of arguments for 'quorate'"),
+        }
+    }
+
+    async fn watch(&mut self, keys: &[Bytes]) -> Reply {
+        if self.watched.len() + keys.len() > WATCHED_KEYS_MAX {
+            return Reply::err(format!("ERR a connection may watch {WATCHED_KEYS_MAX} keys at the most"));
+        }
+        match self.node.versions(keys).await {
+            Ok(conditions) => {
+                // A key watched before keeps its older version: a change in between must count.
+                let known = self.watched.clone();
+                let watched = |key: &Condition| match key {
+                    Condition::Key { key, .. } => {
+                        known.iter().any(|k| matches!(k, Condition::Key { key: other, .. } if other == key))
+                    }
+                    Condition::Whole { .. } => false,
+                };
+                self.watched.extend(conditions.into_iter().filter(|condition| !watched(condition)));
+                Reply::ok()
+            }
+            Err(error) => Reply::err(error.to_string()),
+        }
+    }
+
+    async fn exec(&mut self) -> Reply {
+        let conditions = std::mem::take(&mut self.watched);
+        let id = self.once.take();
+        let Some(multi) = self.end_multi() else { return Reply::err("ERR EXEC without MULTI") };
+        if multi.is_spoilt() {
+            return Reply::err("EXECABORT Transaction discarded because of previous errors.");
+        }
+        let data = multi.queue.iter().filter_map(|queued| match queued {
+            Queued::Data(command) => Some(command.clone()),
+            Queued::Failed(_) | Queued::Own(_) => None,
+        });
+        let wish = Wish { commands: data.collect(), conditions, id };
+        let mut replies = match self.node.execute(wish).await {
+            Ok(Outcome::Replies(replies)) => replies.into_iter(),
+            Ok(Outcome::Conflict) => return Reply::NilArray,
+            Err(error) => return Reply::err(error.to_string()),
+        };
+        let mut all = Vec::with_capacity(multi.queue.len());
+        for queued in multi.queue {
+            all.push(match queued {
+                Queued::Data(_) => replies.next().unwrap_or(Reply::Nil),
+                Queued::Failed(reply) => reply,
+                Queued::Own(request) => match request.split_first() {
+                    Some((name, args)) => {
+                        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+                        Box::pin(self.simple(&name, args)).await
+                    }
+                    None => Reply::Nil,
+                },
+            });
+        }
+        Reply::Array(all)
+    }
+}
+
+fn command(args: &[Bytes]) -> Reply {
+    let sub = args.first().map(|sub| sub.to_ascii_lowercase());
+    let rest = args.get(1..).unwrap_or_default();
+    match sub.as_deref() {
+        None => table::all_info(),
+        Some(b"count") if rest.is_empty() => Reply::count(table::count()),
+        Some(b"list") if rest.is_empty() => Reply::Array(table::names().into_iter().map(Reply::bulk).collect()),
+        Some(b"info") if rest.is_empty() => table::all_info(),
+        Some(b"info") => Reply::Array(rest.iter().map(|name| table::info(name)).collect()),
+        Some(b"docs") if rest.is_empty() => {
+            Reply::Map(table::names().into_iter().filter_map(|name| table::docs(name.as_bytes())).collect())
+        }
+        Some(b"docs") => Reply::Map(rest.iter().filter_map(|name| table::docs(name)).collect()),
+        Some(_) => {
+            let sub = String::from_utf8_lossy(&args[0]).into_owned();
+            Reply::err(format!("ERR unknown subcommand '{sub}'. Try COMMAND HELP."))
+        }
+    }
+}
+
+/// Redis's words for it: name and arguments cut at 128 bytes each.
+fn unknown_command(name: &Bytes, args: &[Bytes]) -> Reply {
+    const SHOWN: usize = 128;
+    let text = |bytes: &[u8], most: usize| {
+        let cut = &bytes[..bytes.len().min(most)];
+        let cut = cut.split(|&b| b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(cut).into_owned()
+    };
+    let mut shown = String::new();
+    for arg in args {
+        if shown.len() >= SHOWN {
+            break;
+        }
+        let arg = text(arg, SHOWN - shown.len());
+        shown.push_str(&format!("'{arg}' "));
+    }
+    Reply::err(format!("ERR unknown command '{}', with args beginning with: {shown}", text(name, SHOWN)))
+}

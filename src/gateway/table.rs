@@ -1,0 +1,123 @@
+//! The commands that are about the connection or the server, and the whole table as `COMMAND` shows it.
+
+use crate::base::Reply;
+use crate::machine::commands::{COMMANDS, Flag, Spec};
+
+/// A command that the gateway answers itself.
+#[derive(Debug)]
+pub struct Own {
+    pub name: &'static str,
+    pub arity: i64,
+    pub summary: &'static str,
+    /// Works inside MULTI at once, instead of being queued.
+    pub immediate: bool,
+}
+
+macro_rules! own {
+    ($($name:literal $arity:literal $immediate:literal $summary:literal;)*) => {
+        pub const OWN: &[Own] = &[$(Own {
+            name: $name, arity: $arity, summary: $summary, immediate: $immediate,
+        },)*];
+    };
+}
+
+own! {
+    "ping" -1 false "Returns the server's liveliness response.";
+    "echo" 2 false "Returns the given string.";
+    "hello" -1 false "Handshakes with the server.";
+    "auth" -2 false "Authenticates the connection.";
+    "select" 2 false "Changes the selected database.";
+    "client" -2 false "A container for client connection commands.";
+    "command" -1 false "Returns detailed information about all commands.";
+    "info" -1 false "Returns information and statistics about the server.";
+    "quit" -1 true "Closes the connection.";
+    "reset" 1 true "Resets the connection.";
+    "multi" 1 true "Starts a transaction.";
+    "exec" 1 true "Executes all commands in a transaction.";
+    "discard" 1 true "Discards a transaction.";
+    "watch" -2 true "Monitors changes to keys to determine the execution of a transaction.";
+    "unwatch" 1 false "Forgets about watched keys of a transaction.";
+    "txn" -3 false "Quorate: TXN STATUS id tells what became of a transaction whose outcome was UNKNOWN.";
+    "quorate" -2 false "Quorate: STATUS; ONCE session seq below numbers the next write, so that it is executed once.";
+}
+
+/// The gateway's own command of this name.
+#[must_use]
+pub fn own(name: &[u8]) -> Option<&'static Own> {
+    OWN.iter().find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Whether `args` (without the name) are as many as `arity` wants.
+#[must_use]
+pub fn fits(arity: i64, args: usize) -> bool {
+    let given = i64::try_from(args + 1).unwrap_or(i64::MAX);
+    if arity < 0 { given >= -arity } else { given == arity }
+}
+
+#[must_use]
+pub fn count() -> usize {
+    COMMANDS.len() + OWN.len()
+}
+
+fn flags(flag: Flag) -> Reply {
+    let name = match flag {
+        Flag::Write => "write",
+        Flag::ReadOnly => "readonly",
+    };
+    Reply::Array(vec![Reply::Simple(name.into())])
+}
+
+fn row(name: &str, arity: i64, flags: Reply, keys: (i64, i64, i64)) -> Reply {
+    let none = || Reply::Array(Vec::new());
+    Reply::Array(vec![
+        Reply::bulk(name.to_string()),
+        Reply::Int(arity),
+        flags,
+        Reply::Int(keys.0),
+        Reply::Int(keys.1),
+        Reply::Int(keys.2),
+        none(),
+        none(),
+        none(),
+        none(),
+    ])
+}
+
+fn data_row(spec: &Spec) -> Reply {
+    row(spec.name, spec.arity, flags(spec.flag), spec.keys)
+}
+
+fn own_row(own: &Own) -> Reply {
+    row(own.name, own.arity, Reply::Array(vec![Reply::Simple("fast".into())]), (0, 0, 0))
+}
+
+/// `COMMAND` and `COMMAND INFO` without names.
+#[must_use]
+pub fn all_info() -> Reply {
+    Reply::Array(COMMANDS.iter().map(data_row).chain(OWN.iter().map(own_row)).collect())
+}
+
+/// One command's row; nil if there is none.
+#[must_use]
+pub fn info(name: &[u8]) -> Reply {
+    let data = crate::machine::commands::find(name).map(data_row);
+    data.or_else(|| own(name).map(own_row)).unwrap_or(Reply::NilArray)
+}
+
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    COMMANDS.iter().map(|spec| spec.name).chain(OWN.iter().map(|own| own.name)).collect()
+}
+
+/// `COMMAND DOCS` for one command; `None` if there is none.
+#[must_use]
+pub fn docs(name: &[u8]) -> Option<(Reply, Reply)> {
+    let data = crate::machine::commands::find(name).map(|spec| (spec.name, spec.summary));
+    let (name, summary) = data.or_else(|| own(name).map(|own| (own.name, own.summary)))?;
+    let pairs = vec![
+        (Reply::bulk("summary"), Reply::bulk(summary)),
+        (Reply::bulk("since"), Reply::bulk("1.0.0")),
+        (Reply::bulk("group"), Reply::bulk(if data.is_some() { "generic" } else { "connection" })),
+    ];
+    Some((Reply::bulk(name), Reply::Map(pairs)))
+}

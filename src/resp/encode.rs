@@ -1,0 +1,109 @@
+//! Replies to bytes. Scalars by `redis-protocol`; aggregates by their header, so that maps keep their order.
+
+use bytes::{BufMut, BytesMut};
+use redis_protocol::error::RedisProtocolError;
+use redis_protocol::resp2::encode::extend_encode as extend2;
+use redis_protocol::resp2::types::BytesFrame as Frame2;
+use redis_protocol::resp3::encode::complete::extend_encode as extend3;
+use redis_protocol::resp3::types::{BytesFrame as Frame3, VerbatimStringFormat};
+
+use crate::base::Reply;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    #[default]
+    Resp2,
+    Resp3,
+}
+
+/// Appends `reply` to `out`.
+///
+/// # Errors
+/// None for replies that this crate makes; the crate's own otherwise.
+pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(), RedisProtocolError> {
+    let header = |out: &mut BytesMut, kind: char, len: usize| {
+        out.put_slice(format!("{kind}{len}\r\n").as_bytes());
+    };
+    match (reply, protocol) {
+        (Reply::Array(items), _) => {
+            header(out, '*', items.len());
+            items.iter().try_for_each(|item| encode(item, protocol, out))
+        }
+        (Reply::Map(pairs), _) => {
+            match protocol {
+                Protocol::Resp2 => header(out, '*', pairs.len() * 2),
+                Protocol::Resp3 => header(out, '%', pairs.len()),
+            }
+            pairs.iter().try_for_each(|(key, value)| {
+                encode(key, protocol, out)?;
+                encode(value, protocol, out)
+            })
+        }
+        (Reply::NilArray, Protocol::Resp2) => {
+            out.put_slice(b"*-1\r\n");
+            Ok(())
+        }
+        (scalar, Protocol::Resp2) => extend2(out, &scalar2(scalar), false).map(drop),
+        (scalar, Protocol::Resp3) => extend3(out, &scalar3(scalar), false).map(drop),
+    }
+}
+
+/// Error lines must stay lines, whatever a user's argument in them contains.
+fn line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
+fn scalar2(reply: &Reply) -> Frame2 {
+    match reply {
+        Reply::Simple(text) => Frame2::SimpleString(text.clone().into()),
+        Reply::Error(text) => Frame2::Error(line(text).into()),
+        Reply::Int(n) => Frame2::Integer(*n),
+        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame2::BulkString(bytes.clone()),
+        Reply::Nil | Reply::NilArray | Reply::Array(_) | Reply::Map(_) => Frame2::Null,
+    }
+}
+
+fn scalar3(reply: &Reply) -> Frame3 {
+    let attributes = None;
+    match reply {
+        Reply::Simple(text) => Frame3::SimpleString { data: text.clone().into(), attributes },
+        Reply::Error(text) => Frame3::SimpleError { data: line(text).into(), attributes },
+        Reply::Int(data) => Frame3::Number { data: *data, attributes },
+        Reply::Bulk(bytes) => Frame3::BlobString { data: bytes.clone(), attributes },
+        Reply::Verbatim(bytes) => {
+            Frame3::VerbatimString { data: bytes.clone(), format: VerbatimStringFormat::Text, attributes }
+        }
+        Reply::Nil | Reply::NilArray | Reply::Array(_) | Reply::Map(_) => Frame3::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reply: &Reply, protocol: Protocol) -> String {
+        let mut out = BytesMut::new();
+        encode(reply, protocol, &mut out).expect("encodes");
+        String::from_utf8(out.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn each_reply_has_its_form_in_both_versions() {
+        let map = Reply::Map(vec![(Reply::bulk("b"), Reply::Int(1)), (Reply::bulk("a"), Reply::Nil)]);
+        let cases = [
+            (Reply::ok(), "+OK\r\n", "+OK\r\n"),
+            (Reply::err("ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
+            (Reply::Int(-7), ":-7\r\n", ":-7\r\n"),
+            (Reply::bulk("a\0b"), "$3\r\na\0b\r\n", "$3\r\na\0b\r\n"),
+            (Reply::Nil, "$-1\r\n", "_\r\n"),
+            (Reply::NilArray, "*-1\r\n", "_\r\n"),
+            (Reply::Array(vec![Reply::Nil, Reply::Int(1)]), "*2\r\n$-1\r\n:1\r\n", "*2\r\n_\r\n:1\r\n"),
+            (map, "*4\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n$-1\r\n", "%2\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n_\r\n"),
+            (Reply::Verbatim("x".into()), "$1\r\nx\r\n", "=5\r\ntxt:x\r\n"),
+        ];
+        for (reply, two, three) in cases {
+            assert_eq!(text(&reply, Protocol::Resp2), two);
+            assert_eq!(text(&reply, Protocol::Resp3), three);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Requests from bytes, as they come. Lengths are checked before anything is reserved for them.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::base::limits::{BULK_BYTES_MAX, COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, INLINE_BYTES_MAX};
+
+/// Longest header line (`*1048576`, `$8388608`).
+const HEADER_BYTES_MAX: usize = 32;
+
+/// What a client did wrong; it is told, and disconnected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ERR Protocol error: {0}")]
+pub struct ProtocolError(String);
+
+fn fail<T>(why: impl Into<String>) -> Result<T, ProtocolError> {
+    Err(ProtocolError(why.into()))
+}
+
+/// Takes requests from a buffer; keeps its place in an unfinished one, so that no byte is looked at twice.
+#[derive(Debug, Default)]
+pub struct RequestReader {
+    args: Vec<Bytes>,
+    /// Arguments still to come.
+    left: usize,
+    /// Length of the argument being read, once its header is in.
+    bulk: Option<usize>,
+    bytes: usize,
+}
+
+impl RequestReader {
+    /// The next whole request, its name first; `None` if more bytes are needed. Empty requests are skipped.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the stream cannot be read on.
+    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+        loop {
+            if self.left == 0 {
+                match buffer.first() {
+                    None => return Ok(None),
+                    Some(b'*') => {
+                        let Some(count) = header(buffer, "invalid multibulk length")? else { return Ok(None) };
+                        if count > COMMAND_ARGS_MAX as i64 {
+                            return fail("invalid multibulk length");
+                        }
+                        // Zero and negative counts are empty requests.
+                        self.left = usize::try_from(count).unwrap_or(0);
+                        self.bytes = 0;
+                        continue;
+                    }
+                    Some(_) => match inline(buffer)? {
+                        None => return Ok(None),
+                        Some(args) if args.is_empty() => continue,
+                        Some(args) => return Ok(Some(args)),
+                    },
+                }
+            }
+            if !self.argument(buffer)? {
+                return Ok(None);
+            }
+            if self.left == 0 {
+                return Ok(Some(std::mem::take(&mut self.args)));
+            }
+        }
+    }
+
+    fn argument(&mut self, buffer: &mut BytesMut) -> Result<bool, ProtocolError> {
+        let length = match self.bulk {
+            Some(length) => length,
+            None => {
+                match buffer.first() {
+                    None => return Ok(false),
+                    Some(b'$') => {}
+                    Some(&other) => return fail(format!("expected '$', got '{}'", char::from(other))),
+                }
+                let Some(length) = header(buffer, "invalid bulk length")? else { return Ok(false) };
+                let length = usize::try_from(length).ok().filter(|&length| length <= BULK_BYTES_MAX);
+                let Some(length) = length else { return fail("invalid bulk length") };
+                self.bytes += length;
+                if self.bytes > COMMAND_BYTES_MAX {
+                    return fail(format!("a command may have {COMMAND_BYTES_MAX} bytes at the most"));
+                }
+                self.bulk = Some(length);
+                length
+            }
+        };
+        if buffer.len() < length + 2 {
+            buffer.reserve(length + 2 - buffer.len());
+            return Ok(false);
+        }
+        self.args.push(buffer.split_to(length).freeze());
+        buffer.advance(2);
+        self.bulk = None;
+        self.left -= 1;
+        Ok(true)
+    }
+}
+
+/// A header line's number, consumed; `None` if the line is not whole yet.
+fn header(buffer: &mut BytesMut, wrong: &str) -> Result<Option<i64>, ProtocolError> {
+    let Some(end) = buffer.iter().take(HEADER_BYTES_MAX).position(|&b| b == b'\n') else {
+        return if buffer.len() >= HEADER_BYTES_MAX { fail(wrong) } else { Ok(None) };
+    };
+    let line = buffer.split_to(end + 1);
+    let digits = line[1..end].strip_suffix(b"\r").unwrap_or(&line[1..end]);
+    let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+    number.map_or_else(|| fail(wrong), |number| Ok(Some(number)))
+}
+
+/// An inline request's arguments: words, `"quoted \n text"`, `'quoted text'`.
+fn inline(buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+    let Some(end) = buffer.iter().position(|&b| b == b'\n') else {
+        return if buffer.len() > INLINE_BYTES_MAX { fail("too big inline request") } else { Ok(None) };
+    };
+    if end > INLINE_BYTES_MAX {
+        return fail("too big inline request");
+    }
+    let line = buffer.split_to(end + 1);
+    match split(line[..end].strip_suffix(b"\r").unwrap_or(&line[..end])) {
+        Some(args) => Ok(Some(args)),
+        None => fail("unbalanced quotes in request"),
+    }
+}
+
+fn split(line: &[u8]) -> Option<Vec<Bytes>> {
+    let mut args = Vec::new();
+    let mut rest = line.iter().copied().peekable();
+    loop {
+        while rest.next_if(u8::is_ascii_whitespace).is_some() {}
+        let Some(&first) = rest.peek() else { return Some(args) };
+        let mut arg = Vec::new();
+        if first == b'"' || first == b'\'' {
+            rest.next();
+            loop {
+                match rest.next()? {
+                    quote if quote == first => break,
+                    b'\\' if first == b'"' => arg.push(escape(&mut rest)?),
+                    b'\\' if rest.next_if_eq(&b'\'').is_some() => arg.push(b'\''),
+                    other => arg.push(other),
+                }
+            }
+            if rest.peek().is_some_and(|b| !b.is_ascii_whitespace()) {
+                return None;
+            }
+        } else {
+            while let Some(byte) = rest.next_if(|b| !b.is_ascii_whitespace()) {
+                arg.push(byte);
+            }
+        }
+        args.push(arg.into());
+    }
+}
+
+fn escape(rest: &mut std::iter::Peekable<impl Iterator<Item = u8> + Clone>) -> Option<u8> {
+    Some(match rest.next()? {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'b' => 8,
+        b'a' => 7,
+        b'x' => {
+            let digits: Vec<u8> = rest.clone().take(2).collect();
+            let value = std::str::from_utf8(&digits).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
+            match value.filter(|_| digits.len() == 2) {
+                Some(value) => {
+                    rest.next();
+                    rest.next();
+                    value
+                }
+                None => b'x',
+            }
+        }
+        other => other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(input: &[u8], step: usize) -> Result<Vec<Vec<Bytes>>, ProtocolError> {
+        let (mut reader, mut buffer, mut found) = (RequestReader::default(), BytesMut::new(), Vec::new());
+        for piece in input.chunks(step) {
+            buffer.extend_from_slice(piece);
+            while let Some(request) = reader.next(&mut buffer)? {
+                found.push(request);
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn requests_are_found_however_they_are_cut() {
+        let input = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*0\r\nPING \"a \\x41\\n\" 'b'\r\n\r\n*1\r\n$4\r\nPING\r\n";
+        let whole = all(input, input.len()).expect("parses");
+        assert_eq!(whole, [vec!["GET", "a"], vec!["PING", "a A\n", "b"], vec!["PING"]]);
+        for step in 1..20 {
+            assert_eq!(all(input, step).expect("parses"), whole, "cut every {step} bytes");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_memory_is_spent_on_it() {
+        for (input, why) in [
+            ("*99999999\r\n", "invalid multibulk length"),
+            ("*x\r\n", "invalid multibulk length"),
+            ("*1\r\n$999999999\r\n", "invalid bulk length"),
+            ("*1\r\n$-1\r\n", "invalid bulk length"),
+            ("*1\r\n*1\r\n", "expected '$', got '*'"),
+            ("PING \"a\r\n", "unbalanced quotes in request"),
+        ] {
+            assert_eq!(all(input.as_bytes(), 3), fail(why), "{input:?}");
+        }
+        let endless = vec![b'x'; INLINE_BYTES_MAX + 10];
+        assert_eq!(all(&endless, 4096), fail("too big inline request"));
+    }
+}
