@@ -11,4 +11,5 @@ pub mod raft;
 pub mod resp;
 pub mod ring;
 pub mod storage;
+pub mod testing;
 pub mod txn;

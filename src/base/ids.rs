@@ -91,9 +91,18 @@ mod tests {
 
     #[test]
     fn request_ids_survive_their_text_form() {
-        let id = RequestId { session: 0x00ab_cdef << 64, seq: 42 };
+        let id = RequestId {
+            session: 0x00ab_cdef << 64,
+            seq: 42,
+        };
         assert_eq!(id.to_string().parse::<RequestId>(), Ok(id));
-        for bad in ["", "1-2", "zz", "0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef-x"] {
+        for bad in [
+            "",
+            "1-2",
+            "zz",
+            "0123456789abcdef0123456789abcdef",
+            "0123456789abcdef0123456789abcdef-x",
+        ] {
             assert!(bad.parse::<RequestId>().is_err(), "{bad:?} must be refused");
         }
     }

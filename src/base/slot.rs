@@ -6,7 +6,9 @@ pub const SLOTS: u16 = 16384;
 /// The part of `key` that is hashed: the first non-empty `{tag}`, else the whole key.
 #[must_use]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|&b| b == b'{') else { return key };
+    let Some(open) = key.iter().position(|&b| b == b'{') else {
+        return key;
+    };
     let rest = &key[open + 1..];
     match rest.iter().position(|&b| b == b'}') {
         Some(close) if close > 0 => &rest[..close],
@@ -27,7 +29,13 @@ mod tests {
     #[test]
     fn slots_are_those_of_redis_cluster() {
         // `redis-cli CLUSTER KEYSLOT`, Redis 7.0.15.
-        for (key, slot) in [("b", 3300), ("f", 3168), ("a", 15495), ("foo", 12182), ("123456789", 12739)] {
+        for (key, slot) in [
+            ("b", 3300),
+            ("f", 3168),
+            ("a", 15495),
+            ("foo", 12182),
+            ("123456789", 12739),
+        ] {
             assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
         }
     }

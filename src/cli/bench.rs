@@ -2,4 +2,6 @@ use clap::Args;
 use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub struct BenchOptions {}
-pub fn run(_: &BenchOptions) -> ExitCode { ExitCode::SUCCESS }
+pub fn run(_: &BenchOptions) -> ExitCode {
+    ExitCode::SUCCESS
+}

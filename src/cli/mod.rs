@@ -11,7 +11,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Quorate: a Raft-replicated, transactional key-value cache that any Redis client can use.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Start with `quorate dev`, then `redis-cli -p 7001`.")]
+#[command(
+    version,
+    about,
+    after_help = "Start with `quorate dev`, then `redis-cli -p 7001`."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -97,7 +101,9 @@ pub fn main() -> ExitCode {
 
 fn start_log(options: &LogOptions) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(&options.log).map_err(|e| e.to_string())?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match options.log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),

@@ -66,8 +66,16 @@ fn run(config: Config, ids: &[u64], own_dir: Option<&Path>) -> ExitCode {
     let config = Arc::new(config);
     let mut servers = Vec::new();
     for &node in ids {
-        let dir = own_dir.map_or_else(|| config.cluster.data_dir.join(format!("node-{node}")), Path::to_path_buf);
-        match Server::start(ServerOptions { config: Arc::clone(&config), node, dir, clock: system_clock() }) {
+        let dir = own_dir.map_or_else(
+            || config.cluster.data_dir.join(format!("node-{node}")),
+            Path::to_path_buf,
+        );
+        match Server::start(ServerOptions {
+            config: Arc::clone(&config),
+            node,
+            dir,
+            clock: system_clock(),
+        }) {
             Ok(server) => servers.push(server),
             Err(error) => {
                 eprintln!("quorate: node {node}: {error}");
@@ -89,8 +97,10 @@ fn run(config: Config, ids: &[u64], own_dir: Option<&Path>) -> ExitCode {
         code = ExitCode::FAILURE;
     }
     // All at once: a node that is left alone would wait for its peers.
-    let stopping: Vec<_> =
-        servers.into_iter().map(|server| (server.id(), std::thread::spawn(move || server.stop()))).collect();
+    let stopping: Vec<_> = servers
+        .into_iter()
+        .map(|server| (server.id(), std::thread::spawn(move || server.stop())))
+        .collect();
     for (node, stopped) in stopping {
         if let Ok(Err(error)) = stopped.join() {
             eprintln!("quorate: node {node}: {error}");
@@ -113,7 +123,10 @@ async fn wait(config: &Config, servers: &[Server]) -> std::io::Result<()> {
         let nodes = config.nodes.iter().filter(|node| mine(node.id));
         let clients: Vec<String> = nodes.map(|node| node.client.to_string()).collect();
         let shards = config.cluster.shards;
-        println!("ready: {} serve Redis clients ({shards} shards); Ctrl-C stops", clients.join(" "));
+        println!(
+            "ready: {} serve Redis clients ({shards} shards); Ctrl-C stops",
+            clients.join(" ")
+        );
         std::future::pending::<()>().await;
     };
     let ended = async {

@@ -32,8 +32,15 @@ const DELIVERY: Duration = Duration::from_secs(5);
 
 /// A question to the driver; unanswered (dropped) means that leadership was lost on the way.
 pub enum DriverCall {
-    Begin { txn: Box<Txn>, answer: oneshot::Sender<Told> },
-    Query { attempt: AttemptId, deadline: Millis, answer: oneshot::Sender<Told> },
+    Begin {
+        txn: Box<Txn>,
+        answer: oneshot::Sender<Told>,
+    },
+    Query {
+        attempt: AttemptId,
+        deadline: Millis,
+        answer: oneshot::Sender<Told>,
+    },
 }
 
 /// What a spawned delivery reports back.
@@ -64,10 +71,19 @@ impl Driver {
         router.set_driver(group.id(), calls);
         // Deliveries wait for room here: the driver always drains it.
         let (reports, mut results) = mpsc::channel(TXNS_ACTIVE_MAX);
-        let mut driver = Driver { group, router, clock, reports, leading: None };
+        let mut driver = Driver {
+            group,
+            router,
+            clock,
+            reports,
+            leading: None,
+        };
         tokio::spawn(async move {
             loop {
-                let busy = driver.leading.as_ref().is_some_and(|leading| leading.coordinator.active() > 0);
+                let busy = driver
+                    .leading
+                    .as_ref()
+                    .is_some_and(|leading| leading.coordinator.active() > 0);
                 tokio::select! {
                     Some((term, report)) = results.recv() => driver.report(term, report),
                     Some(call) = inbox.recv() => driver.call(call).await,
@@ -84,7 +100,11 @@ impl Driver {
     async fn follow_leadership(&mut self) {
         let (_, term) = self.group.leader();
         let leads = self.group.is_leader();
-        if self.leading.as_ref().is_some_and(|leading| !leads || leading.coordinator.term() != term) {
+        if self
+            .leading
+            .as_ref()
+            .is_some_and(|leading| !leads || leading.coordinator.term() != term)
+        {
             tracing::info!(group = %self.group.id(), "no longer coordinating");
             self.leading = None;
         }
@@ -100,7 +120,10 @@ impl Driver {
                 Some(coordinator.recover(machine.unretired()))
             });
             tracing::info!(group = %self.group.id(), term, "coordinating");
-            self.leading = Some(Leading { coordinator, waiters: BTreeMap::new() });
+            self.leading = Some(Leading {
+                coordinator,
+                waiters: BTreeMap::new(),
+            });
             self.perform(effects.unwrap_or_default());
         }
     }
@@ -120,7 +143,11 @@ impl Driver {
                 }
                 self.begin(*txn, answer);
             }
-            DriverCall::Query { attempt, deadline, answer } => {
+            DriverCall::Query {
+                attempt,
+                deadline,
+                answer,
+            } => {
                 if self.leading.is_none() {
                     return send(answer, not_leader);
                 }
@@ -139,7 +166,10 @@ impl Driver {
                     return send(answer, Told::Answer(Answer::Committed(participants)));
                 }
                 Some(Decision::Abort) => {
-                    return send(answer, Told::Answer(Answer::Aborted("recovery had aborted it".into())));
+                    return send(
+                        answer,
+                        Told::Answer(Answer::Aborted("recovery had aborted it".into())),
+                    );
                 }
                 None if leading.coordinator.active() >= TXNS_ACTIVE_MAX => {
                     return send(answer, Told::Failed(Failure::Busy));
@@ -149,19 +179,26 @@ impl Driver {
         }
         leading.waiters.entry(txn.id).or_default().push(answer);
         let effects = leading.coordinator.begin(txn, now);
-        let prepares = effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. }));
+        let prepares = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Prepare { .. }));
         self.perform(effects);
         if prepares {
-            fail_point!("txn-prepares-sent", |_| self.die_after_delivery("txn-prepares-sent"));
+            fail_point!("txn-prepares-sent", |_| self
+                .die_after_delivery("txn-prepares-sent"));
         }
     }
 
     fn recorded(&self, txn: TxnId) -> Option<Decision> {
-        self.group.peek(|machine| machine.as_coordinator()?.decision(txn).cloned())
+        self.group
+            .peek(|machine| machine.as_coordinator()?.decision(txn).cloned())
     }
 
     /// Test builds only: ends the process once what was sent has had time to arrive.
-    #[cfg_attr(not(test), allow(dead_code, reason = "called from failpoints, which release builds leave out"))]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "called from failpoints, which release builds leave out")
+    )]
     fn die_after_delivery(&self, point: &'static str) {
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -180,7 +217,11 @@ impl Driver {
             Query::Pending => send(answer, Told::Decision(None)),
             Query::Abort => send(answer, Told::Decision(Some(Decision::Abort))),
             Query::Unknown => {
-                let decide = Box::new(Decide { txn: attempt.txn, deadline, decision: Decision::Abort });
+                let decide = Box::new(Decide {
+                    txn: attempt.txn,
+                    deadline,
+                    decision: Decision::Abort,
+                });
                 let request = Request::anonymous(Body::Decide(decide));
                 let group = self.group.clone();
                 tokio::spawn(async move {
@@ -213,7 +254,10 @@ impl Driver {
         let effects = match report {
             Report::Vote(attempt, shard, vote) => {
                 let effects = coordinator.vote(attempt, shard, vote, now);
-                if effects.iter().any(|effect| matches!(effect, Effect::Decide { .. })) {
+                if effects
+                    .iter()
+                    .any(|effect| matches!(effect, Effect::Decide { .. }))
+                {
                     fail_point!("txn-all-voted", |_| std::process::abort());
                 }
                 effects
@@ -251,7 +295,9 @@ impl Driver {
                     self.deliver_finish(shard, finish);
                 }
                 Effect::Answer { txn, answer } => {
-                    let Some(leading) = &mut self.leading else { continue };
+                    let Some(leading) = &mut self.leading else {
+                        continue;
+                    };
                     for waiter in leading.waiters.remove(&txn).unwrap_or_default() {
                         send(waiter, Told::Answer(answer.clone()));
                     }
@@ -262,7 +308,9 @@ impl Driver {
     }
 
     fn term(&self) -> u64 {
-        self.leading.as_ref().map_or(0, |leading| leading.coordinator.term())
+        self.leading
+            .as_ref()
+            .map_or(0, |leading| leading.coordinator.term())
     }
 
     fn deadline(&self, at: Millis) -> Instant {
@@ -322,7 +370,9 @@ impl Driver {
                     }
                     // Who prepared and hears nothing will ask; only commits must be acknowledged.
                     Err(_) if !finish.commit => return,
-                    Err(e) => tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}"),
+                    Err(e) => {
+                        tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}")
+                    }
                 }
             }
         });

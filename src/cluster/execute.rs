@@ -110,9 +110,13 @@ impl Node {
     pub async fn versions(&self, keys: &[Bytes]) -> Result<Vec<Condition>> {
         let deadline = Instant::now() + self.request_timeout();
         let exists = [Command::Exists { keys: keys.to_vec() }];
-        let Some(plan) = self.plan(&exists, &[]) else { return Ok(Vec::new()) };
+        let Some(plan) = self.plan(&exists, &[]) else {
+            return Ok(Vec::new());
+        };
         let seen = self.read_each(&plan.work, deadline).await?;
-        Ok(seen.map(|(_, touched)| touched.into_values().flatten().collect()).unwrap_or_default())
+        Ok(seen
+            .map(|(_, touched)| touched.into_values().flatten().collect())
+            .unwrap_or_default())
     }
 
     /// Reads each shard once. `None`: a condition did not hold.
@@ -121,17 +125,30 @@ impl Node {
         work: &BTreeMap<u16, Work>,
         deadline: Instant,
     ) -> Result<Option<(BTreeMap<u16, Vec<Reply>>, BTreeMap<u16, Vec<Condition>>)>> {
-        #[expect(clippy::disallowed_methods, reason = "a read's randomness (RANDOMKEY) changes nothing")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a read's randomness (RANDOMKEY) changes nothing"
+        )]
         let seed = rand::random();
         let reads = work.iter().map(|(&shard, work)| async move {
             let (commands, conditions) = (work.commands.clone(), work.conditions.clone());
-            let ask = Ask::Read(Read::Run { commands, conditions, seed });
-            (shard, self.router().ask(GroupId::Shard(shard), &ask, deadline).await)
+            let ask = Ask::Read(Read::Run {
+                commands,
+                conditions,
+                seed,
+            });
+            (
+                shard,
+                self.router().ask(GroupId::Shard(shard), &ask, deadline).await,
+            )
         });
         let (mut replies, mut touched) = (BTreeMap::new(), BTreeMap::new());
         for (shard, told) in join_all(reads).await {
             match told {
-                Ok(Told::Seen(Seen::Run { replies: some, touched: keys })) => {
+                Ok(Told::Seen(Seen::Run {
+                    replies: some,
+                    touched: keys,
+                })) => {
                     replies.insert(shard, some);
                     touched.insert(shard, keys);
                 }
@@ -139,7 +156,9 @@ impl Node {
                 Ok(other) => return Err(unexpected(&other)),
                 Err(RouteError::Busy) => return Err(busy()),
                 // A read has no effect, so however it failed, nothing happened.
-                Err(RouteError::NotDone(why) | RouteError::Unknown(why)) => return Err(Error::Unavailable(why)),
+                Err(RouteError::NotDone(why) | RouteError::Unknown(why)) => {
+                    return Err(Error::Unavailable(why));
+                }
             }
         }
         Ok(Some((replies, touched)))
@@ -152,7 +171,15 @@ impl Node {
             let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
                 return Ok(Some(Outcome::Conflict));
             };
-            let check = |(shard, conditions)| (shard, Work { commands: Vec::new(), conditions });
+            let check = |(shard, conditions)| {
+                (
+                    shard,
+                    Work {
+                        commands: Vec::new(),
+                        conditions,
+                    },
+                )
+            };
             let checks: BTreeMap<u16, Work> = touched.into_iter().map(check).collect();
             if self.read_each(&checks, deadline).await?.is_some() {
                 return Ok(Some(Outcome::Replies(plan.merge(&replies))));
@@ -175,14 +202,19 @@ impl Node {
         id: Option<(RequestId, u64)>,
         deadline: Instant,
     ) -> Result<Option<BTreeMap<u16, Vec<Reply>>>> {
-        let Some((&shard, work)) = work.first_key_value() else { return Ok(Some(BTreeMap::new())) };
+        let Some((&shard, work)) = work.first_key_value() else {
+            return Ok(Some(BTreeMap::new()));
+        };
         let group = GroupId::Shard(shard);
         let number = self.number(id, group);
         let ask = Ask::Propose(Request {
             id: Some(number.id()),
             below: number.below(),
             deadline: self.now() + self.request_timeout().as_millis() as u64,
-            body: Body::Run { commands: work.commands.clone(), conditions: work.conditions.clone() },
+            body: Body::Run {
+                commands: work.commands.clone(),
+                conditions: work.conditions.clone(),
+            },
         });
         match self.router().ask(group, &ask, deadline).await {
             Ok(Told::Response(Response::Replies(replies))) => Ok(Some(BTreeMap::from([(shard, replies)]))),
@@ -215,7 +247,9 @@ impl Node {
                     return Ok(Some(parts.into_iter().filter_map(of_shard).collect()));
                 }
                 // Under the client's own number the abort is final: the client takes a new one.
-                Answer::Aborted(why) if id.is_some() || tries >= ABORT_TRIES || Instant::now() >= deadline => {
+                Answer::Aborted(why)
+                    if id.is_some() || tries >= ABORT_TRIES || Instant::now() >= deadline =>
+                {
                     return Err(Error::Aborted(why));
                 }
                 Answer::Aborted(why) => tracing::debug!("transaction starts anew: {why}"),
@@ -253,7 +287,10 @@ impl Node {
             Ok(other) => Err(unexpected(&other)),
             Err(RouteError::Busy) => Err(busy()),
             Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
-            Err(RouteError::Unknown(why)) => self.resolve(coordinator, number, txn_deadline, deadline, why).await,
+            Err(RouteError::Unknown(why)) => {
+                self.resolve(coordinator, number, txn_deadline, deadline, why)
+                    .await
+            }
         }
     }
 
@@ -266,10 +303,18 @@ impl Node {
         deadline: Instant,
         why: String,
     ) -> Result<Answer> {
-        let decide = Decide { txn: number.id(), deadline: txn_deadline, decision: Decision::Abort };
+        let decide = Decide {
+            txn: number.id(),
+            deadline: txn_deadline,
+            decision: Decision::Abort,
+        };
         let mut request = Request::anonymous(Body::Decide(Box::new(decide)));
         request.below = number.below();
-        match self.router().ask(coordinator, &Ask::Propose(request), deadline).await {
+        match self
+            .router()
+            .ask(coordinator, &Ask::Propose(request), deadline)
+            .await
+        {
             Ok(Told::Response(Response::Decision(Decision::Commit { participants, .. }))) => {
                 Ok(Answer::Committed(participants))
             }
@@ -288,9 +333,14 @@ impl Node {
         let fetch = [Command::Fetch { keys: keys.clone() }];
         for _ in 0..OPTIMISTIC_TRIES_MAX {
             let Some(plan) = self.plan(&fetch, &[]) else { break };
-            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else { break };
+            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
+                break;
+            };
             let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
-            #[expect(clippy::disallowed_methods, reason = "randomness of a gateway-run command; only results are logged")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "randomness of a gateway-run command; only results are logged"
+            )]
             let run = Optimistic::run(&wish.commands, &keys, &fetched, self.now(), rand::random());
             let touched = touched.into_values().flatten().collect();
             let attempt = Wish {
@@ -304,7 +354,10 @@ impl Node {
                     return Err(Error::Aborted("its keys changed while it ran".into()));
                 }
                 Outcome::Conflict => {
-                    let watched_hold = Wish { conditions: wish.conditions.clone(), ..Wish::default() };
+                    let watched_hold = Wish {
+                        conditions: wish.conditions.clone(),
+                        ..Wish::default()
+                    };
                     if Box::pin(self.execute(watched_hold)).await? == Outcome::Conflict {
                         return Ok(Outcome::Conflict);
                     }
@@ -324,11 +377,16 @@ impl Node {
     pub async fn status_of(&self, id: TxnId) -> Result<&'static str> {
         let deadline = Instant::now() + self.request_timeout();
         let ask = Ask::Read(Read::Status(id));
-        let asked = self.all_groups().into_iter().map(|group| self.router().ask(group, &ask, deadline));
+        let asked = self
+            .all_groups()
+            .into_iter()
+            .map(|group| self.router().ask(group, &ask, deadline));
         let mut status = "unknown-yet";
         for told in join_all(asked).await {
             match told {
-                Ok(Told::Seen(Seen::Decision(Decision::Commit { .. }) | Seen::Request(true))) => return Ok("committed"),
+                Ok(Told::Seen(Seen::Decision(Decision::Commit { .. }) | Seen::Request(true))) => {
+                    return Ok("committed");
+                }
                 Ok(Told::Seen(Seen::Decision(Decision::Abort))) => status = "aborted",
                 Ok(_) => {}
                 Err(e) => return Err(Error::Unavailable(format!("{e:?}"))),
@@ -346,7 +404,10 @@ fn refused(refusal: Refusal, id: RequestId) -> Error {
     match refusal {
         Refusal::Deadline => Error::Retry("a transaction held a key too long".into()),
         Refusal::Full => Error::Retry("a shard has too much to do".into()),
-        Refusal::Finished => Error::Unknown { id, why: "the request number was finished before".into() },
+        Refusal::Finished => Error::Unknown {
+            id,
+            why: "the request number was finished before".into(),
+        },
         Refusal::Misdirected => Error::Stopped("a request reached the wrong kind of group".into()),
     }
 }

@@ -67,7 +67,11 @@ impl Housekeeping {
         let due = group.peek(|machine| {
             let shard = machine.as_shard()?;
             let locks = shard.locks();
-            let expired = shard.keyspace().expiring(now).take(64).any(|(_, key)| locks.owner(key).is_none());
+            let expired = shard
+                .keyspace()
+                .expiring(now)
+                .take(64)
+                .any(|(_, key)| locks.owner(key).is_none());
             Some(expired || shard.has_overdue(now))
         });
         if due == Some(true) {
@@ -91,7 +95,13 @@ impl Housekeeping {
 
     /// Gives leadership to the group's preferred leader, so that leaders are spread.
     async fn hand_over(&self, group: &Group, connected: &[NodeId], before: &[NodeId]) {
-        let Some(&preferred) = self.placement.get(&group.id()).and_then(|replicas| replicas.first()) else { return };
+        let Some(&preferred) = self
+            .placement
+            .get(&group.id())
+            .and_then(|replicas| replicas.first())
+        else {
+            return;
+        };
         if preferred != self.me && connected.contains(&preferred) && before.contains(&preferred) {
             tracing::info!(group = %group.id(), to = preferred, "handing leadership to the preferred node");
             group.transfer_leader(preferred).await;

@@ -55,7 +55,9 @@ pub async fn identify(
             return Err(StartError::Disagreement);
         }
     };
-    identity.save(store).map_err(|e| StartError::Storage(e.to_string()))?;
+    identity
+        .save(store)
+        .map_err(|e| StartError::Storage(e.to_string()))?;
     tracing::info!(cluster = %format!("{:032x}", identity.cluster_id), refilling = identity.refilling, "joined");
     Ok(identity)
 }
@@ -64,7 +66,11 @@ pub async fn identify(
 pub async fn watch_for_foreign(groups: Arc<Groups>, links: Links, fatal: watch::Sender<Option<String>>) {
     let mut hellos = links.hellos();
     loop {
-        let stranger = hellos.borrow_and_update().iter().find(|(_, peer)| peer.foreign).map(|(&node, _)| node);
+        let stranger = hellos
+            .borrow_and_update()
+            .iter()
+            .find(|(_, peer)| peer.foreign)
+            .map(|(&node, _)| node);
         if groups.all().iter().any(|group| group.leader().0.is_some()) {
             return;
         }

@@ -15,7 +15,10 @@ pub enum Ask {
     /// To a coordinator: run this transaction.
     Begin(Box<Txn>),
     /// To a coordinator, by a participant: what became of this attempt?
-    Query { attempt: AttemptId, deadline: Millis },
+    Query {
+        attempt: AttemptId,
+        deadline: Millis,
+    },
     /// Up to which index is the log certainly committed now?
     Confirm,
 }

@@ -72,23 +72,40 @@ impl Node {
     /// # Errors
     /// [`StartError`].
     pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
-        let NodeOptions { config, id, dir, clock, peers } = options;
+        let NodeOptions {
+            config,
+            id,
+            dir,
+            clock,
+            peers,
+        } = options;
         let storage = |e: std::io::Error| StartError::Storage(format!("{}: {e}", dir.display()));
         let store = open_store(&dir).map_err(|e| StartError::Storage(e.to_string()))?;
         // Refused before a peer hears of us.
         let known = Identity::load(&store, id, &config.layout());
-        let known = known.map_err(|source| StartError::Identity { dir: dir.clone(), source })?;
+        let known = known.map_err(|source| StartError::Identity {
+            dir: dir.clone(),
+            source,
+        })?;
         let journal = Journal::open(store.clone()).map_err(storage)?;
         let current: Vec<String> = journal
             .groups()
             .into_iter()
-            .filter_map(|group| journal.with(group, |log| log.snapshot.clone()).map(|(name, _)| name))
+            .filter_map(|group| {
+                journal
+                    .with(group, |log| log.snapshot.clone())
+                    .map(|(name, _)| name)
+            })
             .collect();
         let snapshots = Snapshots::open(&dir, &current).map_err(storage)?;
 
         let links = Links::new(LinkOptions {
             node: id,
-            peers: config.nodes.iter().map(|node| (node.id, node.peer.to_string())).collect(),
+            peers: config
+                .nodes
+                .iter()
+                .map(|node| (node.id, node.peer.to_string()))
+                .collect(),
             layout: config.layout(),
         });
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
@@ -106,7 +123,10 @@ impl Node {
 
         let placement = config.placement();
         let router = Router::new(id, Arc::clone(&groups), links.clone(), placement.clone());
-        #[expect(clippy::disallowed_methods, reason = "tells this process's proposals and session from earlier ones")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "tells this process's proposals and session from earlier ones"
+        )]
         let boot: u32 = rand::random();
         let (fatal_tx, fatal) = watch::channel(None);
         let node = Node {
@@ -128,10 +148,19 @@ impl Node {
         Ok(node)
     }
 
-    async fn start_groups(&self, journal: &Journal, snapshots: &Snapshots, boot: u32) -> Result<(), StartError> {
+    async fn start_groups(
+        &self,
+        journal: &Journal,
+        snapshots: &Snapshots,
+        boot: u32,
+    ) -> Result<(), StartError> {
         let inner = &self.inner;
         let timeouts = &inner.config.timeouts;
-        let mine = inner.config.placement().into_iter().filter(|(_, replicas)| replicas.contains(&inner.id));
+        let mine = inner
+            .config
+            .placement()
+            .into_iter()
+            .filter(|(_, replicas)| replicas.contains(&inner.id));
         let starting = mine.map(|(group, replicas)| {
             let options = GroupOptions {
                 node: inner.id,
@@ -142,7 +171,13 @@ impl Node {
                 clock: Arc::clone(&inner.clock),
                 boot,
             };
-            Group::start(group, options, journal.clone(), snapshots.clone(), inner.links.clone())
+            Group::start(
+                group,
+                options,
+                journal.clone(),
+                snapshots.clone(),
+                inner.links.clone(),
+            )
         });
         for started in join_all(starting).await {
             let group = started.map_err(StartError::Raft)?;
@@ -171,11 +206,16 @@ impl Node {
             tokio::spawn(refill);
         } else {
             let (me, placement) = (inner.id, placement.clone());
-            let preferred = move |group: &Group| placement.get(&group.id()).and_then(|r| r.first()) == Some(&me);
+            let preferred =
+                move |group: &Group| placement.get(&group.id()).and_then(|r| r.first()) == Some(&me);
             let patience = Duration::from_millis(inner.config.timeouts.election_max_ms * 5);
             tokio::spawn(join::form(Arc::clone(groups), preferred, patience));
         }
-        tokio::spawn(join::watch_for_foreign(Arc::clone(groups), inner.links.clone(), fatal.clone()));
+        tokio::spawn(join::watch_for_foreign(
+            Arc::clone(groups),
+            inner.links.clone(),
+            fatal.clone(),
+        ));
         let recovery = Recovery {
             groups: Arc::clone(groups),
             router: router.clone(),

@@ -32,7 +32,13 @@ pub struct Numbered {
 impl Numbering {
     #[must_use]
     pub fn new(session: SessionId) -> Numbering {
-        Numbering { inner: Arc::new(Mutex::new(Inner { session, next: 1, open: BTreeMap::new() })) }
+        Numbering {
+            inner: Arc::new(Mutex::new(Inner {
+                session,
+                next: 1,
+                open: BTreeMap::new(),
+            })),
+        }
     }
 
     /// The next number, for a request to `group`.
@@ -45,7 +51,12 @@ impl Numbering {
         let open = inner.open.entry(group).or_default();
         open.insert(seq);
         let below = open.first().copied().unwrap_or(seq);
-        Numbered { id: RequestId { session, seq }, below, group, numbering: self.clone() }
+        Numbered {
+            id: RequestId { session, seq },
+            below,
+            group,
+            numbering: self.clone(),
+        }
     }
 }
 

@@ -33,8 +33,14 @@ impl Recovery {
             let now = (self.clock)();
             for group in self.groups.all().into_iter().filter(Group::is_leader) {
                 let overdue: Vec<Prepared> = group.peek(|machine| {
-                    let prepared = machine.as_shard().into_iter().flat_map(crate::machine::Shard::prepared);
-                    prepared.filter(|p| now.saturating_sub(p.since) > self.patience_ms).take(ASK_MAX).collect()
+                    let prepared = machine
+                        .as_shard()
+                        .into_iter()
+                        .flat_map(crate::machine::Shard::prepared);
+                    prepared
+                        .filter(|p| now.saturating_sub(p.since) > self.patience_ms)
+                        .take(ASK_MAX)
+                        .collect()
                 });
                 let finished = overdue.into_iter().map(|prepared| self.finish(&group, prepared));
                 futures::future::join_all(finished).await;
@@ -43,10 +49,19 @@ impl Recovery {
     }
 
     async fn finish(&self, group: &Group, prepared: Prepared) {
-        let Prepared { attempt, coordinator, deadline, .. } = prepared;
+        let Prepared {
+            attempt,
+            coordinator,
+            deadline,
+            ..
+        } = prepared;
         let ask = Ask::Query { attempt, deadline };
         let patience = Duration::from_millis(self.patience_ms);
-        let decision = match self.router.ask(coordinator, &ask, Instant::now() + patience).await {
+        let decision = match self
+            .router
+            .ask(coordinator, &ask, Instant::now() + patience)
+            .await
+        {
             Ok(Told::Decision(Some(decision))) => decision,
             // Being worked on, or not reachable: the next round asks again.
             _ => return,
@@ -54,7 +69,11 @@ impl Recovery {
         // A commit of another attempt of the same transaction is an abort of this one.
         let commit = matches!(decision, Decision::Commit { attempt: committed, .. } if committed == attempt);
         tracing::info!(group = %group.id(), %attempt, commit, "recovered a prepared transaction");
-        let request = Request::anonymous(Body::Finish(Finish { attempt, commit, deadline }));
+        let request = Request::anonymous(Body::Finish(Finish {
+            attempt,
+            commit,
+            deadline,
+        }));
         if let Err(e) = group.propose(request).await {
             tracing::debug!(group = %group.id(), %attempt, "not finished yet: {e}");
         }

@@ -53,9 +53,21 @@ struct Inner {
 impl Router {
     #[must_use]
     pub fn new(me: NodeId, groups: Arc<Groups>, links: Links, placement: Placement) -> Router {
-        let hints = placement.iter().map(|(&group, replicas)| (group, replicas[0])).collect();
+        let hints = placement
+            .iter()
+            .map(|(&group, replicas)| (group, replicas[0]))
+            .collect();
         let drivers = Mutex::new(BTreeMap::new());
-        Router { inner: Arc::new(Inner { me, groups, links, placement, hints: Mutex::new(hints), drivers }) }
+        Router {
+            inner: Arc::new(Inner {
+                me,
+                groups,
+                links,
+                placement,
+                hints: Mutex::new(hints),
+                drivers,
+            }),
+        }
     }
 
     pub fn set_driver(&self, group: GroupId, driver: mpsc::Sender<DriverCall>) {
@@ -73,16 +85,22 @@ impl Router {
         let mut target = self.leader(group);
         loop {
             let limit = deadline.min(Instant::now() + TRY);
-            let (failure, sent) = match tokio::time::timeout_at(limit, self.try_node(target, group, ask)).await {
-                Ok(Ok(told)) => {
-                    self.remember(group, target);
-                    return Ok(told);
-                }
-                Ok(Err(failed)) => failed,
-                Err(_) => (Failure::Unknown(format!("node {target} did not answer in time")), true),
-            };
+            let (failure, sent) =
+                match tokio::time::timeout_at(limit, self.try_node(target, group, ask)).await {
+                    Ok(Ok(told)) => {
+                        self.remember(group, target);
+                        return Ok(told);
+                    }
+                    Ok(Err(failed)) => failed,
+                    Err(_) => (
+                        Failure::Unknown(format!("node {target} did not answer in time")),
+                        true,
+                    ),
+                };
             let hint = match failure {
-                Failure::Busy if open.is_none() && Instant::now() >= deadline => return Err(RouteError::Busy),
+                Failure::Busy if open.is_none() && Instant::now() >= deadline => {
+                    return Err(RouteError::Busy);
+                }
                 Failure::Busy => Some(target),
                 Failure::NotLeader(hint) => hint.filter(|&node| node != target),
                 Failure::Unknown(why) | Failure::Stopped(why) => {
@@ -113,7 +131,14 @@ impl Router {
     /// Who probably leads: what the local replica says, else who answered last.
     fn leader(&self, group: GroupId) -> NodeId {
         let local = self.inner.groups.get(group).and_then(|group| group.leader().0);
-        local.unwrap_or_else(|| self.inner.hints.lock().get(&group).copied().unwrap_or(self.inner.me))
+        local.unwrap_or_else(|| {
+            self.inner
+                .hints
+                .lock()
+                .get(&group)
+                .copied()
+                .unwrap_or(self.inner.me)
+        })
     }
 
     fn remember(&self, group: GroupId, leader: NodeId) {
@@ -126,10 +151,15 @@ impl Router {
         if known != node && self.is_reachable(known) {
             return known;
         }
-        let Some(replicas) = self.inner.placement.get(&group) else { return node };
+        let Some(replicas) = self.inner.placement.get(&group) else {
+            return node;
+        };
         let at = replicas.iter().position(|&replica| replica == node).unwrap_or(0);
         let others = (1..=replicas.len()).map(|i| replicas[(at + i) % replicas.len()]);
-        others.into_iter().find(|&other| self.is_reachable(other)).unwrap_or(node)
+        others
+            .into_iter()
+            .find(|&other| self.is_reachable(other))
+            .unwrap_or(node)
     }
 
     fn is_reachable(&self, node: NodeId) -> bool {
@@ -144,7 +174,10 @@ impl Router {
                 told => Ok(told),
             };
         }
-        let envelope = Envelope { group, ask: ask.clone() };
+        let envelope = Envelope {
+            group,
+            ask: ask.clone(),
+        };
         let message = codec::encode(&envelope).map_err(|e| (Failure::Unknown(e.to_string()), false))?;
         match self.inner.links.service(node, message.into()).await {
             Ok(answer) => match codec::decode(&answer) {
@@ -159,15 +192,25 @@ impl Router {
     /// Answers a question as the leader of the group, if this node is.
     pub async fn answer(&self, id: GroupId, ask: Ask) -> Told {
         let Some(group) = self.inner.groups.get(id) else {
-            return Told::Failed(Failure::NotLeader(self.inner.placement.get(&id).map(|replicas| replicas[0])));
+            return Told::Failed(Failure::NotLeader(
+                self.inner.placement.get(&id).map(|replicas| replicas[0]),
+            ));
         };
         match ask {
             Ask::Propose(request) => told(group.propose(request).await.map(Told::Response)),
             Ask::Read(read) => told(group.read(read).await.map(Told::Seen)),
             Ask::Confirm => told(group.confirmed_index().await.map(Told::Index)),
-            Ask::Begin(txn) => self.drive(&group, |answer| DriverCall::Begin { txn, answer }).await,
+            Ask::Begin(txn) => {
+                self.drive(&group, |answer| DriverCall::Begin { txn, answer })
+                    .await
+            }
             Ask::Query { attempt, deadline } => {
-                self.drive(&group, |answer| DriverCall::Query { attempt, deadline, answer }).await
+                self.drive(&group, |answer| DriverCall::Query {
+                    attempt,
+                    deadline,
+                    answer,
+                })
+                .await
             }
         }
     }
@@ -180,7 +223,9 @@ impl Router {
         if driver.try_send(call(answer)).is_err() {
             return Told::Failed(Failure::Busy);
         }
-        rx.await.unwrap_or_else(|_| Told::Failed(Failure::Unknown("the coordinator has lost its leadership".into())))
+        rx.await.unwrap_or_else(|_| {
+            Told::Failed(Failure::Unknown("the coordinator has lost its leadership".into()))
+        })
     }
 
     /// Answers an encoded question of another node.

@@ -37,7 +37,11 @@ impl Node {
         let ring = self.ring();
         let share = |shard: u16| {
             let held = self.group(GroupId::Shard(shard)).and_then(|group| {
-                group.peek(|machine| machine.as_shard().map(|s| (s.keyspace().len(), s.prepared().count())))
+                group.peek(|machine| {
+                    machine
+                        .as_shard()
+                        .map(|s| (s.keyspace().len(), s.prepared().count()))
+                })
             });
             let slots = ring.slots_of(shard);
             ShardShare {
@@ -54,7 +58,11 @@ impl Node {
             cluster_id: format!("{:032x}", self.cluster_id()),
             connected: self.connected(),
             refilling: self.is_refilling(),
-            groups: self.local_groups().iter().map(crate::raft::Group::status).collect(),
+            groups: self
+                .local_groups()
+                .iter()
+                .map(crate::raft::Group::status)
+                .collect(),
             ring: (0..ring.shards()).map(share).collect(),
         }
     }

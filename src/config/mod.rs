@@ -137,7 +137,11 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-        let fail = |key: &str, reason: String| ConfigError { file: file.into(), key: key.into(), reason };
+        let fail = |key: &str, reason: String| ConfigError {
+            file: file.into(),
+            key: key.into(),
+            reason,
+        };
         let config: Config = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
             let place = line.map_or_else(|| "(file)".to_string(), |line| format!("line {line}"));
@@ -152,12 +156,19 @@ impl Config {
     /// # Errors
     /// Ports that run past 65535, too many nodes, and what [`Config::parse`] checks.
     pub fn dev(nodes: u16, shards: u16, base: u16, data_dir: PathBuf) -> Result<Config, ConfigError> {
-        let fail = |key: &str, reason: String| ConfigError { file: "(dev)".into(), key: key.into(), reason };
+        let fail = |key: &str, reason: String| ConfigError {
+            file: "(dev)".into(),
+            key: key.into(),
+            reason,
+        };
         if nodes == 0 || nodes > 99 {
             return Err(fail("nodes", format!("{nodes}: 1 to 99 are possible")));
         }
         if base == 0 || base.checked_add(200 + nodes).is_none() {
-            return Err(fail("base-port", format!("{base}: ports up to base + 200 + nodes are used")));
+            return Err(fail(
+                "base-port",
+                format!("{base}: ports up to base + 200 + nodes are used"),
+            ));
         }
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let section = |i: u16| NodeSection {
@@ -194,21 +205,39 @@ impl Config {
             return bad("cluster.shards", format!("{}: must be 1 to 1024", cluster.shards));
         }
         if !(1..=64).contains(&cluster.coordinators) {
-            return bad("cluster.coordinators", format!("{}: must be 1 to 64", cluster.coordinators));
+            return bad(
+                "cluster.coordinators",
+                format!("{}: must be 1 to 64", cluster.coordinators),
+            );
         }
         if !(1..=8192).contains(&cluster.virtual_nodes) {
-            return bad("cluster.virtual_nodes", format!("{}: must be 1 to 8192", cluster.virtual_nodes));
+            return bad(
+                "cluster.virtual_nodes",
+                format!("{}: must be 1 to 8192", cluster.virtual_nodes),
+            );
         }
         let (replication, nodes) = (cluster.replication, self.nodes.len());
         if replication % 2 == 0 {
-            return bad("cluster.replication", format!("{replication}: must be odd, for majorities"));
+            return bad(
+                "cluster.replication",
+                format!("{replication}: must be odd, for majorities"),
+            );
         }
         if replication > nodes {
-            return bad("cluster.replication", format!("{replication} replicas do not fit on {nodes} nodes"));
+            return bad(
+                "cluster.replication",
+                format!("{replication} replicas do not fit on {nodes} nodes"),
+            );
         }
-        let parent = cluster.data_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = cluster
+            .data_dir
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
-            return bad("cluster.data_dir", format!("its parent directory {} does not exist", parent.display()));
+            return bad(
+                "cluster.data_dir",
+                format!("its parent directory {} does not exist", parent.display()),
+            );
         }
         self.check_nodes()?;
         self.check_times()
@@ -224,7 +253,11 @@ impl Config {
             if !ids.insert(node.id) {
                 return Err(("node.id".into(), format!("{} is given twice", node.id)));
             }
-            for (key, address) in [("client", node.client), ("peer", node.peer), ("admin", node.admin)] {
+            for (key, address) in [
+                ("client", node.client),
+                ("peer", node.peer),
+                ("admin", node.admin),
+            ] {
                 let key = format!("node {}: {key}", node.id);
                 if address.port() == 0 {
                     return Err((key, format!("{address}: a port must be given")));
@@ -244,16 +277,28 @@ impl Config {
             return bad("heartbeat_ms", format!("{}: must be at least 10", t.heartbeat_ms));
         }
         if t.election_min_ms < t.heartbeat_ms * 3 {
-            return bad("election_min_ms", format!("{}: must be at least 3 × heartbeat_ms", t.election_min_ms));
+            return bad(
+                "election_min_ms",
+                format!("{}: must be at least 3 × heartbeat_ms", t.election_min_ms),
+            );
         }
         if t.election_max_ms <= t.election_min_ms {
-            return bad("election_max_ms", format!("{}: must exceed election_min_ms", t.election_max_ms));
+            return bad(
+                "election_max_ms",
+                format!("{}: must exceed election_min_ms", t.election_max_ms),
+            );
         }
         if t.txn_ms < t.election_max_ms || t.request_ms < t.txn_ms {
-            return bad("request_ms", "election_max_ms ≤ txn_ms ≤ request_ms must hold".into());
+            return bad(
+                "request_ms",
+                "election_max_ms ≤ txn_ms ≤ request_ms must hold".into(),
+            );
         }
         if t.request_ms > 300_000 {
-            return bad("request_ms", "must not exceed 300000: reply tables forget after 10 minutes".into());
+            return bad(
+                "request_ms",
+                "must not exceed 300000: reply tables forget after 10 minutes".into(),
+            );
         }
         if t.recovery_ms < 100 || t.recovery_ms > t.txn_ms {
             return bad("recovery_ms", format!("{}: must be 100 to txn_ms", t.recovery_ms));
@@ -273,18 +318,23 @@ impl Config {
     /// # Errors
     /// There is none.
     pub fn node(&self, id: NodeId) -> Result<&NodeSection, ConfigError> {
-        self.nodes.iter().find(|node| node.id == id).ok_or_else(|| ConfigError {
-            file: "(config)".into(),
-            key: "node".into(),
-            reason: format!("there is no node {id}"),
-        })
+        self.nodes
+            .iter()
+            .find(|node| node.id == id)
+            .ok_or_else(|| ConfigError {
+                file: "(config)".into(),
+                key: "node".into(),
+                reason: format!("there is no node {id}"),
+            })
     }
 
     /// All groups: coordinators first.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
         let coordinators = (0..self.cluster.coordinators).map(GroupId::Coordinator);
-        coordinators.chain((0..self.cluster.shards).map(GroupId::Shard)).collect()
+        coordinators
+            .chain((0..self.cluster.shards).map(GroupId::Shard))
+            .collect()
     }
 
     #[must_use]
@@ -295,7 +345,11 @@ impl Config {
     /// Where every group's replicas live.
     #[must_use]
     pub fn placement(&self) -> Placement {
-        let nodes: Vec<_> = self.nodes.iter().map(|node| (node.id, node.zone.clone())).collect();
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| (node.id, node.zone.clone()))
+            .collect();
         place(&self.groups(), &nodes, self.cluster.replication)
     }
 
@@ -326,14 +380,26 @@ mod tests {
                 "[[node]]\nid = {i}\nclient = \"127.0.0.1:700{i}\"\npeer = \"127.0.0.1:710{i}\"\nadmin = \"127.0.0.1:720{i}\"\n"
             )
         };
-        let text = format!("[cluster]\nname = \"t\"\n[timeouts]\n[limits]\n{}{}{}", node(1), node(2), node(3));
+        let text = format!(
+            "[cluster]\nname = \"t\"\n[timeouts]\n[limits]\n{}{}{}",
+            node(1),
+            node(2),
+            node(3)
+        );
         Config::parse(&edit(text), "t.toml")
     }
 
     #[test]
     fn the_smallest_file_is_enough() {
         let config = text(|t| t).expect("valid");
-        assert_eq!((config.cluster.shards, config.cluster.replication, config.nodes.len()), (4, 3, 3));
+        assert_eq!(
+            (
+                config.cluster.shards,
+                config.cluster.replication,
+                config.nodes.len()
+            ),
+            (4, 3, 3)
+        );
     }
 
     #[test]
@@ -341,20 +407,43 @@ mod tests {
         let cases: &[(&str, &str, &str)] = &[
             ("name = \"t\"", "name = \"t\"\nshard = 4", "unknown field `shard`"),
             ("name = \"t\"", "name = \"\"", "cluster.name"),
-            ("name = \"t\"", "name = \"t\"\nreplication = 2", "cluster.replication: 2: must be odd"),
-            ("name = \"t\"", "name = \"t\"\nreplication = 5", "cluster.replication: 5 replicas do not fit"),
+            (
+                "name = \"t\"",
+                "name = \"t\"\nreplication = 2",
+                "cluster.replication: 2: must be odd",
+            ),
+            (
+                "name = \"t\"",
+                "name = \"t\"\nreplication = 5",
+                "cluster.replication: 5 replicas do not fit",
+            ),
             ("name = \"t\"", "name = \"t\"\nshards = 0", "cluster.shards"),
-            ("name = \"t\"", "name = \"t\"\ndata_dir = \"/no/such/dir/data\"", "cluster.data_dir"),
+            (
+                "name = \"t\"",
+                "name = \"t\"\ndata_dir = \"/no/such/dir/data\"",
+                "cluster.data_dir",
+            ),
             ("id = 2", "id = 1", "node.id: 1 is given twice"),
-            ("7102", "7001", "127.0.0.1:7001 is also the address of node 1: client"),
+            (
+                "7102",
+                "7001",
+                "127.0.0.1:7001 is also the address of node 1: client",
+            ),
             ("127.0.0.1:7002", "nonsense", "line "),
-            ("[timeouts]", "[timeouts]\nelection_min_ms = 100", "timeouts.election_min_ms"),
+            (
+                "[timeouts]",
+                "[timeouts]\nelection_min_ms = 100",
+                "timeouts.election_min_ms",
+            ),
             ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
             ("id = 3", "ident = 3", "unknown field `ident`"),
         ];
         for (from, to, expected) in cases {
             let error = text(|t| t.replacen(from, to, 1)).expect_err(expected).to_string();
-            assert!(error.starts_with("t.toml: ") && error.contains(expected), "{expected:?} not in {error:?}");
+            assert!(
+                error.starts_with("t.toml: ") && error.contains(expected),
+                "{expected:?} not in {error:?}"
+            );
         }
     }
 

@@ -59,20 +59,40 @@ async fn metrics(State(admin): State<Admin>) -> Result<String, StatusCode> {
         registry.register(name, help, gauge);
     };
     let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    plain("connections", "Client connections now", int(counts.connections as u64));
-    plain("connections_accepted", "Client connections ever", int(counts.accepted));
+    plain(
+        "connections",
+        "Client connections now",
+        int(counts.connections as u64),
+    );
+    plain(
+        "connections_accepted",
+        "Client connections ever",
+        int(counts.accepted),
+    );
     plain("commands", "Commands taken from clients", int(counts.commands));
-    plain("peers_connected", "Peers linked now", int(status.connected.len() as u64));
+    plain(
+        "peers_connected",
+        "Peers linked now",
+        int(status.connected.len() as u64),
+    );
     let mut by_group = |name: &str, help: &str, value: &dyn Fn(usize) -> u64| {
         let family = Family::<GroupLabel, Gauge>::default();
         for (i, group) in status.groups.iter().enumerate() {
-            family.get_or_create(&GroupLabel { group: group.group.clone() }).set(int(value(i)));
+            family
+                .get_or_create(&GroupLabel {
+                    group: group.group.clone(),
+                })
+                .set(int(value(i)));
         }
         registry.register(name, help, family);
     };
     by_group("term", "Raft term", &|i| status.groups[i].term);
-    by_group("committed_index", "Last committed log index", &|i| status.groups[i].committed);
-    by_group("applied_index", "Last applied log index", &|i| status.groups[i].applied);
+    by_group("committed_index", "Last committed log index", &|i| {
+        status.groups[i].committed
+    });
+    by_group("applied_index", "Last applied log index", &|i| {
+        status.groups[i].applied
+    });
     by_group("leads", "1 if this node leads the group", &|i| {
         u64::from(status.groups[i].leader == Some(status.node))
     });

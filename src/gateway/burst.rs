@@ -33,7 +33,10 @@ pub async fn run(node: &Node, items: Vec<Item>) -> Vec<Reply> {
         }
     }
     run_shards(node, by_shard, &mut replies).await;
-    replies.into_iter().map(|reply| reply.unwrap_or_else(lost)).collect()
+    replies
+        .into_iter()
+        .map(|reply| reply.unwrap_or_else(lost))
+        .collect()
 }
 
 fn one(replies: Vec<Reply>) -> Option<Reply> {
@@ -72,7 +75,13 @@ async fn run_shards(node: &Node, by_shard: BTreeMap<u16, Vec<(usize, Command)>>,
 /// One reply a command; an error is every command's.
 async fn execute(node: &Node, commands: Vec<Command>) -> Vec<Reply> {
     let count = commands.len();
-    match node.execute(Wish { commands, ..Wish::default() }).await {
+    match node
+        .execute(Wish {
+            commands,
+            ..Wish::default()
+        })
+        .await
+    {
         Ok(Outcome::Replies(replies)) => replies,
         Ok(Outcome::Conflict) => vec![Reply::err("ERR stopped: a conflict without a condition"); count],
         Err(error) => vec![Reply::err(error.to_string()); count],

@@ -33,7 +33,9 @@ impl ClientState {
 
     fn set_name(&mut self, name: &Bytes) -> Result<(), Reply> {
         if name.iter().any(|b| !(b'!'..=b'~').contains(b)) {
-            return Err(Reply::err("ERR Client names cannot contain spaces, newlines or special characters."));
+            return Err(Reply::err(
+                "ERR Client names cannot contain spaces, newlines or special characters.",
+            ));
         }
         self.name = name.clone();
         Ok(())
@@ -41,17 +43,26 @@ impl ClientState {
 
     /// Whether `CLIENT` with these arguments may be queued by MULTI; else why not.
     pub fn check(args: &[Bytes]) -> Result<(), Reply> {
-        let sub = args.first().map(|sub| sub.to_ascii_lowercase()).unwrap_or_default();
+        let sub = args
+            .first()
+            .map(|sub| sub.to_ascii_lowercase())
+            .unwrap_or_default();
         let wanted = match sub.as_slice() {
             b"id" | b"getname" | b"info" => 1,
             b"setname" => 2,
             b"setinfo" => 3,
             _ => {
                 let sub = args.first().map(|sub| text(sub)).unwrap_or_default();
-                return Err(Reply::err(format!("ERR unknown subcommand '{sub}'. Try CLIENT HELP.")));
+                return Err(Reply::err(format!(
+                    "ERR unknown subcommand '{sub}'. Try CLIENT HELP."
+                )));
             }
         };
-        if args.len() == wanted { Ok(()) } else { Err(arity(&format!("client|{}", text(&sub)))) }
+        if args.len() == wanted {
+            Ok(())
+        } else {
+            Err(arity(&format!("client|{}", text(&sub))))
+        }
     }
 
     /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | INFO`.
@@ -63,7 +74,9 @@ impl ClientState {
             b"id" => Reply::Int(i64::try_from(self.id).unwrap_or(i64::MAX)),
             b"getname" if self.name.is_empty() => Reply::Nil,
             b"getname" => Reply::Bulk(self.name.clone()),
-            b"setname" => self.set_name(&args[1]).map_or_else(|reply| reply, |()| Reply::ok()),
+            b"setname" => self
+                .set_name(&args[1])
+                .map_or_else(|reply| reply, |()| Reply::ok()),
             b"setinfo" => self.set_info(&args[1], &args[2]),
             _ => Reply::Verbatim(format!("{}\n", self.describe()).into()),
         }
@@ -77,7 +90,9 @@ impl ClientState {
         };
         if value.iter().any(|b| !(b'!'..=b'~').contains(b)) {
             let attribute = text(&attribute.to_ascii_lowercase());
-            return Reply::err(format!("ERR {attribute} cannot contain spaces, newlines or special characters."));
+            return Reply::err(format!(
+                "ERR {attribute} cannot contain spaces, newlines or special characters."
+            ));
         }
         *slot = value.clone();
         Reply::ok()
@@ -106,7 +121,9 @@ impl ClientState {
             let word = option.to_ascii_uppercase();
             match (word.as_slice(), rest.len()) {
                 (b"AUTH", 2..) => {
-                    let (Some(user), Some(_)) = (rest.next(), rest.next()) else { break };
+                    let (Some(user), Some(_)) = (rest.next(), rest.next()) else {
+                        break;
+                    };
                     if user.as_ref() != b"default" {
                         return wrong_password();
                     }

@@ -25,7 +25,8 @@ pub fn info(node: &Node, counts: Counts, keys: Option<i64>, sections: &[Bytes]) 
         sections.is_empty()
             || sections.iter().any(|section| {
                 let section = section.to_ascii_lowercase();
-                section == name.as_bytes() || matches!(section.as_slice(), b"all" | b"default" | b"everything")
+                section == name.as_bytes()
+                    || matches!(section.as_slice(), b"all" | b"default" | b"everything")
             })
     };
     let mut text = String::new();
@@ -49,11 +50,20 @@ pub fn info(node: &Node, counts: Counts, keys: Option<i64>, sections: &[Bytes]) 
             ("redis_mode", "standalone".into()),
             ("quorate_version", status.version.into()),
             ("process_id", std::process::id().to_string()),
-            ("tcp_port", node.config().node(node.id()).map_or(0, |n| n.client.port()).to_string()),
+            (
+                "tcp_port",
+                node.config()
+                    .node(node.id())
+                    .map_or(0, |n| n.client.port())
+                    .to_string(),
+            ),
             ("uptime_in_seconds", counts.uptime_s.to_string()),
         ],
     );
-    section("Clients", &[("connected_clients", counts.connections.to_string())]);
+    section(
+        "Clients",
+        &[("connected_clients", counts.connections.to_string())],
+    );
     section(
         "Stats",
         &[
@@ -61,11 +71,20 @@ pub fn info(node: &Node, counts: Counts, keys: Option<i64>, sections: &[Bytes]) 
             ("total_commands_processed", counts.commands.to_string()),
         ],
     );
-    section("Replication", &[("role", "master".into()), ("connected_slaves", "0".into())]);
+    section(
+        "Replication",
+        &[("role", "master".into()), ("connected_slaves", "0".into())],
+    );
     section("Cluster", &[("cluster_enabled", "0".into())]);
-    let keyspace = keys.filter(|&keys| keys > 0).map(|keys| ("db0", format!("keys={keys},expires=0,avg_ttl=0")));
+    let keyspace = keys
+        .filter(|&keys| keys > 0)
+        .map(|keys| ("db0", format!("keys={keys},expires=0,avg_ttl=0")));
     section("Keyspace", &keyspace.into_iter().collect::<Vec<_>>());
-    let leads = status.groups.iter().filter(|group| group.leader == Some(status.node)).count();
+    let leads = status
+        .groups
+        .iter()
+        .filter(|group| group.leader == Some(status.node))
+        .count();
     section(
         "Quorate",
         &[

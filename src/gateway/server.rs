@@ -31,7 +31,11 @@ const DRAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error("cannot listen on {what} address {address}: {source}")]
-    Bind { what: &'static str, address: SocketAddr, source: io::Error },
+    Bind {
+        what: &'static str,
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot start a thread: {0}")]
@@ -77,7 +81,10 @@ impl Shared {
 #[must_use]
 pub fn system_clock() -> Clock {
     Arc::new(|| {
-        #[expect(clippy::disallowed_methods, reason = "the one place where wall-clock time enters the program")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place where wall-clock time enters the program"
+        )]
         let now = std::time::SystemTime::now();
         let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -107,21 +114,31 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let (bound, binding) = std_mpsc::sync_channel(1);
         let (ready_tx, ready) = watch::channel(false);
-        let thread = std::thread::Builder::new().name(format!("quorate-node-{id}")).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(ServerError::Thread)?;
-            let result = runtime.block_on(run(options, stopped, &bound, &ready_tx));
-            // Whatever still runs is cut off, as by a crash: what counts is on disk.
-            runtime.shutdown_timeout(Duration::from_millis(200));
-            result
-        });
+        let thread = std::thread::Builder::new()
+            .name(format!("quorate-node-{id}"))
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(ServerError::Thread)?;
+                let result = runtime.block_on(run(options, stopped, &bound, &ready_tx));
+                // Whatever still runs is cut off, as by a crash: what counts is on disk.
+                runtime.shutdown_timeout(Duration::from_millis(200));
+                result
+            });
         let thread = thread.map_err(ServerError::Thread)?;
-        let mut server = Server { id, stop: Some(stop), thread: Some(thread), ready };
+        let mut server = Server {
+            id,
+            stop: Some(stop),
+            thread: Some(thread),
+            ready,
+        };
         match binding.recv() {
             Ok(()) => Ok(server),
-            Err(_) => Err(server.join().err().unwrap_or_else(|| ServerError::Fatal("ended at once".into()))),
+            Err(_) => Err(server
+                .join()
+                .err()
+                .unwrap_or_else(|| ServerError::Fatal("ended at once".into()))),
         }
     }
 
@@ -185,7 +202,13 @@ impl Drop for Server {
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|source| ServerError::Bind { what, address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Bind {
+            what,
+            address,
+            source,
+        })
 }
 
 async fn run(
@@ -194,8 +217,16 @@ async fn run(
     bound: &std_mpsc::SyncSender<()>,
     ready: &watch::Sender<bool>,
 ) -> Result<(), ServerError> {
-    let ServerOptions { config, node: id, dir, clock } = options;
-    let section = config.node(id).map_err(|e| ServerError::Fatal(e.to_string()))?.clone();
+    let ServerOptions {
+        config,
+        node: id,
+        dir,
+        clock,
+    } = options;
+    let section = config
+        .node(id)
+        .map_err(|e| ServerError::Fatal(e.to_string()))?
+        .clone();
     let clients = bind("client", section.client).await?;
     let peers = bind("peer", section.peer).await?;
     let admin_port = bind("admin", section.admin).await?;
@@ -207,7 +238,13 @@ async fn run(
     });
     let connections = config.limits.connections;
     let mut stopped = stopped;
-    let starting = Node::start(NodeOptions { config, id, dir, clock, peers });
+    let starting = Node::start(NodeOptions {
+        config,
+        id,
+        dir,
+        clock,
+        peers,
+    });
     tokio::pin!(starting);
     // An unusable directory is known at once; peers may take long.
     let first = tokio::time::timeout(Duration::from_millis(300), &mut starting).await;

@@ -37,7 +37,11 @@ pub struct Session {
 impl Session {
     #[must_use]
     pub fn new(node: Node, shared: Arc<Shared>, id: u64, address: String) -> Session {
-        let state = ClientState { id, address, ..ClientState::default() };
+        let state = ClientState {
+            id,
+            address,
+            ..ClientState::default()
+        };
         Session {
             node,
             shared,
@@ -111,7 +115,9 @@ impl Session {
             if self.closing {
                 break;
             }
-            let Some((name, args)) = request.split_first() else { continue };
+            let Some((name, args)) = request.split_first() else {
+                continue;
+            };
             if self.multi.is_none()
                 && self.once.is_none()
                 && let Some(spec) = commands::find(name)
@@ -150,9 +156,10 @@ impl Session {
         let own = table::own(name);
         let arity = match (data, own) {
             (Some(spec), _) => commands::check_arity(spec, args.len()),
-            (None, Some(own)) if !table::fits(own.arity, args.len()) => {
-                Err(Reply::err(format!("ERR wrong number of arguments for '{}' command", own.name)))
-            }
+            (None, Some(own)) if !table::fits(own.arity, args.len()) => Err(Reply::err(format!(
+                "ERR wrong number of arguments for '{}' command",
+                own.name
+            ))),
             (None, Some(own)) if own.name == "client" => ClientState::check(args),
             (None, Some(_)) => Ok(()),
             (None, None) => Err(unknown_command(name, args)),
@@ -190,7 +197,11 @@ impl Session {
     fn refuse(&mut self, own: Option<&Own>, reply: Reply) -> Reply {
         if own.is_some_and(|own| own.name == "exec") {
             self.end_multi();
-            let why = if let Reply::Error(text) = &reply { text.trim_start_matches("ERR ") } else { "" };
+            let why = if let Reply::Error(text) = &reply {
+                text.trim_start_matches("ERR ")
+            } else {
+                ""
+            };
             return Reply::err(format!("EXECABORT Transaction discarded because of: {why}"));
         }
         if let Some(multi) = &mut self.multi {
@@ -200,7 +211,11 @@ impl Session {
     }
 
     async fn run_numbered(&mut self, command: Command) -> Reply {
-        let wish = Wish { commands: vec![command], conditions: Vec::new(), id: self.once.take() };
+        let wish = Wish {
+            commands: vec![command],
+            conditions: Vec::new(),
+            id: self.once.take(),
+        };
         match self.node.execute(wish).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter().next().unwrap_or(Reply::Nil),
             Ok(Outcome::Conflict) => Reply::Nil,
@@ -258,7 +273,11 @@ impl Session {
             "command" => command(args),
             "info" => {
                 let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
-                let keys = if let Some(Reply::Int(keys)) = size.first() { Some(*keys) } else { None };
+                let keys = if let Some(Reply::Int(keys)) = size.first() {
+                    Some(*keys)
+                } else {
+                    None
+                };
                 info::info(&self.node, self.shared.counts(), keys, args)
             }
             "unwatch" => {
@@ -293,7 +312,9 @@ impl Session {
                 Err(e) => Reply::err(format!("ERR {e}")),
             },
             [sub, session, seq, below] if sub.eq_ignore_ascii_case(b"once") => {
-                let session = std::str::from_utf8(session).ok().and_then(|s| u128::from_str_radix(s, 16).ok());
+                let session = std::str::from_utf8(session)
+                    .ok()
+                    .and_then(|s| u128::from_str_radix(s, 16).ok());
                 match (session, number(seq), number(below)) {
                     (Some(session), Some(seq), Some(below)) if below <= seq => {
                         self.once = Some((RequestId { session, seq }, below));
@@ -308,19 +329,22 @@ impl Session {
 
     async fn watch(&mut self, keys: &[Bytes]) -> Reply {
         if self.watched.len() + keys.len() > WATCHED_KEYS_MAX {
-            return Reply::err(format!("ERR a connection may watch {WATCHED_KEYS_MAX} keys at the most"));
+            return Reply::err(format!(
+                "ERR a connection may watch {WATCHED_KEYS_MAX} keys at the most"
+            ));
         }
         match self.node.versions(keys).await {
             Ok(conditions) => {
                 // A key watched before keeps its older version: a change in between must count.
                 let known = self.watched.clone();
                 let watched = |key: &Condition| match key {
-                    Condition::Key { key, .. } => {
-                        known.iter().any(|k| matches!(k, Condition::Key { key: other, .. } if other == key))
-                    }
+                    Condition::Key { key, .. } => known
+                        .iter()
+                        .any(|k| matches!(k, Condition::Key { key: other, .. } if other == key)),
                     Condition::Whole { .. } => false,
                 };
-                self.watched.extend(conditions.into_iter().filter(|condition| !watched(condition)));
+                self.watched
+                    .extend(conditions.into_iter().filter(|condition| !watched(condition)));
                 Reply::ok()
             }
             Err(error) => Reply::err(error.to_string()),
@@ -330,7 +354,9 @@ impl Session {
     async fn exec(&mut self) -> Reply {
         let conditions = std::mem::take(&mut self.watched);
         let id = self.once.take();
-        let Some(multi) = self.end_multi() else { return Reply::err("ERR EXEC without MULTI") };
+        let Some(multi) = self.end_multi() else {
+            return Reply::err("ERR EXEC without MULTI");
+        };
         if multi.is_spoilt() {
             return Reply::err("EXECABORT Transaction discarded because of previous errors.");
         }
@@ -338,7 +364,11 @@ impl Session {
             Queued::Data(command) => Some(command.clone()),
             Queued::Failed(_) | Queued::Own(_) => None,
         });
-        let wish = Wish { commands: data.collect(), conditions, id };
+        let wish = Wish {
+            commands: data.collect(),
+            conditions,
+            id,
+        };
         let mut replies = match self.node.execute(wish).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
@@ -368,12 +398,17 @@ fn command(args: &[Bytes]) -> Reply {
     match sub.as_deref() {
         None => table::all_info(),
         Some(b"count") if rest.is_empty() => Reply::count(table::count()),
-        Some(b"list") if rest.is_empty() => Reply::Array(table::names().into_iter().map(Reply::bulk).collect()),
+        Some(b"list") if rest.is_empty() => {
+            Reply::Array(table::names().into_iter().map(Reply::bulk).collect())
+        }
         Some(b"info") if rest.is_empty() => table::all_info(),
         Some(b"info") => Reply::Array(rest.iter().map(|name| table::info(name)).collect()),
-        Some(b"docs") if rest.is_empty() => {
-            Reply::Map(table::names().into_iter().filter_map(|name| table::docs(name.as_bytes())).collect())
-        }
+        Some(b"docs") if rest.is_empty() => Reply::Map(
+            table::names()
+                .into_iter()
+                .filter_map(|name| table::docs(name.as_bytes()))
+                .collect(),
+        ),
         Some(b"docs") => Reply::Map(rest.iter().filter_map(|name| table::docs(name)).collect()),
         Some(_) => {
             let sub = String::from_utf8_lossy(&args[0]).into_owned();
@@ -398,5 +433,8 @@ fn unknown_command(name: &Bytes, args: &[Bytes]) -> Reply {
         let arg = text(arg, SHOWN - shown.len());
         shown.push_str(&format!("'{arg}' "));
     }
-    Reply::err(format!("ERR unknown command '{}', with args beginning with: {shown}", text(name, SHOWN)))
+    Reply::err(format!(
+        "ERR unknown command '{}', with args beginning with: {shown}",
+        text(name, SHOWN)
+    ))
 }

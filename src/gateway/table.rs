@@ -44,14 +44,19 @@ own! {
 /// The gateway's own command of this name.
 #[must_use]
 pub fn own(name: &[u8]) -> Option<&'static Own> {
-    OWN.iter().find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
+    OWN.iter()
+        .find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Whether `args` (without the name) are as many as `arity` wants.
 #[must_use]
 pub fn fits(arity: i64, args: usize) -> bool {
     let given = i64::try_from(args + 1).unwrap_or(i64::MAX);
-    if arity < 0 { given >= -arity } else { given == arity }
+    if arity < 0 {
+        given >= -arity
+    } else {
+        given == arity
+    }
 }
 
 #[must_use]
@@ -88,13 +93,24 @@ fn data_row(spec: &Spec) -> Reply {
 }
 
 fn own_row(own: &Own) -> Reply {
-    row(own.name, own.arity, Reply::Array(vec![Reply::Simple("fast".into())]), (0, 0, 0))
+    row(
+        own.name,
+        own.arity,
+        Reply::Array(vec![Reply::Simple("fast".into())]),
+        (0, 0, 0),
+    )
 }
 
 /// `COMMAND` and `COMMAND INFO` without names.
 #[must_use]
 pub fn all_info() -> Reply {
-    Reply::Array(COMMANDS.iter().map(data_row).chain(OWN.iter().map(own_row)).collect())
+    Reply::Array(
+        COMMANDS
+            .iter()
+            .map(data_row)
+            .chain(OWN.iter().map(own_row))
+            .collect(),
+    )
 }
 
 /// One command's row; nil if there is none.
@@ -106,7 +122,11 @@ pub fn info(name: &[u8]) -> Reply {
 
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    COMMANDS.iter().map(|spec| spec.name).chain(OWN.iter().map(|own| own.name)).collect()
+    COMMANDS
+        .iter()
+        .map(|spec| spec.name)
+        .chain(OWN.iter().map(|own| own.name))
+        .collect()
 }
 
 /// `COMMAND DOCS` for one command; `None` if there is none.
@@ -117,7 +137,10 @@ pub fn docs(name: &[u8]) -> Option<(Reply, Reply)> {
     let pairs = vec![
         (Reply::bulk("summary"), Reply::bulk(summary)),
         (Reply::bulk("since"), Reply::bulk("1.0.0")),
-        (Reply::bulk("group"), Reply::bulk(if data.is_some() { "generic" } else { "connection" })),
+        (
+            Reply::bulk("group"),
+            Reply::bulk(if data.is_some() { "generic" } else { "connection" }),
+        ),
     ];
     Some((Reply::bulk(name), Reply::Map(pairs)))
 }

@@ -53,7 +53,9 @@ impl Coordinator {
                     Response::Done
                 }
                 Body::Sweep => Response::Done,
-                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) => Response::Refused(Refusal::Misdirected),
+                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) => {
+                    Response::Refused(Refusal::Misdirected)
+                }
             };
             (Ticket { index, at }, response)
         };
@@ -82,7 +84,9 @@ impl Coordinator {
 
     pub(super) fn read(&self, read: &Read) -> ReadOutcome {
         ReadOutcome::Ready(match read {
-            Read::Status(id) => self.decision(*id).map_or(Seen::Nothing, |d| Seen::Decision(d.clone())),
+            Read::Status(id) => self
+                .decision(*id)
+                .map_or(Seen::Nothing, |d| Seen::Decision(d.clone())),
             Read::Run { .. } => Seen::Nothing,
         })
     }

@@ -56,7 +56,11 @@ pub struct Keyspace {
 impl Default for Keyspace {
     fn default() -> Self {
         let empty = Arc::new(Slot::new());
-        Keyspace { slots: vec![empty; usize::from(SLOTS)], expiries: BTreeSet::new(), len: 0 }
+        Keyspace {
+            slots: vec![empty; usize::from(SLOTS)],
+            expiries: BTreeSet::new(),
+            len: 0,
+        }
     }
 }
 

@@ -67,7 +67,10 @@ impl Locks {
     /// # Panics
     /// If anybody else holds part of it: the caller has looked.
     pub fn lock(&mut self, scope: &Scope, owner: AttemptId) {
-        assert!(self.in_the_way(scope).is_empty(), "{owner} locks what another transaction holds");
+        assert!(
+            self.in_the_way(scope).is_empty(),
+            "{owner} locks what another transaction holds"
+        );
         match scope {
             Scope::Keys(keys) => self.owners.extend(keys.iter().map(|key| (key.clone(), owner))),
             Scope::All => self.whole = Some(owner),
@@ -84,12 +87,20 @@ impl Locks {
             Scope::Keys(keys) => {
                 let keys: BTreeSet<&Bytes> = keys.iter().collect();
                 for key in keys {
-                    assert_eq!(self.owners.remove(key), Some(owner), "{owner} frees a key it does not hold");
+                    assert_eq!(
+                        self.owners.remove(key),
+                        Some(owner),
+                        "{owner} frees a key it does not hold"
+                    );
                     woken.extend(self.waiting.get(key).into_iter().flatten());
                 }
             }
             Scope::All => {
-                assert_eq!(self.whole.take(), Some(owner), "{owner} frees a shard it does not hold");
+                assert_eq!(
+                    self.whole.take(),
+                    Some(owner),
+                    "{owner} frees a shard it does not hold"
+                );
                 woken.extend(self.waiting.values().flatten());
             }
         }

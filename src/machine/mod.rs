@@ -28,8 +28,8 @@ pub use coordinator::Coordinator;
 pub use locks::Scope;
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
-    Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request, Response,
-    Ticket, Vote,
+    Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request,
+    Response, Ticket, Vote,
 };
 pub use shard::{Shard, scope_of};
 pub use snapshot::{Frozen, Thaw};

@@ -31,7 +31,11 @@ impl Writes {
             keyspace.clear();
         }
         for (key, write) in self.keys {
-            let object = write.map(|(value, expires)| Object { value, expires, version });
+            let object = write.map(|(value, expires)| Object {
+                value,
+                expires,
+                version,
+            });
             keyspace.set(&key, object);
         }
     }
@@ -50,7 +54,12 @@ pub struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     #[must_use]
     pub fn new(base: &'a Keyspace, now: Millis, seed: u64) -> Overlay<'a> {
-        Overlay { base, writes: Writes::default(), now, seed }
+        Overlay {
+            base,
+            writes: Writes::default(),
+            now,
+            seed,
+        }
     }
 
     #[must_use]
@@ -106,7 +115,10 @@ impl<'a> Overlay<'a> {
     }
 
     pub fn flush(&mut self) {
-        self.writes = Writes { flush: true, keys: BTreeMap::new() };
+        self.writes = Writes {
+            flush: true,
+            keys: BTreeMap::new(),
+        };
     }
 
     /// Keys that `DBSIZE` counts.
@@ -135,7 +147,10 @@ impl<'a> Overlay<'a> {
     pub fn slot_keys(&self, slot: u16) -> Vec<(Bytes, &Value)> {
         let mut keys: BTreeMap<Bytes, &Value> = BTreeMap::new();
         if !self.writes.flush {
-            let live = self.base.slot(slot).filter(|(_, object)| !object.expired(self.now));
+            let live = self
+                .base
+                .slot(slot)
+                .filter(|(_, object)| !object.expired(self.now));
             keys.extend(live.map(|(key, object)| (key.clone(), &object.value)));
         }
         for (key, write) in self.writes.keys.iter().filter(|(key, _)| slot_of(key) == slot) {

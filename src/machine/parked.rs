@@ -36,7 +36,16 @@ impl ParkedTable {
         let attempt = prepare.map(|p| p.attempt);
         self.deadlines.insert((deadline, ticket));
         self.attempts.extend(attempt.map(|attempt| (attempt, ticket)));
-        self.parked.insert(ticket, Parked { request, scope, deadline, attempt, also: Vec::new() });
+        self.parked.insert(
+            ticket,
+            Parked {
+                request,
+                scope,
+                deadline,
+                attempt,
+                also: Vec::new(),
+            },
+        );
     }
 
     pub fn get(&self, ticket: Ticket) -> Option<&Parked> {
@@ -65,6 +74,9 @@ impl ParkedTable {
 
     /// The first request whose deadline is before `now`.
     pub fn overdue(&self, now: Millis) -> Option<Ticket> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline < now).map(|&(_, ticket)| ticket)
+        self.deadlines
+            .first()
+            .filter(|(deadline, _)| *deadline < now)
+            .map(|&(_, ticket)| ticket)
     }
 }

@@ -13,7 +13,11 @@ use crate::base::{Millis, Reply, RequestId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Read {
     /// Shard: if the conditions hold, run read-only commands; say the versions of all that was touched.
-    Run { commands: Vec<Command>, conditions: Vec<Condition>, seed: u64 },
+    Run {
+        commands: Vec<Command>,
+        conditions: Vec<Condition>,
+        seed: u64,
+    },
     /// Any group: what became of a request or transaction.
     Status(RequestId),
 }
@@ -21,7 +25,10 @@ pub enum Read {
 /// What a read saw, in one state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Seen {
-    Run { replies: Vec<Reply>, touched: Vec<Condition> },
+    Run {
+        replies: Vec<Reply>,
+        touched: Vec<Condition>,
+    },
     Conflict,
     Decision(Decision),
     /// Shard: the request was executed (`true`), or waits for a lock.
@@ -41,15 +48,26 @@ pub enum ReadOutcome {
 impl Shard {
     pub(super) fn read(&self, read: &Read, now: Millis) -> ReadOutcome {
         match read {
-            Read::Run { commands, conditions, seed } => self.read_run(commands, conditions, *seed, now),
-            Read::Status(id) => {
-                ReadOutcome::Ready(self.executed(*id).map_or(Seen::Nothing, Seen::Request))
-            }
+            Read::Run {
+                commands,
+                conditions,
+                seed,
+            } => self.read_run(commands, conditions, *seed, now),
+            Read::Status(id) => ReadOutcome::Ready(self.executed(*id).map_or(Seen::Nothing, Seen::Request)),
         }
     }
 
-    fn read_run(&self, commands: &[Command], conditions: &[Condition], seed: u64, now: Millis) -> ReadOutcome {
-        debug_assert!(commands.iter().all(|command| !command.is_write()), "a write among reads");
+    fn read_run(
+        &self,
+        commands: &[Command],
+        conditions: &[Condition],
+        seed: u64,
+        now: Millis,
+    ) -> ReadOutcome {
+        debug_assert!(
+            commands.iter().all(|command| !command.is_write()),
+            "a write among reads"
+        );
         let scope = scope_of(commands, conditions);
         if !self.locks().in_the_way(&scope).is_empty() {
             return ReadOutcome::Locked;
@@ -64,7 +82,9 @@ impl Shard {
         let mut view = Overlay::new(self.keyspace(), now, seed);
         let replies = commands.iter().map(|command| command.run(&mut view)).collect();
         let touched = match scope {
-            Scope::All => vec![Condition::Whole { version: self.last_write() }],
+            Scope::All => vec![Condition::Whole {
+                version: self.last_write(),
+            }],
             Scope::Keys(keys) => keys.into_iter().map(|key| self.touched(key)).collect(),
         };
         ReadOutcome::Ready(Seen::Run { replies, touched })

@@ -43,7 +43,10 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     /// Shard: if all conditions hold, run the commands in order, as one.
-    Run { commands: Vec<Command>, conditions: Vec<Condition> },
+    Run {
+        commands: Vec<Command>,
+        conditions: Vec<Condition>,
+    },
     /// Shard: first phase of a transaction over several shards.
     Prepare(Box<Prepare>),
     /// Shard: second phase.
@@ -59,9 +62,14 @@ pub enum Body {
 /// What must still be so for a transaction to go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    Key { key: Bytes, version: u64 },
+    Key {
+        key: Bytes,
+        version: u64,
+    },
     /// Nothing in the shard was written since.
-    Whole { version: u64 },
+    Whole {
+        version: u64,
+    },
 }
 
 /// When a transaction first started: the smaller, the older. Kept across attempts.
@@ -108,7 +116,11 @@ pub struct Decide {
 /// A transaction's fate. The first one recorded is final.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Decision {
-    Commit { attempt: AttemptId, participants: Vec<(GroupId, Vec<Reply>)>, deadline: Millis },
+    Commit {
+        attempt: AttemptId,
+        participants: Vec<(GroupId, Vec<Reply>)>,
+        deadline: Millis,
+    },
     Abort,
 }
 
@@ -159,7 +171,12 @@ impl Request {
     /// A request that carries its own identity in its body.
     #[must_use]
     pub fn anonymous(body: Body) -> Request {
-        Request { id: None, below: 0, deadline: Millis::MAX, body }
+        Request {
+            id: None,
+            below: 0,
+            deadline: Millis::MAX,
+            body,
+        }
     }
 
     /// Bytes, roughly, for bounding batches.
@@ -167,7 +184,10 @@ impl Request {
     pub fn weight(&self) -> usize {
         let commands = |commands: &[Command]| commands.iter().map(Command::weight).sum::<usize>();
         64 + match &self.body {
-            Body::Run { commands: list, conditions } => commands(list) + conditions.len() * 64,
+            Body::Run {
+                commands: list,
+                conditions,
+            } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
             Body::Decide(_) => 256,
             Body::Finish(_) | Body::Sweep | Body::Retire(_) => 0,

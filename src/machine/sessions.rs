@@ -40,7 +40,10 @@ pub enum Known<'a, T> {
 
 impl<T> Default for Sessions<T> {
     fn default() -> Self {
-        Sessions { sessions: BTreeMap::new(), by_use: BTreeSet::new() }
+        Sessions {
+            sessions: BTreeMap::new(),
+            by_use: BTreeSet::new(),
+        }
     }
 }
 
@@ -50,7 +53,11 @@ impl<T> Sessions<T> {
         self.forget_idle(now);
         let session = self.sessions.entry(id.session).or_insert_with(|| {
             self.by_use.insert((now, id.session));
-            Session { below: 0, replies: BTreeMap::new(), touched: now }
+            Session {
+                below: 0,
+                replies: BTreeMap::new(),
+                touched: now,
+            }
         });
         if now >= session.touched + TOUCH_STEP_MS {
             self.by_use.remove(&(session.touched, id.session));

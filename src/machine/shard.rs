@@ -21,8 +21,10 @@ use super::keyspace::{Keyspace, Object};
 use super::locks::{Locks, Scope};
 use super::overlay::{Overlay, Writes};
 use super::parked::{Parked, ParkedTable};
-use super::request::{Age, Batch, Body, Condition, Finish, No, Prepare, Prepared, Refusal, Request, Response, Ticket};
 use super::request::Vote;
+use super::request::{
+    Age, Batch, Body, Condition, Finish, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
+};
 use super::sessions::{Known, Sessions};
 use super::{Command, Touches};
 use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
@@ -130,12 +132,19 @@ impl Shard {
     /// The reply table's word on a request: `Some(true)` executed, `Some(false)` parked.
     #[must_use]
     pub fn executed(&self, id: RequestId) -> Option<bool> {
-        self.head.sessions.get(id).map(|answered| matches!(answered, Answered::Done(_)))
+        self.head
+            .sessions
+            .get(id)
+            .map(|answered| matches!(answered, Answered::Done(_)))
     }
 
     pub(super) fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
         self.head.time = self.head.time.max(batch.time);
-        let mut applying = Applying { index, seed: batch.seed, out: Vec::with_capacity(batch.requests.len()) };
+        let mut applying = Applying {
+            index,
+            seed: batch.seed,
+            out: Vec::with_capacity(batch.requests.len()),
+        };
         self.forget_finished();
         self.refuse_overdue(&mut applying);
         for (at, request) in (0..).zip(batch.requests) {
@@ -148,7 +157,9 @@ impl Shard {
         if let Some(id) = request.id {
             match self.head.sessions.look_up(id, request.below, self.head.time) {
                 Known::New => {}
-                Known::Seen(Answered::Done(response)) => return applying.out.push((ticket, response.clone())),
+                Known::Seen(Answered::Done(response)) => {
+                    return applying.out.push((ticket, response.clone()));
+                }
                 Known::Seen(&Answered::Parked(first)) => return self.head.parked.join(first, ticket),
                 Known::Finished => return applying.out.push((ticket, Response::Refused(Refusal::Finished))),
                 Known::Full => return applying.out.push((ticket, Response::Refused(Refusal::Full))),
@@ -251,11 +262,16 @@ impl Shard {
     /// A key's version at time `now`; 0 if it is absent.
     #[must_use]
     pub fn version(&self, key: &[u8], now: Millis) -> u64 {
-        self.keyspace.get(key).filter(|object| !object.expired(now)).map_or(0, |object: &Object| object.version)
+        self.keyspace
+            .get(key)
+            .filter(|object| !object.expired(now))
+            .map_or(0, |object: &Object| object.version)
     }
 
     fn prepare(&mut self, ticket: Ticket, request: Request, applying: &mut Applying) -> Option<Response> {
-        let Body::Prepare(prepare) = &request.body else { return None };
+        let Body::Prepare(prepare) = &request.body else {
+            return None;
+        };
         if let Some(intent) = self.head.prepared.get(&prepare.attempt) {
             return Some(Response::Vote(Vote::Yes(intent.replies.clone())));
         }
@@ -291,7 +307,8 @@ impl Shard {
         }
         let younger = |owner: &AttemptId| {
             // An older attempt of the same transaction is about to be aborted: no cycle runs through it.
-            owner.txn == prepare.attempt.txn || self.head.prepared.get(owner).is_some_and(|i| prepare.age < i.age)
+            owner.txn == prepare.attempt.txn
+                || self.head.prepared.get(owner).is_some_and(|i| prepare.age < i.age)
         };
         Some(owners.iter().all(younger))
     }
@@ -307,7 +324,11 @@ impl Shard {
             return self.refuse(prepare, No::Condition);
         }
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
-        let replies: Vec<Reply> = prepare.commands.iter().map(|command| command.run(&mut view)).collect();
+        let replies: Vec<Reply> = prepare
+            .commands
+            .iter()
+            .map(|command| command.run(&mut view))
+            .collect();
         let intent = Intent {
             age: prepare.age,
             coordinator: prepare.coordinator,
@@ -323,7 +344,11 @@ impl Shard {
     }
 
     fn finish(&mut self, finish: Finish, applying: &mut Applying) {
-        let Finish { attempt, commit, deadline } = finish;
+        let Finish {
+            attempt,
+            commit,
+            deadline,
+        } = finish;
         if let Some(intent) = self.head.prepared.remove(&attempt) {
             self.remember_finished(attempt, deadline, commit);
             if commit {
@@ -339,19 +364,29 @@ impl Shard {
             !commit || before == Some(true) || self.head.time > deadline,
             "commit of {attempt}, which did not prepare here or was aborted"
         );
-        assert!(commit || before != Some(true), "abort of {attempt}, which was committed here");
+        assert!(
+            commit || before != Some(true),
+            "abort of {attempt}, which was committed here"
+        );
         self.remember_finished(attempt, deadline, commit);
         if let Some(ticket) = self.head.parked.of_attempt(attempt)
             && let Some(parked) = self.unpark(ticket)
         {
-            Self::answer(&parked, ticket, &Response::Vote(Vote::No(No::Late)), &mut applying.out);
+            Self::answer(
+                &parked,
+                ticket,
+                &Response::Vote(Vote::No(No::Late)),
+                &mut applying.out,
+            );
         }
     }
 
     /// Gives those who waited for freed locks another go, in order of arrival.
     fn wake(&mut self, woken: &BTreeSet<Ticket>, applying: &mut Applying) {
         for &ticket in woken {
-            let Some(parked) = self.head.parked.get(ticket) else { continue };
+            let Some(parked) = self.head.parked.get(ticket) else {
+                continue;
+            };
             let response = match &parked.request.body {
                 Body::Prepare(prepare) => {
                     let prepare = prepare.clone();
@@ -361,8 +396,11 @@ impl Shard {
                         None => self.vote(&prepare, applying),
                     }
                 }
-                Body::Run { commands, conditions } if self.head.locks.in_the_way(&parked.scope).is_empty() => {
-                    let (commands, conditions, id) = (commands.clone(), conditions.clone(), parked.request.id);
+                Body::Run { commands, conditions }
+                    if self.head.locks.in_the_way(&parked.scope).is_empty() =>
+                {
+                    let (commands, conditions, id) =
+                        (commands.clone(), conditions.clone(), parked.request.id);
                     let response = self.run(&commands, &conditions, applying);
                     self.remember(id, &response);
                     response
@@ -395,9 +433,18 @@ impl Shard {
     /// Removes expired keys, soonest first; locked ones stay until their transaction is decided.
     fn sweep(&mut self, index: u64) {
         let free = |key: &[u8]| self.head.locks.owner(key).is_none();
-        let expired = self.keyspace.expiring(self.head.time).filter(|(_, key)| free(key));
-        let keys: Vec<_> = expired.take(EXPIRE_KEYS_MAX).map(|(_, key)| key.clone()).collect();
-        let writes = Writes { flush: false, keys: keys.into_iter().map(|key| (key, None)).collect() };
+        let expired = self
+            .keyspace
+            .expiring(self.head.time)
+            .filter(|(_, key)| free(key));
+        let keys: Vec<_> = expired
+            .take(EXPIRE_KEYS_MAX)
+            .map(|(_, key)| key.clone())
+            .collect();
+        let writes = Writes {
+            flush: false,
+            keys: keys.into_iter().map(|key| (key, None)).collect(),
+        };
         self.write(writes, index);
     }
 }

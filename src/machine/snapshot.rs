@@ -35,7 +35,10 @@ impl Machine {
         match self {
             Machine::Shard(shard) => {
                 let (keyspace, head) = shard.parts();
-                Frozen::Shard { head: Box::new(head.clone()), slots: keyspace.freeze() }
+                Frozen::Shard {
+                    head: Box::new(head.clone()),
+                    slots: keyspace.freeze(),
+                }
             }
             Machine::Coordinator(coordinator) => Frozen::Coordinator(coordinator.clone()),
         }
@@ -60,7 +63,10 @@ impl Frozen {
     ///
     /// # Errors
     /// The codec's or `put`'s.
-    pub fn sections<E: From<CodecError>>(&self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn sections<E: From<CodecError>>(
+        &self,
+        mut put: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         type Out<'a> = Section<&'a Slot, &'a Head, &'a Coordinator>;
         let mut write = |section: &Out<'_>| -> Result<(), E> {
             let bytes = codec::encode(section)?;
@@ -103,7 +109,9 @@ impl Thaw {
         while let Some(length) = self.buffer.get(at..at + 8) {
             let length: [u8; 8] = length.try_into().map_err(|_| "a section's length is cut off")?;
             let length = usize::try_from(u64::from_le_bytes(length)).map_err(|e| e.to_string())?;
-            let Some(body) = self.buffer.get(at + 8..(at + 8).saturating_add(length)) else { break };
+            let Some(body) = self.buffer.get(at + 8..(at + 8).saturating_add(length)) else {
+                break;
+            };
             let section: In = codec::decode(body).map_err(|e| e.to_string())?;
             at += 8 + length;
             match section {

@@ -62,5 +62,7 @@ pub(super) fn decode(bytes: &Bytes) -> io::Result<Entry> {
 
 /// The log id alone.
 pub(super) fn decode_id(bytes: &Bytes) -> io::Result<LogId> {
-    codec::decode_prefix(bytes).map(|(id, _)| id).map_err(io::Error::other)
+    codec::decode_prefix(bytes)
+        .map(|(id, _)| id)
+        .map_err(io::Error::other)
 }

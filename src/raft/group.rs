@@ -108,8 +108,12 @@ impl Group {
         let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
         let (proposals, queue) = mpsc::channel(GROUP_QUEUE_MAX);
-        let proposer =
-            Proposer::new(raft.clone(), Arc::clone(&shared), Arc::clone(&options.clock), options.boot);
+        let proposer = Proposer::new(
+            raft.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&options.clock),
+            options.boot,
+        );
         tokio::spawn(proposer.run(queue));
         let (queries, queue) = mpsc::channel(GROUP_QUEUE_MAX);
         let reader = Reader {
@@ -122,8 +126,18 @@ impl Group {
         tokio::spawn(reader.run(queue));
         let leader = Arc::new(Mutex::new((None, 0)));
         tokio::spawn(follow_leader(raft.clone(), Arc::clone(&leader)));
-        let inner = Inner { id, raft, shared, members: options.members, proposals, queries, leader };
-        Ok(Group { inner: Arc::new(inner) })
+        let inner = Inner {
+            id,
+            raft,
+            shared,
+            members: options.members,
+            proposals,
+            queries,
+            leader,
+        };
+        Ok(Group {
+            inner: Arc::new(inner),
+        })
     }
 
     #[must_use]
@@ -147,8 +161,12 @@ impl Group {
     /// [`GroupError`]; only `Unknown` and `Stopped` leave the outcome open.
     pub async fn propose(&self, request: Request) -> Result<Response, GroupError> {
         let (answer, rx) = oneshot::channel();
-        self.inner.proposals.try_send(Proposal { request, answer }).map_err(|_| GroupError::Busy)?;
-        rx.await.map_err(|_| GroupError::Unknown("the waiter was dropped".into()))?
+        self.inner
+            .proposals
+            .try_send(Proposal { request, answer })
+            .map_err(|_| GroupError::Busy)?;
+        rx.await
+            .map_err(|_| GroupError::Unknown("the waiter was dropped".into()))?
     }
 
     /// Answers a linearizable read, if this replica leads.
@@ -157,7 +175,10 @@ impl Group {
     /// [`GroupError`]; a read has no effect, so all of them are definite.
     pub async fn read(&self, read: Read) -> Result<Seen, GroupError> {
         let (answer, rx) = oneshot::channel();
-        self.inner.queries.try_send(Query { read, answer }).map_err(|_| GroupError::Busy)?;
+        self.inner
+            .queries
+            .try_send(Query { read, answer })
+            .map_err(|_| GroupError::Busy)?;
         rx.await.map_err(|_| GroupError::NotLeader(None))?
     }
 
@@ -175,7 +196,9 @@ impl Group {
     /// Index of the last applied entry.
     #[must_use]
     pub fn applied(&self) -> u64 {
-        self.inner.shared.with(|state| state.applied.map_or(0, |id| id.index))
+        self.inner
+            .shared
+            .with(|state| state.applied.map_or(0, |id| id.index))
     }
 
     /// Changes whenever an entry is applied.
@@ -201,12 +224,20 @@ impl Group {
     /// # Errors
     /// A replica that has stopped.
     pub async fn is_initialized(&self) -> Result<bool, GroupError> {
-        self.inner.raft.is_initialized().await.map_err(|e| GroupError::Stopped(e.to_string()))
+        self.inner
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|e| GroupError::Stopped(e.to_string()))
     }
 
     /// Sets the group up with its members; doing it on several nodes, or twice, is harmless.
     pub async fn initialize(&self) {
-        let members = self.inner.members.iter().map(|&id| (id, openraft::impls::EmptyNode {}));
+        let members = self
+            .inner
+            .members
+            .iter()
+            .map(|&id| (id, openraft::impls::EmptyNode {}));
         let members: std::collections::BTreeMap<_, _> = members.collect();
         if let Err(e) = self.inner.raft.initialize(members).await {
             tracing::debug!(group = %self.inner.id, "not initialized: {e}");
@@ -230,7 +261,11 @@ impl Group {
     /// # Errors
     /// As for a read.
     pub async fn confirmed_index(&self) -> Result<u64, GroupError> {
-        let linearizer = self.inner.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await;
+        let linearizer = self
+            .inner
+            .raft
+            .get_read_linearizer(openraft::ReadPolicy::ReadIndex)
+            .await;
         let linearizer = linearizer.map_err(|_| GroupError::NotLeader(None))?;
         let state = linearizer.await_ready(&self.inner.raft).await;
         let state = state.map_err(|e| GroupError::Stopped(e.to_string()))?;
@@ -248,7 +283,10 @@ impl Group {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        metrics.running_state.err().map(|e| format!("{}: {e}", self.inner.id))
+        metrics
+            .running_state
+            .err()
+            .map(|e| format!("{}: {e}", self.inner.id))
     }
 
     #[must_use]

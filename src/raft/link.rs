@@ -175,7 +175,10 @@ impl Links {
                 },
                 Err(e) => tracing::debug!(peer, %addr, "cannot connect: {e}"),
             }
-            #[expect(clippy::disallowed_methods, reason = "jitter, so that peers do not dial in step")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "jitter, so that peers do not dial in step"
+            )]
             let jitter = rand::random::<u64>() % delay;
             tokio::time::sleep(Duration::from_millis(delay / 2 + jitter)).await;
             delay = (delay * 2).min(DIAL_MAX_MS);
@@ -194,7 +197,11 @@ impl Links {
         let (read, mut write) = stream.into_split();
         let (queue, mut frames) = mpsc::channel::<Bytes>(LINK_QUEUE_MAX);
         let number = self.inner.next_conn.fetch_add(1, Ordering::Relaxed);
-        let conn = Conn { number, queue: queue.clone(), pending: Pending::default() };
+        let conn = Conn {
+            number,
+            queue: queue.clone(),
+            pending: Pending::default(),
+        };
         let pending = Arc::clone(&conn.pending);
         self.inner.conns.lock().insert(peer, conn);
         tracing::debug!(peer, "linked");
@@ -211,7 +218,12 @@ impl Links {
             }
             io::Result::Ok(())
         };
-        let reader = self.read_frames(peer, FramedRead::new(read, framing()), queue.downgrade(), &pending);
+        let reader = self.read_frames(
+            peer,
+            FramedRead::new(read, framing()),
+            queue.downgrade(),
+            &pending,
+        );
         // The queue's strong senders live in `conns`: replacing the connection ends the writer, and with it this.
         drop(queue);
         let ended = tokio::select! { r = writer => r, r = reader => r };
@@ -230,19 +242,31 @@ impl Links {
         let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
         let node = theirs.node;
         if theirs.version != WIRE_VERSION {
-            return refuse(format!("node {node} speaks wire version {}, we {WIRE_VERSION}", theirs.version));
+            return refuse(format!(
+                "node {node} speaks wire version {}, we {WIRE_VERSION}",
+                theirs.version
+            ));
         }
         let known = self.inner.options.peers.contains_key(&node) && node != mine.node;
         if !known || expected.is_some_and(|peer| peer != node) {
             return refuse(format!("node {node} is not who should be there ({expected:?})"));
         }
         if theirs.layout != mine.layout {
-            return refuse(format!("node {node} is configured with '{}', we with '{}'", theirs.layout, mine.layout));
+            return refuse(format!(
+                "node {node} is configured with '{}', we with '{}'",
+                theirs.layout, mine.layout
+            ));
         }
         let foreign =
             theirs.cluster_id.is_some() && mine.cluster_id.is_some() && theirs.cluster_id != mine.cluster_id;
-        let said = PeerHello { cluster_id: theirs.cluster_id, formed: theirs.formed, foreign };
-        self.inner.hellos.send_if_modified(|all| all.insert(node, said.clone()) != Some(said));
+        let said = PeerHello {
+            cluster_id: theirs.cluster_id,
+            formed: theirs.formed,
+            foreign,
+        };
+        self.inner
+            .hellos
+            .send_if_modified(|all| all.insert(node, said.clone()) != Some(said));
         if foreign {
             return refuse(format!("node {node} belongs to another cluster"));
         }
@@ -265,7 +289,9 @@ impl Links {
                     }
                 }
                 Frame::Request { id, body } => {
-                    let Some(dispatch) = self.inner.dispatch.get() else { continue };
+                    let Some(dispatch) = self.inner.dispatch.get() else {
+                        continue;
+                    };
                     let mut call = dispatch.call(peer, body);
                     let answers = answers.clone();
                     match (&mut call).now_or_never() {
@@ -287,12 +313,21 @@ impl Links {
         peer: NodeId,
         body: Call,
     ) -> Result<impl Future<Output = Result<Return, LinkError>> + Send + use<>, LinkError> {
-        let conn = self.inner.conns.lock().get(&peer).cloned().ok_or(LinkError::NotConnected(peer))?;
+        let conn = self
+            .inner
+            .conns
+            .lock()
+            .get(&peer)
+            .cloned()
+            .ok_or(LinkError::NotConnected(peer))?;
         let id = self.inner.next_call.fetch_add(1, Ordering::Relaxed);
         let refused = |why: String| LinkError::Refused { node: peer, why };
         let bytes = codec::encode(&Frame::Request { id, body }).map_err(|e| refused(e.to_string()))?;
         if bytes.len() > FRAME_BYTES_MAX {
-            return Err(LinkError::TooLarge { bytes: bytes.len(), max: FRAME_BYTES_MAX });
+            return Err(LinkError::TooLarge {
+                bytes: bytes.len(),
+                max: FRAME_BYTES_MAX,
+            });
         }
         let (tx, rx) = oneshot::channel();
         conn.pending.lock().insert(id, tx);
@@ -303,7 +338,10 @@ impl Links {
                 mpsc::error::TrySendError::Closed(_) => LinkError::NotConnected(peer),
             });
         }
-        let guard = PendingCall { id, pending: conn.pending };
+        let guard = PendingCall {
+            id,
+            pending: conn.pending,
+        };
         Ok(async move {
             let answer = rx.await.map_err(|_| LinkError::Broken(peer));
             drop(guard);
@@ -321,7 +359,10 @@ impl Links {
     pub async fn service(&self, peer: NodeId, message: Bytes) -> Result<Bytes, LinkError> {
         match self.call(peer, Call::Service(message))?.await? {
             Return::Service(answer) => Ok(answer),
-            other => Err(LinkError::Refused { node: peer, why: format!("unexpected answer {other:?}") }),
+            other => Err(LinkError::Refused {
+                node: peer,
+                why: format!("unexpected answer {other:?}"),
+            }),
         }
     }
 }
@@ -339,7 +380,9 @@ impl Drop for PendingCall {
 }
 
 fn framing() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec()
+    LengthDelimitedCodec::builder()
+        .max_frame_length(FRAME_BYTES_MAX)
+        .new_codec()
 }
 
 fn respond(answers: &mpsc::WeakSender<Bytes>, id: u64, body: Return) {
@@ -359,7 +402,10 @@ async fn greet(stream: &mut TcpStream, mine: &Hello) -> io::Result<Hello> {
     stream.write_all(&hello).await?;
     let length = stream.read_u32().await? as usize;
     if length > HELLO_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a quorate peer: its hello is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a quorate peer: its hello is too long",
+        ));
     }
     let mut theirs = vec![0; length];
     stream.read_exact(&mut theirs).await?;

@@ -51,7 +51,8 @@ impl LogStore {
         // The receiver is gone only if the caller was dropped: then nobody waits for the word.
         let done = Box::new(move |result| drop(tx.send(result)));
         self.journal.append(vec![record], Some(done))?;
-        rx.await.map_err(|_| io::Error::other("the journal's flusher has stopped"))?
+        rx.await
+            .map_err(|_| io::Error::other("the journal's flusher has stopped"))?
     }
 
     fn range<RB: RangeBounds<u64>>(log: &GroupLog, range: &RB) -> (u64, u64) {
@@ -76,12 +77,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
     ) -> Result<Vec<Entry>, io::Error> {
         self.journal.with(self.group, |log| {
             let (start, end) = Self::range(log, &range);
-            (start..end).filter_map(|i| log.get(i)).map(entry::decode).collect()
+            (start..end)
+                .filter_map(|i| log.get(i))
+                .map(entry::decode)
+                .collect()
         })
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.journal.with(self.group, |log| log.vote.as_ref().map(from_bytes).transpose())
+        self.journal
+            .with(self.group, |log| log.vote.as_ref().map(from_bytes).transpose())
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
@@ -106,7 +111,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         self.journal.with(self.group, |log| {
             let last_purged_log_id = log.purged.as_ref().map(|(_, id)| from_bytes(id)).transpose()?;
-            Ok(LogState { last_purged_log_id, last_log_id: last_id(log)? })
+            Ok(LogState {
+                last_purged_log_id,
+                last_log_id: last_id(log)?,
+            })
         })
     }
 
@@ -115,13 +123,23 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.durable(Record::Vote { group: self.group, vote: to_bytes(vote)? }).await
+        self.durable(Record::Vote {
+            group: self.group,
+            vote: to_bytes(vote)?,
+        })
+        .await
     }
 
     /// Rides along with the next frame; a restart then applies at once what was known to be committed.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         let Some(id) = committed else { return Ok(()) };
-        self.journal.append(vec![Record::Committed { group: self.group, id: to_bytes(&id)? }], None)
+        self.journal.append(
+            vec![Record::Committed {
+                group: self.group,
+                id: to_bytes(&id)?,
+            }],
+            None,
+        )
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -148,16 +166,32 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             callback.io_completed(Ok(()));
             return Ok(());
         };
-        let record = Record::Append { group: self.group, first, entries: encoded };
-        self.journal.append(vec![record], Some(Box::new(move |result| callback.io_completed(result))))
+        let record = Record::Append {
+            group: self.group,
+            first,
+            entries: encoded,
+        };
+        self.journal.append(
+            vec![record],
+            Some(Box::new(move |result| callback.io_completed(result))),
+        )
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |id| id.index + 1);
-        self.durable(Record::Truncate { group: self.group, from }).await
+        self.durable(Record::Truncate {
+            group: self.group,
+            from,
+        })
+        .await
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
-        self.durable(Record::Purge { group: self.group, upto: id.index, id: to_bytes(&id)? }).await
+        self.durable(Record::Purge {
+            group: self.group,
+            upto: id.index,
+            id: to_bytes(&id)?,
+        })
+        .await
     }
 }

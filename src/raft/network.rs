@@ -53,7 +53,11 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, _node: &openraft::impls::EmptyNode) -> Network {
-        Network { group: self.group, target, links: self.links.clone() }
+        Network {
+            group: self.group,
+            target,
+            links: self.links.clone(),
+        }
     }
 }
 
@@ -63,7 +67,10 @@ fn unreachable(error: &LinkError) -> RPCError<TypeConfig> {
 }
 
 fn unexpected(target: NodeId, answer: &Return) -> RPCError<TypeConfig> {
-    unreachable(&LinkError::Refused { node: target, why: format!("unexpected answer {answer:?}") })
+    unreachable(&LinkError::Refused {
+        node: target,
+        why: format!("unexpected answer {answer:?}"),
+    })
 }
 
 impl Network {
@@ -95,21 +102,37 @@ impl Network {
         }
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: OurSnapshot) -> Result<Return, StreamingError<TypeConfig>> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: OurSnapshot,
+    ) -> Result<Return, StreamingError<TypeConfig>> {
         let broken = |e: io::Error| {
-            let error = LinkError::Refused { node: self.target, why: format!("snapshot: {e}") };
+            let error = LinkError::Refused {
+                node: self.target,
+                why: format!("snapshot: {e}"),
+            };
             StreamingError::Unreachable(Unreachable::new(&error))
         };
         let from = snapshot.snapshot.clone();
-        let mut reader = blocking(move || from.snapshots.read(&from.name)).await.map_err(broken)?;
+        let mut reader = blocking(move || from.snapshots.read(&from.name))
+            .await
+            .map_err(broken)?;
         static TRANSFERS: AtomicU64 = AtomicU64::new(1);
         let transfer = TRANSFERS.fetch_add(1, Ordering::Relaxed);
         for seq in 0.. {
-            let (next, back) = blocking(move || Ok((reader.next(SNAPSHOT_FRAME_BYTES)?, reader))).await.map_err(broken)?;
+            let (next, back) = blocking(move || Ok((reader.next(SNAPSHOT_FRAME_BYTES)?, reader)))
+                .await
+                .map_err(broken)?;
             reader = back;
             let last = next.is_none().then(|| (vote, snapshot.meta.clone()));
             let done = last.is_some();
-            let part = SnapshotPart { transfer, seq, data: next.unwrap_or_default().into(), last };
+            let part = SnapshotPart {
+                transfer,
+                seq,
+                data: next.unwrap_or_default().into(),
+                last,
+            };
             let limit = if done { INSTALL_TIMEOUT } else { APPEND_TIMEOUT };
             let answer = self.ask(Call::Snapshot(self.group, Box::new(part)), limit).await;
             let answer = answer.map_err(|e| broken(io::Error::other(e)))?;
@@ -145,7 +168,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let network = &*self;
-        let results = input.map(|request| network.send_append(request)).buffered(APPENDS_IN_FLIGHT_MAX);
+        let results = input
+            .map(|request| network.send_append(request))
+            .buffered(APPENDS_IN_FLIGHT_MAX);
         // The first failure or conflict is the last answer: openraft starts a new stream from where the peer is.
         let until_failure = results.scan(false, |over, result| {
             let item = (!*over).then_some(result);
@@ -156,15 +181,26 @@ impl RaftNetworkV2<TypeConfig> for Network {
         Box::pin(std::future::ready(Ok(stream)))
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         match self.ask(Call::Vote(self.group, rpc), option.hard_ttl()).await? {
             Return::Vote(response) => Ok(response),
             other => Err(unexpected(self.target, &other)),
         }
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
-        match self.ask(Call::PreVote(self.group, rpc), option.hard_ttl()).await? {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        match self
+            .ask(Call::PreVote(self.group, rpc), option.hard_ttl())
+            .await?
+        {
             Return::Vote(response) => Ok(response),
             other => Err(unexpected(self.target, &other)),
         }
@@ -185,7 +221,12 @@ impl RaftNetworkV2<TypeConfig> for Network {
             Return::Snapshot(response) => Ok(response),
             other => {
                 let why = format!("unexpected answer {other:?}");
-                Err(StreamingError::Unreachable(Unreachable::new(&LinkError::Refused { node: self.target, why })))
+                Err(StreamingError::Unreachable(Unreachable::new(
+                    &LinkError::Refused {
+                        node: self.target,
+                        why,
+                    },
+                )))
             }
         }
     }
@@ -195,7 +236,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        match self.ask(Call::TransferLeader(self.group, req), option.hard_ttl()).await? {
+        match self
+            .ask(Call::TransferLeader(self.group, req), option.hard_ttl())
+            .await?
+        {
             Return::TransferLeader(response) => Ok(response),
             other => Err(unexpected(self.target, &other)),
         }
@@ -286,7 +330,12 @@ impl Groups {
                 }
                 let name = snapshot_name(group.id().number(), 0);
                 let writer = self.snapshots.create(&name)?;
-                Incoming { transfer: part.transfer, next: 0, name, writer }
+                Incoming {
+                    transfer: part.transfer,
+                    next: 0,
+                    name,
+                    writer,
+                }
             }
         };
         incoming.next += 1;
@@ -297,8 +346,14 @@ impl Groups {
         };
         let name = incoming.name;
         blocking(move || incoming.writer.finish()).await?;
-        let handle = SnapshotHandle { snapshots: self.snapshots.clone(), name };
-        let snapshot = Snapshot { meta, snapshot: handle };
+        let handle = SnapshotHandle {
+            snapshots: self.snapshots.clone(),
+            name,
+        };
+        let snapshot = Snapshot {
+            meta,
+            snapshot: handle,
+        };
         match group.raft().install_full_snapshot(vote, snapshot).await {
             Ok(response) => Ok(Return::Snapshot(response)),
             Err(e) => Ok(Return::Refused(e.to_string())),
@@ -323,9 +378,18 @@ impl Groups {
             Call::Vote(..) | Call::PreVote(..) if self.is_refilling() => {
                 Return::Refused("this node is being refilled and grants no vote".into())
             }
-            Call::Append(_, rpc) => raft.append_entries(rpc).await.map_or_else(|e| refused(e.to_string()), Return::Append),
-            Call::Vote(_, rpc) => raft.vote(rpc).await.map_or_else(|e| refused(e.to_string()), Return::Vote),
-            Call::PreVote(_, rpc) => raft.pre_vote(rpc).await.map_or_else(|e| refused(e.to_string()), Return::Vote),
+            Call::Append(_, rpc) => raft
+                .append_entries(rpc)
+                .await
+                .map_or_else(|e| refused(e.to_string()), Return::Append),
+            Call::Vote(_, rpc) => raft
+                .vote(rpc)
+                .await
+                .map_or_else(|e| refused(e.to_string()), Return::Vote),
+            Call::PreVote(_, rpc) => raft
+                .pre_vote(rpc)
+                .await
+                .map_or_else(|e| refused(e.to_string()), Return::Vote),
             Call::TransferLeader(_, rpc) => {
                 let answer = raft.handle_transfer_leader(rpc).await;
                 answer.map_or_else(|e| refused(e.to_string()), Return::TransferLeader)
@@ -356,4 +420,3 @@ impl Dispatch for Handle {
         }
     }
 }
-

@@ -38,7 +38,12 @@ type Failed = (u64, Result<(), GroupError>);
 impl Proposer {
     /// `boot` keeps the nonces of this process apart from those of its earlier lives.
     pub fn new(raft: Raft, shared: Arc<Shared>, clock: Clock, boot: u32) -> Proposer {
-        Proposer { raft, shared, clock, next_nonce: u64::from(boot) << 32 }
+        Proposer {
+            raft,
+            shared,
+            clock,
+            next_nonce: u64::from(boot) << 32,
+        }
     }
 
     /// Runs until every sender is gone.
@@ -73,10 +78,21 @@ impl Proposer {
             waiters.push(answer);
         }
         let time = (self.clock)().max(self.shared.with(|state| state.machine.time()));
-        #[expect(clippy::disallowed_methods, reason = "the one place where a leader's randomness enters the log")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place where a leader's randomness enters the log"
+        )]
         let seed = rand::random();
-        let origin = Origin { node: self.shared.node, nonce };
-        let bytes = match codec::encode(&Batch { origin, time, seed, requests }) {
+        let origin = Origin {
+            node: self.shared.node,
+            nonce,
+        };
+        let bytes = match codec::encode(&Batch {
+            origin,
+            time,
+            seed,
+            requests,
+        }) {
             Ok(bytes) => Bytes::from(bytes),
             Err(e) => {
                 tracing::error!(group = %self.shared.group, "a batch cannot be encoded: {e}");
@@ -90,7 +106,9 @@ impl Proposer {
             let result = match (sent, outcome.await) {
                 (Err(fatal), _) => Err(GroupError::Stopped(fatal.to_string())),
                 (Ok(()), Ok(Ok(_))) => Ok(()),
-                (Ok(()), Ok(Err(ClientWriteError::ForwardToLeader(to)))) => Err(GroupError::NotLeader(to.leader_id)),
+                (Ok(()), Ok(Err(ClientWriteError::ForwardToLeader(to)))) => {
+                    Err(GroupError::NotLeader(to.leader_id))
+                }
                 (Ok(()), Ok(Err(other))) => Err(GroupError::Unknown(other.to_string())),
                 (Ok(()), Err(_)) => Err(GroupError::Unknown("the replica has stopped".into())),
             };

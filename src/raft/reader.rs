@@ -67,11 +67,19 @@ impl Reader {
 
     async fn confirm(&self) -> Result<(), GroupError> {
         let round = async {
-            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(explain)?;
+            let linearizer = self
+                .raft
+                .get_read_linearizer(ReadPolicy::ReadIndex)
+                .await
+                .map_err(explain)?;
             let ready = linearizer.await_ready(&self.raft).await;
-            ready.map(drop).map_err(|fatal| GroupError::Stopped(fatal.to_string()))
+            ready
+                .map(drop)
+                .map_err(|fatal| GroupError::Stopped(fatal.to_string()))
         };
-        tokio::time::timeout(self.timeout, round).await.map_err(|_| GroupError::NotLeader(None))?
+        tokio::time::timeout(self.timeout, round)
+            .await
+            .map_err(|_| GroupError::NotLeader(None))?
     }
 
     /// Answers what can be answered; gives back what has to wait for the next apply.
@@ -97,9 +105,14 @@ impl Reader {
         });
         if expired {
             let (answer, _) = oneshot::channel();
-            let sweep = Proposal { request: Request::anonymous(Body::Sweep), answer };
+            let sweep = Proposal {
+                request: Request::anonymous(Body::Sweep),
+                answer,
+            };
             if self.proposer.send(sweep).await.is_err() {
-                waiting.drain(..).for_each(|query| refuse(query, &GroupError::NotLeader(None)));
+                waiting
+                    .drain(..)
+                    .for_each(|query| refuse(query, &GroupError::NotLeader(None)));
             }
         }
         waiting
@@ -113,7 +126,9 @@ fn refuse(query: Query, error: &GroupError) {
 
 fn explain(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> GroupError {
     match error {
-        RaftError::APIError(LinearizableReadError::ForwardToLeader(to)) => GroupError::NotLeader(to.leader_id),
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(to)) => {
+            GroupError::NotLeader(to.leader_id)
+        }
         RaftError::APIError(_) => GroupError::NotLeader(None),
         RaftError::Fatal(fatal) => GroupError::Stopped(fatal.to_string()),
     }

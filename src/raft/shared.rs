@@ -46,7 +46,12 @@ impl Shared {
             proposed: HashMap::new(),
             parked: HashMap::new(),
         };
-        Shared { group, node, state: Mutex::new(state), applied: watch::Sender::new(0) }
+        Shared {
+            group,
+            node,
+            state: Mutex::new(state),
+            applied: watch::Sender::new(0),
+        }
     }
 
     pub fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
@@ -73,11 +78,19 @@ impl Shared {
     /// # Errors
     /// A committed entry that cannot be decoded: the replica must stop.
     pub fn apply(&self, id: LogId, payload: &[u8]) -> io::Result<()> {
-        let batch: Batch = codec::decode(payload)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{} entry {id}: {e}", self.group)))?;
+        let batch: Batch = codec::decode(payload).map_err(|e| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} entry {id}: {e}", self.group),
+            )
+        })?;
         let mut state = self.state.lock();
         let origin = batch.origin;
-        let waiters = if origin.node == self.node { state.proposed.remove(&origin.nonce) } else { None };
+        let waiters = if origin.node == self.node {
+            state.proposed.remove(&origin.nonce)
+        } else {
+            None
+        };
         let mut waiters: Vec<Option<Waiter>> = waiters.unwrap_or_default().into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
         state.applied = Some(id);

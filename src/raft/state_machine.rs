@@ -51,17 +51,26 @@ pub fn snapshot_name(group: u32, index: u64) -> String {
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 impl StateMachine {
     #[must_use]
     pub fn new(shared: Arc<Shared>, journal: Journal, snapshots: Snapshots) -> StateMachine {
-        StateMachine { shared, journal, snapshots }
+        StateMachine {
+            shared,
+            journal,
+            snapshots,
+        }
     }
 
     fn handle(&self, name: String) -> SnapshotHandle {
-        SnapshotHandle { snapshots: self.snapshots.clone(), name }
+        SnapshotHandle {
+            snapshots: self.snapshots.clone(),
+            name,
+        }
     }
 
     fn number(&self) -> u32 {
@@ -71,15 +80,20 @@ impl StateMachine {
     /// Makes `name` the current snapshot, durably, and removes the one before.
     async fn publish(&self, name: String, meta: &SnapshotMeta) -> io::Result<()> {
         let group = self.number();
-        let before = self.journal.with(group, |log| log.snapshot.clone()).map(|(name, _)| name);
+        let before = self
+            .journal
+            .with(group, |log| log.snapshot.clone())
+            .map(|(name, _)| name);
         if before.as_ref() == Some(&name) {
             return Ok(());
         }
         let meta = Bytes::from(codec::encode(meta).map_err(io::Error::other)?);
         let (tx, rx) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result| drop(tx.send(result)));
-        self.journal.append(vec![Record::Snapshot { group, name, meta }], Some(done))?;
-        rx.await.map_err(|_| io::Error::other("the journal's flusher has stopped"))??;
+        self.journal
+            .append(vec![Record::Snapshot { group, name, meta }], Some(done))?;
+        rx.await
+            .map_err(|_| io::Error::other("the journal's flusher has stopped"))??;
         let snapshots = self.snapshots.clone();
         blocking(move || before.map_or(Ok(()), |name| snapshots.remove(&name))).await
     }
@@ -110,14 +124,20 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotHandle;
 
     async fn build_snapshot(&mut self) -> Result<OurSnapshot, io::Error> {
-        let frozen = self.frozen.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let frozen = self
+            .frozen
+            .take()
+            .ok_or_else(|| io::Error::other("a builder builds once"))?;
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
         let name = snapshot_name(self.machine.number(), index);
         let (snapshots, to) = (self.machine.snapshots.clone(), name.clone());
         let bytes = blocking(move || write(&snapshots, &to, &frozen)).await?;
         self.machine.publish(name.clone(), &self.meta).await?;
         tracing::debug!(group = %self.machine.shared.group, index, bytes, "snapshot written");
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: self.machine.handle(name) })
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: self.machine.handle(name),
+        })
     }
 }
 
@@ -126,7 +146,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok(self.shared.with(|state| (state.applied, state.membership.clone())))
+        Ok(self
+            .shared
+            .with(|state| (state.applied, state.membership.clone())))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
@@ -153,13 +175,24 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let (frozen, meta) = self.shared.with(|state| {
             state.bytes_since_snapshot = 0;
-            let meta = SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() };
+            let meta = SnapshotMeta {
+                last_log_id: state.applied,
+                last_membership: state.membership.clone(),
+            };
             (state.machine.freeze(), meta)
         });
-        Builder { frozen: Some(frozen), meta, machine: self.clone() }
+        Builder {
+            frozen: Some(frozen),
+            meta,
+            machine: self.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotHandle) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotHandle,
+    ) -> Result<(), io::Error> {
         let (ours, group) = (self.snapshots.clone(), self.number());
         let (name, machine) = blocking(move || {
             let mut reader = snapshot.snapshots.read(&snapshot.name)?;
@@ -167,7 +200,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let copy = (snapshot.snapshots != ours).then(|| snapshot_name(group, 0));
             let mut writer = copy.as_ref().map(|name| ours.create(name)).transpose()?;
             let mut thaw = Thaw::default();
-            let bad = |e| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {}: {e}", snapshot.name));
+            let bad = |e| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("snapshot {}: {e}", snapshot.name),
+                )
+            };
             while let Some(bytes) = reader.next(READ_BYTES)? {
                 thaw.take(&bytes).map_err(bad)?;
                 writer.as_mut().map_or(Ok(()), |writer| writer.write(&bytes))?;
@@ -177,14 +215,20 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         })
         .await?;
         self.publish(name, meta).await?;
-        self.shared.install(machine, meta.last_log_id, meta.last_membership.clone());
+        self.shared
+            .install(machine, meta.last_log_id, meta.last_membership.clone());
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<OurSnapshot>, io::Error> {
         let current = self.journal.with(self.number(), |log| log.snapshot.clone());
-        let Some((name, meta)) = current else { return Ok(None) };
+        let Some((name, meta)) = current else {
+            return Ok(None);
+        };
         let meta: SnapshotMeta = codec::decode(&meta).map_err(io::Error::other)?;
-        Ok(Some(Snapshot { meta, snapshot: self.handle(name) }))
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: self.handle(name),
+        }))
     }
 }

@@ -66,13 +66,27 @@ fn scalar2(reply: &Reply) -> Frame2 {
 fn scalar3(reply: &Reply) -> Frame3 {
     let attributes = None;
     match reply {
-        Reply::Simple(text) => Frame3::SimpleString { data: text.clone().into(), attributes },
-        Reply::Error(text) => Frame3::SimpleError { data: line(text).into(), attributes },
-        Reply::Int(data) => Frame3::Number { data: *data, attributes },
-        Reply::Bulk(bytes) => Frame3::BlobString { data: bytes.clone(), attributes },
-        Reply::Verbatim(bytes) => {
-            Frame3::VerbatimString { data: bytes.clone(), format: VerbatimStringFormat::Text, attributes }
-        }
+        Reply::Simple(text) => Frame3::SimpleString {
+            data: text.clone().into(),
+            attributes,
+        },
+        Reply::Error(text) => Frame3::SimpleError {
+            data: line(text).into(),
+            attributes,
+        },
+        Reply::Int(data) => Frame3::Number {
+            data: *data,
+            attributes,
+        },
+        Reply::Bulk(bytes) => Frame3::BlobString {
+            data: bytes.clone(),
+            attributes,
+        },
+        Reply::Verbatim(bytes) => Frame3::VerbatimString {
+            data: bytes.clone(),
+            format: VerbatimStringFormat::Text,
+            attributes,
+        },
         Reply::Nil | Reply::NilArray | Reply::Array(_) | Reply::Map(_) => Frame3::Null,
     }
 }
@@ -89,7 +103,10 @@ mod tests {
 
     #[test]
     fn each_reply_has_its_form_in_both_versions() {
-        let map = Reply::Map(vec![(Reply::bulk("b"), Reply::Int(1)), (Reply::bulk("a"), Reply::Nil)]);
+        let map = Reply::Map(vec![
+            (Reply::bulk("b"), Reply::Int(1)),
+            (Reply::bulk("a"), Reply::Nil),
+        ]);
         let cases = [
             (Reply::ok(), "+OK\r\n", "+OK\r\n"),
             (Reply::err("ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
@@ -97,8 +114,16 @@ mod tests {
             (Reply::bulk("a\0b"), "$3\r\na\0b\r\n", "$3\r\na\0b\r\n"),
             (Reply::Nil, "$-1\r\n", "_\r\n"),
             (Reply::NilArray, "*-1\r\n", "_\r\n"),
-            (Reply::Array(vec![Reply::Nil, Reply::Int(1)]), "*2\r\n$-1\r\n:1\r\n", "*2\r\n_\r\n:1\r\n"),
-            (map, "*4\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n$-1\r\n", "%2\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n_\r\n"),
+            (
+                Reply::Array(vec![Reply::Nil, Reply::Int(1)]),
+                "*2\r\n$-1\r\n:1\r\n",
+                "*2\r\n_\r\n:1\r\n",
+            ),
+            (
+                map,
+                "*4\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n$-1\r\n",
+                "%2\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n_\r\n",
+            ),
             (Reply::Verbatim("x".into()), "$1\r\nx\r\n", "=5\r\ntxt:x\r\n"),
         ];
         for (reply, two, three) in cases {

@@ -38,7 +38,9 @@ impl RequestReader {
                 match buffer.first() {
                     None => return Ok(None),
                     Some(b'*') => {
-                        let Some(count) = header(buffer, "invalid multibulk length")? else { return Ok(None) };
+                        let Some(count) = header(buffer, "invalid multibulk length")? else {
+                            return Ok(None);
+                        };
                         if count > COMMAND_ARGS_MAX as i64 {
                             return fail("invalid multibulk length");
                         }
@@ -72,12 +74,20 @@ impl RequestReader {
                     Some(b'$') => {}
                     Some(&other) => return fail(format!("expected '$', got '{}'", char::from(other))),
                 }
-                let Some(length) = header(buffer, "invalid bulk length")? else { return Ok(false) };
-                let length = usize::try_from(length).ok().filter(|&length| length <= BULK_BYTES_MAX);
-                let Some(length) = length else { return fail("invalid bulk length") };
+                let Some(length) = header(buffer, "invalid bulk length")? else {
+                    return Ok(false);
+                };
+                let length = usize::try_from(length)
+                    .ok()
+                    .filter(|&length| length <= BULK_BYTES_MAX);
+                let Some(length) = length else {
+                    return fail("invalid bulk length");
+                };
                 self.bytes += length;
                 if self.bytes > COMMAND_BYTES_MAX {
-                    return fail(format!("a command may have {COMMAND_BYTES_MAX} bytes at the most"));
+                    return fail(format!(
+                        "a command may have {COMMAND_BYTES_MAX} bytes at the most"
+                    ));
                 }
                 self.bulk = Some(length);
                 length
@@ -98,18 +108,28 @@ impl RequestReader {
 /// A header line's number, consumed; `None` if the line is not whole yet.
 fn header(buffer: &mut BytesMut, wrong: &str) -> Result<Option<i64>, ProtocolError> {
     let Some(end) = buffer.iter().take(HEADER_BYTES_MAX).position(|&b| b == b'\n') else {
-        return if buffer.len() >= HEADER_BYTES_MAX { fail(wrong) } else { Ok(None) };
+        return if buffer.len() >= HEADER_BYTES_MAX {
+            fail(wrong)
+        } else {
+            Ok(None)
+        };
     };
     let line = buffer.split_to(end + 1);
     let digits = line[1..end].strip_suffix(b"\r").unwrap_or(&line[1..end]);
-    let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+    let number = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|text| text.parse().ok());
     number.map_or_else(|| fail(wrong), |number| Ok(Some(number)))
 }
 
 /// An inline request's arguments: words, `"quoted \n text"`, `'quoted text'`.
 fn inline(buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
     let Some(end) = buffer.iter().position(|&b| b == b'\n') else {
-        return if buffer.len() > INLINE_BYTES_MAX { fail("too big inline request") } else { Ok(None) };
+        return if buffer.len() > INLINE_BYTES_MAX {
+            fail("too big inline request")
+        } else {
+            Ok(None)
+        };
     };
     if end > INLINE_BYTES_MAX {
         return fail("too big inline request");
@@ -126,7 +146,9 @@ fn split(line: &[u8]) -> Option<Vec<Bytes>> {
     let mut rest = line.iter().copied().peekable();
     loop {
         while rest.next_if(u8::is_ascii_whitespace).is_some() {}
-        let Some(&first) = rest.peek() else { return Some(args) };
+        let Some(&first) = rest.peek() else {
+            return Some(args);
+        };
         let mut arg = Vec::new();
         if first == b'"' || first == b'\'' {
             rest.next();
@@ -159,7 +181,9 @@ fn escape(rest: &mut std::iter::Peekable<impl Iterator<Item = u8> + Clone>) -> O
         b'a' => 7,
         b'x' => {
             let digits: Vec<u8> = rest.clone().take(2).collect();
-            let value = std::str::from_utf8(&digits).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
+            let value = std::str::from_utf8(&digits)
+                .ok()
+                .and_then(|text| u8::from_str_radix(text, 16).ok());
             match value.filter(|_| digits.len() == 2) {
                 Some(value) => {
                     rest.next();
@@ -190,9 +214,13 @@ mod tests {
 
     #[test]
     fn requests_are_found_however_they_are_cut() {
-        let input = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*0\r\nPING \"a \\x41\\n\" 'b'\r\n\r\n*1\r\n$4\r\nPING\r\n";
+        let input =
+            b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*0\r\nPING \"a \\x41\\n\" 'b'\r\n\r\n*1\r\n$4\r\nPING\r\n";
         let whole = all(input, input.len()).expect("parses");
-        assert_eq!(whole, [vec!["GET", "a"], vec!["PING", "a A\n", "b"], vec!["PING"]]);
+        assert_eq!(
+            whole,
+            [vec!["GET", "a"], vec!["PING", "a A\n", "b"], vec!["PING"]]
+        );
         for step in 1..20 {
             assert_eq!(all(input, step).expect("parses"), whole, "cut every {step} bytes");
         }

@@ -15,7 +15,11 @@ pub type Placement = BTreeMap<GroupId, Vec<NodeId>>;
 /// If there are fewer nodes than `replication`: the config refuses that.
 #[must_use]
 pub fn place(groups: &[GroupId], nodes: &[(NodeId, Option<String>)], replication: usize) -> Placement {
-    assert!(nodes.len() >= replication, "{} nodes cannot hold {replication} replicas", nodes.len());
+    assert!(
+        nodes.len() >= replication,
+        "{} nodes cannot hold {replication} replicas",
+        nodes.len()
+    );
     let mut replicas: BTreeMap<NodeId, usize> = nodes.iter().map(|(id, _)| (*id, 0)).collect();
     let mut leads = replicas.clone();
     let mut placement = Placement::new();
@@ -29,7 +33,11 @@ pub fn place(groups: &[GroupId], nodes: &[(NodeId, Option<String>)], replication
                 .filter(|(_, (id, _))| !chosen.contains(id))
                 .min_by_key(|(at, (id, zone))| {
                     let used = zone.as_deref().is_some_and(|z| zones.contains(z));
-                    (used, replicas[id], (at + nodes.len() - turn % nodes.len()) % nodes.len())
+                    (
+                        used,
+                        replicas[id],
+                        (at + nodes.len() - turn % nodes.len()) % nodes.len(),
+                    )
                 });
             let Some((_, (id, zone))) = next else { break };
             chosen.push(*id);
@@ -50,7 +58,9 @@ mod tests {
     use super::*;
 
     fn groups(shards: u16) -> Vec<GroupId> {
-        std::iter::once(GroupId::Coordinator(0)).chain((0..shards).map(GroupId::Shard)).collect()
+        std::iter::once(GroupId::Coordinator(0))
+            .chain((0..shards).map(GroupId::Shard))
+            .collect()
     }
 
     #[test]
@@ -60,15 +70,29 @@ mod tests {
                 let ids: Vec<_> = (1..=nodes).map(|n| (n, None)).collect();
                 let placement = place(&groups(16), &ids, replication);
                 let count = |f: &dyn Fn(&Vec<NodeId>, NodeId) -> bool| -> (usize, usize) {
-                    let per: Vec<usize> =
-                        (1..=nodes).map(|n| placement.values().filter(|r| f(r, n)).count()).collect();
-                    (per.iter().copied().min().unwrap_or(0), per.iter().copied().max().unwrap_or(0))
+                    let per: Vec<usize> = (1..=nodes)
+                        .map(|n| placement.values().filter(|r| f(r, n)).count())
+                        .collect();
+                    (
+                        per.iter().copied().min().unwrap_or(0),
+                        per.iter().copied().max().unwrap_or(0),
+                    )
                 };
                 let (low, high) = count(&|r, n| r.contains(&n));
-                assert!(high - low <= 1, "{nodes} nodes, {replication} replicas: {low}..{high}");
+                assert!(
+                    high - low <= 1,
+                    "{nodes} nodes, {replication} replicas: {low}..{high}"
+                );
                 let (low, high) = count(&|r, n| r[0] == n);
-                assert!(high - low <= 1, "{nodes} nodes, {replication} replicas: leaders {low}..{high}");
-                assert_eq!(placement, place(&groups(16), &ids, replication), "must be deterministic");
+                assert!(
+                    high - low <= 1,
+                    "{nodes} nodes, {replication} replicas: leaders {low}..{high}"
+                );
+                assert_eq!(
+                    placement,
+                    place(&groups(16), &ids, replication),
+                    "must be deterministic"
+                );
             }
         }
     }

@@ -32,7 +32,10 @@ impl Ring {
     /// If `shards` or `virtual_nodes` is zero: the config refuses both.
     #[must_use]
     pub fn new(epoch: u64, shards: u16, virtual_nodes: u32) -> Ring {
-        assert!(shards > 0 && virtual_nodes > 0, "a ring needs a shard and a virtual node");
+        assert!(
+            shards > 0 && virtual_nodes > 0,
+            "a ring needs a shard and a virtual node"
+        );
         let points = points(shards, virtual_nodes);
         let bound = (u64::from(SLOTS) * LOAD_BOUND_PERCENT).div_ceil(u64::from(shards) * 100);
         let mut load = vec![0u64; usize::from(shards)];
@@ -48,7 +51,12 @@ impl Ring {
             load[usize::from(shard)] += 1;
             owner[usize::from(slot)] = shard;
         }
-        Ring { epoch, shards, virtual_nodes, owner }
+        Ring {
+            epoch,
+            shards,
+            virtual_nodes,
+            owner,
+        }
     }
 
     #[must_use]
@@ -109,7 +117,9 @@ mod tests {
     use super::*;
 
     fn moved(a: &Ring, b: &Ring) -> usize {
-        (0..SLOTS).filter(|&slot| a.shard_of_slot(slot) != b.shard_of_slot(slot)).count()
+        (0..SLOTS)
+            .filter(|&slot| a.shard_of_slot(slot) != b.shard_of_slot(slot))
+            .count()
     }
 
     #[test]
@@ -121,8 +131,14 @@ mod tests {
             assert_eq!(total, usize::from(SLOTS));
             for shard in 0..shards {
                 let share = ring.slots_of(shard) as f64 / fair;
-                assert!(share <= 1.15, "{shards} shards: shard {shard} owns {share:.3} of its fair share");
-                assert!(share >= 0.70, "{shards} shards: shard {shard} owns only {share:.3} of its fair share");
+                assert!(
+                    share <= 1.15,
+                    "{shards} shards: shard {shard} owns {share:.3} of its fair share"
+                );
+                assert!(
+                    share >= 0.70,
+                    "{shards} shards: shard {shard} owns only {share:.3} of its fair share"
+                );
             }
         }
     }
@@ -135,8 +151,16 @@ mod tests {
             let fair = f64::from(SLOTS) / f64::from(shards + 1);
             let moved = moved(&small, &large) as f64;
             // Read one way it is an addition, the other way the removal of the last shard.
-            assert!(moved <= fair * 1.10, "{shards} → {}: moved {moved}, fair share {fair:.0}", shards + 1);
-            assert!(moved > fair * 0.5, "{shards} → {}: only {moved} moved: is the new shard used?", shards + 1);
+            assert!(
+                moved <= fair * 1.10,
+                "{shards} → {}: moved {moved}, fair share {fair:.0}",
+                shards + 1
+            );
+            assert!(
+                moved > fair * 0.5,
+                "{shards} → {}: only {moved} moved: is the new shard used?",
+                shards + 1
+            );
         }
     }
 }

@@ -41,7 +41,10 @@ struct Needs {
 
 impl Needs {
     fn metadata(&self) -> Option<u64> {
-        [self.vote, self.purge, self.committed, self.snapshot].into_iter().flatten().min()
+        [self.vote, self.purge, self.committed, self.snapshot]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn oldest_entries(&self) -> Option<u64> {
@@ -93,7 +96,10 @@ impl FrameIndex {
     }
 
     fn floor(&self) -> u64 {
-        let needed = self.groups.values().flat_map(|n| [n.metadata(), n.oldest_entries()]);
+        let needed = self
+            .groups
+            .values()
+            .flat_map(|n| [n.metadata(), n.oldest_entries()]);
         needed.flatten().min().unwrap_or(u64::MAX)
     }
 }
@@ -111,7 +117,15 @@ pub(super) struct Flusher {
 
 impl Flusher {
     pub(super) fn new(store: Store, tree: sled::Tree, mirror: Mirror, index: FrameIndex, next: u64) -> Self {
-        Flusher { store, tree, mirror, index, next, lazy: BTreeMap::new(), failed: None }
+        Flusher {
+            store,
+            tree,
+            mirror,
+            index,
+            next,
+            lazy: BTreeMap::new(),
+            failed: None,
+        }
     }
 
     /// Runs until every [`super::Journal`] handle is gone.
@@ -130,7 +144,11 @@ impl Flusher {
                     }
                 }
                 dones.extend(op.done);
-                next = if size < FRAME_TARGET_BYTES { ops.try_recv().ok() } else { None };
+                next = if size < FRAME_TARGET_BYTES {
+                    ops.try_recv().ok()
+                } else {
+                    None
+                };
             }
             if dones.is_empty() {
                 continue;
@@ -187,14 +205,19 @@ impl Flusher {
             return Vec::new();
         }
         // A writer may hold the lock while it waits for us: then another time.
-        let Some(mirror) = self.mirror.try_lock() else { return Vec::new() };
+        let Some(mirror) = self.mirror.try_lock() else {
+            return Vec::new();
+        };
         let horizon = self.horizon();
         let mut records = Vec::new();
         for (&group, needs) in &self.index.groups {
             let Some(log) = mirror.get(&group) else { continue };
             if needs.oldest_entries().is_some_and(|seq| seq < horizon) {
                 if log.bytes < REWRITE_ABOVE_BYTES / 16 {
-                    records.push(Record::Rewrite { group, log: log.clone() });
+                    records.push(Record::Rewrite {
+                        group,
+                        log: log.clone(),
+                    });
                 }
             } else if needs.metadata().is_some_and(|seq| seq < horizon) {
                 records.extend(metadata(group, log));
@@ -217,7 +240,9 @@ impl Flusher {
     fn delete_unneeded(&mut self) -> io::Result<()> {
         let floor = self.index.floor();
         for _ in 0..DELETE_FRAMES_MAX {
-            let Some((&seq, &(parts, bytes))) = self.index.frames.first_key_value() else { break };
+            let Some((&seq, &(parts, bytes))) = self.index.frames.first_key_value() else {
+                break;
+            };
             if seq >= floor {
                 break;
             }
@@ -235,8 +260,16 @@ impl Flusher {
 fn metadata(group: u32, log: &super::GroupLog) -> Vec<Record> {
     let mut records = Vec::new();
     records.extend(log.vote.clone().map(|vote| Record::Vote { group, vote }));
-    records.extend(log.snapshot.clone().map(|(name, meta)| Record::Snapshot { group, name, meta }));
-    records.extend(log.purged.clone().map(|(upto, id)| Record::Purge { group, upto, id }));
+    records.extend(
+        log.snapshot
+            .clone()
+            .map(|(name, meta)| Record::Snapshot { group, name, meta }),
+    );
+    records.extend(
+        log.purged
+            .clone()
+            .map(|(upto, id)| Record::Purge { group, upto, id }),
+    );
     records.extend(log.committed.clone().map(|id| Record::Committed { group, id }));
     records
 }

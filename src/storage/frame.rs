@@ -10,18 +10,42 @@ use crate::base::limits::JOURNAL_PART_BYTES;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// Consecutive entries from `first`; entries at or past `first` that were there are gone.
-    Append { group: u32, first: u64, entries: Vec<Bytes> },
+    Append {
+        group: u32,
+        first: u64,
+        entries: Vec<Bytes>,
+    },
     /// Entries from `from` on are gone.
-    Truncate { group: u32, from: u64 },
+    Truncate {
+        group: u32,
+        from: u64,
+    },
     /// Entries up to `upto` are gone; `id` is the last one's log id.
-    Purge { group: u32, upto: u64, id: Bytes },
-    Vote { group: u32, vote: Bytes },
+    Purge {
+        group: u32,
+        upto: u64,
+        id: Bytes,
+    },
+    Vote {
+        group: u32,
+        vote: Bytes,
+    },
     /// The commit index last known. Rides along with the next frame that something else needs.
-    Committed { group: u32, id: Bytes },
+    Committed {
+        group: u32,
+        id: Bytes,
+    },
     /// The current snapshot: its directory's name, and metadata.
-    Snapshot { group: u32, name: String, meta: Bytes },
+    Snapshot {
+        group: u32,
+        name: String,
+        meta: Bytes,
+    },
     /// The group's whole state anew, so that old frames can go.
-    Rewrite { group: u32, log: super::GroupLog },
+    Rewrite {
+        group: u32,
+        log: super::GroupLog,
+    },
 }
 
 impl Record {
@@ -73,7 +97,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, CodecError> {
     // Frames are ours and checksummed; their size is bounded by the queue, not by the peer frame's limit.
     let config = bincode::config::standard();
     let (records, used) = bincode::serde::decode_from_slice(bytes, config)?;
-    if used == bytes.len() { Ok(records) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+    if used == bytes.len() {
+        Ok(records)
+    } else {
+        Err(CodecError::Trailing(bytes.len() - used))
+    }
 }
 
 #[cfg(test)]
@@ -82,8 +110,15 @@ mod tests {
 
     #[test]
     fn a_large_frame_is_cut_and_joined_and_damage_is_seen() {
-        let entries = vec![Bytes::from(vec![7u8; 3 * JOURNAL_PART_BYTES]), Bytes::from_static(b"x")];
-        let records = vec![Record::Append { group: 1, first: 5, entries }];
+        let entries = vec![
+            Bytes::from(vec![7u8; 3 * JOURNAL_PART_BYTES]),
+            Bytes::from_static(b"x"),
+        ];
+        let records = vec![Record::Append {
+            group: 1,
+            first: 5,
+            entries,
+        }];
         let parts = encode(&records).expect("encodes");
         assert_eq!(parts.len(), 4);
         let mut joined = Vec::new();

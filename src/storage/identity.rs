@@ -43,13 +43,22 @@ pub enum IdentityError {
 impl Identity {
     #[must_use]
     pub fn new(cluster_id: u128, node_id: NodeId, layout: String, refilling: bool) -> Identity {
-        Identity { format: FORMAT_VERSION, cluster_id, node_id, layout, refilling }
+        Identity {
+            format: FORMAT_VERSION,
+            cluster_id,
+            node_id,
+            layout,
+            refilling,
+        }
     }
 
     /// The same node, once it holds again what it must.
     #[must_use]
     pub fn refilled(self) -> Identity {
-        Identity { refilling: false, ..self }
+        Identity {
+            refilling: false,
+            ..self
+        }
     }
 
     /// Reads the identity and checks it against the config's node id and layout. `None`: a fresh directory.
@@ -58,17 +67,25 @@ impl Identity {
     /// [`IdentityError`], which names what differs.
     pub fn load(store: &Store, node_id: NodeId, layout: &str) -> Result<Option<Identity>, IdentityError> {
         let tree = store.db.open_tree(TREE).map_err(sled_error)?;
-        let Some(bytes) = tree.get(KEY).map_err(sled_error)? else { return Ok(None) };
+        let Some(bytes) = tree.get(KEY).map_err(sled_error)? else {
+            return Ok(None);
+        };
         let (format, _) = codec::decode_prefix::<u32>(&bytes).map_err(io::Error::other)?;
         if format != FORMAT_VERSION {
             return Err(IdentityError::Format { found: format });
         }
         let found: Identity = codec::decode(&bytes).map_err(io::Error::other)?;
         if found.node_id != node_id {
-            return Err(IdentityError::Node { found: found.node_id, wanted: node_id });
+            return Err(IdentityError::Node {
+                found: found.node_id,
+                wanted: node_id,
+            });
         }
         if found.layout != layout {
-            return Err(IdentityError::Layout { found: found.layout, wanted: layout.into() });
+            return Err(IdentityError::Layout {
+                found: found.layout,
+                wanted: layout.into(),
+            });
         }
         Ok(Some(found))
     }
@@ -79,7 +96,8 @@ impl Identity {
     /// The disk's.
     pub fn save(&self, store: &Store) -> io::Result<()> {
         let tree = store.db.open_tree(TREE).map_err(sled_error)?;
-        tree.insert(KEY, codec::encode(self).map_err(io::Error::other)?).map_err(sled_error)?;
+        tree.insert(KEY, codec::encode(self).map_err(io::Error::other)?)
+            .map_err(sled_error)?;
         flush_durably(&store.db, &store.file)
     }
 }
@@ -99,7 +117,13 @@ mod tests {
         drop(store);
         let store = open_store(dir.path()).expect("opens again");
         assert_eq!(Identity::load(&store, 1, "a").expect("reads"), Some(identity));
-        assert!(matches!(Identity::load(&store, 2, "a"), Err(IdentityError::Node { found: 1, wanted: 2 })));
-        assert!(matches!(Identity::load(&store, 1, "b"), Err(IdentityError::Layout { .. })));
+        assert!(matches!(
+            Identity::load(&store, 2, "a"),
+            Err(IdentityError::Node { found: 1, wanted: 2 })
+        ));
+        assert!(matches!(
+            Identity::load(&store, 1, "b"),
+            Err(IdentityError::Layout { .. })
+        ));
     }
 }

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-use super::flusher::{FrameIndex, Flusher};
+use super::flusher::{Flusher, FrameIndex};
 use super::{GroupLog, Record, Store, frame, sled_error};
 use crate::base::limits::JOURNAL_QUEUE_MAX;
 
@@ -60,7 +60,13 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("quorate-flusher".into())
             .spawn(move || flusher.run(&ops))?;
-        Ok(Journal { inner: Arc::new(Inner { mirror, queue: Some(queue), flusher: Some(thread) }) })
+        Ok(Journal {
+            inner: Arc::new(Inner {
+                mirror,
+                queue: Some(queue),
+                flusher: Some(thread),
+            }),
+        })
     }
 
     /// Takes records in: readable at once through [`Journal::with`], durable when `done` is called.
@@ -74,8 +80,14 @@ impl Journal {
             let log = mirror.entry(record.group()).or_default();
             log.take(record.clone()).map_err(io::Error::other)?;
         }
-        let queue = self.inner.queue.as_ref().ok_or_else(|| io::Error::other("the journal is closed"))?;
-        queue.send(Op { records, done }).map_err(|_| io::Error::other("the journal's flusher has stopped"))
+        let queue = self
+            .inner
+            .queue
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the journal is closed"))?;
+        queue
+            .send(Op { records, done })
+            .map_err(|_| io::Error::other("the journal's flusher has stopped"))
     }
 
     /// Reads a group's log.
@@ -107,7 +119,11 @@ struct Recovered {
 }
 
 fn recover(tree: &sled::Tree) -> io::Result<Recovered> {
-    let mut recovered = Recovered { logs: BTreeMap::new(), frames: FrameIndex::default(), next: 0 };
+    let mut recovered = Recovered {
+        logs: BTreeMap::new(),
+        frames: FrameIndex::default(),
+        next: 0,
+    };
     let mut torn: Option<u64> = None;
     let mut current: Option<(u64, u32, Vec<u8>)> = None;
     for item in tree.iter() {
@@ -147,7 +163,12 @@ fn take_frame(recovered: &mut Recovered, seq: u64, parts: u32, joined: &[u8]) ->
     let records = frame::decode(joined).map_err(|e| bad(e.to_string()))?;
     recovered.frames.take(seq, parts, joined.len(), &records);
     for record in records {
-        recovered.logs.entry(record.group()).or_default().take(record).map_err(bad)?;
+        recovered
+            .logs
+            .entry(record.group())
+            .or_default()
+            .take(record)
+            .map_err(bad)?;
     }
     Ok(())
 }
@@ -160,9 +181,14 @@ pub(super) fn key(seq: u64, part: u32) -> [u8; 12] {
 }
 
 fn parse_key(key: &[u8]) -> io::Result<(u64, u32)> {
-    let whole: [u8; 12] = key.try_into().map_err(|_| io::Error::other("a journal key is not 12 bytes"))?;
+    let whole: [u8; 12] = key
+        .try_into()
+        .map_err(|_| io::Error::other("a journal key is not 12 bytes"))?;
     let [a, b, c, d, e, f, g, h, i, j, k, l] = whole;
-    Ok((u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l])))
+    Ok((
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        u32::from_be_bytes([i, j, k, l]),
+    ))
 }
 
 #[cfg(test)]
@@ -186,29 +212,62 @@ mod tests {
     }
 
     fn entries(group: u32, first: u64, count: u64, size: usize) -> Record {
-        let entries = (first..first + count).map(|i| Bytes::from(vec![i as u8; size])).collect();
-        Record::Append { group, first, entries }
+        let entries = (first..first + count)
+            .map(|i| Bytes::from(vec![i as u8; size]))
+            .collect();
+        Record::Append {
+            group,
+            first,
+            entries,
+        }
     }
 
     fn purge(group: u32, upto: u64) -> Record {
-        Record::Purge { group, upto, id: Bytes::from_static(b"id") }
+        Record::Purge {
+            group,
+            upto,
+            id: Bytes::from_static(b"id"),
+        }
     }
 
     #[test]
     fn everything_acknowledged_is_there_after_reopening() {
         let dir = tempfile::tempdir().expect("temp dir");
         let journal = open(dir.path());
-        append(&journal, vec![Record::Vote { group: 1, vote: Bytes::from_static(b"v1") }, entries(1, 1, 9, 10)]);
+        append(
+            &journal,
+            vec![
+                Record::Vote {
+                    group: 1,
+                    vote: Bytes::from_static(b"v1"),
+                },
+                entries(1, 1, 9, 10),
+            ],
+        );
         append(&journal, vec![entries(2, 1, 3, 200_000)]);
-        append(&journal, vec![Record::Truncate { group: 1, from: 6 }, entries(1, 6, 1, 77)]);
+        append(
+            &journal,
+            vec![Record::Truncate { group: 1, from: 6 }, entries(1, 6, 1, 77)],
+        );
         append(&journal, vec![purge(1, 2)]);
-        journal.append(vec![Record::Committed { group: 1, id: Bytes::from_static(b"c") }], None).expect("taken");
+        journal
+            .append(
+                vec![Record::Committed {
+                    group: 1,
+                    id: Bytes::from_static(b"c"),
+                }],
+                None,
+            )
+            .expect("taken");
         let before: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
         drop(journal);
         let journal = open(dir.path());
         let after: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
         assert_eq!(before, after);
-        assert_eq!((after[0].first, after[0].end(), after[0].bytes), (3, 7, 3 * 10 + 77));
+        assert_eq!(
+            (after[0].first, after[0].end(), after[0].bytes),
+            (3, 7, 3 * 10 + 77)
+        );
         assert_eq!(after[0].committed.as_deref(), Some(&b"c"[..]));
     }
 
@@ -221,17 +280,26 @@ mod tests {
         drop(journal);
         let store = open_store(dir.path()).expect("opens");
         let tree = store.db.open_tree(TREE).expect("tree");
-        assert!(tree.remove(key(1, 3)).expect("removes").is_some(), "the frame has four parts");
+        assert!(
+            tree.remove(key(1, 3)).expect("removes").is_some(),
+            "the frame has four parts"
+        );
         drop((tree, store));
         let journal = open(dir.path());
-        assert_eq!(journal.with(1, GroupLog::end), 4, "the torn frame's entry is gone");
+        assert_eq!(
+            journal.with(1, GroupLog::end),
+            4,
+            "the torn frame's entry is gone"
+        );
         append(&journal, vec![entries(1, 4, 1, 5)]);
         drop(journal);
         let store = open_store(dir.path()).expect("opens");
         let tree = store.db.open_tree(TREE).expect("tree");
         tree.insert(key(0, 0), vec![0u8; 50]).expect("damages");
         drop(tree);
-        let refused = Journal::open(store).err().expect("a damaged frame before others is refused");
+        let refused = Journal::open(store)
+            .err()
+            .expect("a damaged frame before others is refused");
         assert!(refused.to_string().contains("frame 0 is damaged"), "{refused}");
     }
 
@@ -239,7 +307,16 @@ mod tests {
     fn a_quiet_group_does_not_pin_the_journal() {
         let dir = tempfile::tempdir().expect("temp dir");
         let journal = open(dir.path());
-        append(&journal, vec![Record::Vote { group: 9, vote: Bytes::from_static(b"quiet") }, entries(9, 1, 2, 50)]);
+        append(
+            &journal,
+            vec![
+                Record::Vote {
+                    group: 9,
+                    vote: Bytes::from_static(b"quiet"),
+                },
+                entries(9, 1, 2, 50),
+            ],
+        );
         for round in 0..300u64 {
             append(&journal, vec![entries(1, 1 + round * 10, 10, 50_000)]);
             append(&journal, vec![purge(1, round * 10 + 5)]);
@@ -249,7 +326,11 @@ mod tests {
         let store = open_store(dir.path()).expect("opens");
         let tree = store.db.open_tree(TREE).expect("tree");
         let kept: usize = tree.iter().values().map(|v| v.expect("reads").len()).sum();
-        assert!(kept < 80 << 20, "150 MB went through and {} MB are kept", kept >> 20);
+        assert!(
+            kept < 80 << 20,
+            "150 MB went through and {} MB are kept",
+            kept >> 20
+        );
         drop((tree, store));
         let journal = open(dir.path());
         assert_eq!(journal.with(9, GroupLog::clone), quiet);

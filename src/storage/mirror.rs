@@ -66,7 +66,10 @@ impl GroupLog {
         if self.entries.is_empty() {
             self.first = first;
         } else if first > self.end() {
-            return Err(format!("entries from {first} would leave a hole after {}", self.end() - 1));
+            return Err(format!(
+                "entries from {first} would leave a hole after {}",
+                self.end() - 1
+            ));
         } else {
             self.truncate(first);
             if self.entries.is_empty() {

@@ -55,7 +55,12 @@ pub(crate) fn open_db(path: &Path, config: sled::Config) -> io::Result<(sled::Db
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
     let db = match opened {
         Ok(result) => result.map_err(sled_error)?,
-        Err(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the sled file is damaged")),
+        Err(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the sled file is damaged",
+            ));
+        }
     };
     let file = File::options().read(true).write(true).open(path.join("db"))?;
     Ok((db, file))
@@ -73,14 +78,18 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
 pub fn open_store(dir: &Path) -> io::Result<Store> {
     let named = |e: io::Error, what: &str| io::Error::new(e.kind(), format!("{what} {}: {e}", dir.display()));
     std::fs::create_dir_all(dir).map_err(|e| named(e, "cannot create the data directory"))?;
-    let config =
-        sled::Config::new().cache_capacity(JOURNAL_CACHE_BYTES).segment_size(JOURNAL_SEGMENT_BYTES);
+    let config = sled::Config::new()
+        .cache_capacity(JOURNAL_CACHE_BYTES)
+        .segment_size(JOURNAL_SEGMENT_BYTES);
     let path = dir.join("store");
     let (db, file) = open_db(&path, config).map_err(|e| named(e, "cannot open the database in"))?;
     flush_durably(&db, &file).map_err(|e| named(e, "cannot write to the database in"))?;
     sync_dir(&path)?;
     sync_dir(dir)?;
-    Ok(Store { db, file: Arc::new(file) })
+    Ok(Store {
+        db,
+        file: Arc::new(file),
+    })
 }
 
 /// The node's open database; [`Identity`] and [`Journal`] live in it.

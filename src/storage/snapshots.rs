@@ -39,11 +39,16 @@ impl Snapshots {
     /// # Errors
     /// The disk's.
     pub fn open(dir: &Path, current: &[String]) -> io::Result<Snapshots> {
-        let snapshots = Snapshots { dir: dir.join("snapshots") };
+        let snapshots = Snapshots {
+            dir: dir.join("snapshots"),
+        };
         std::fs::create_dir_all(&snapshots.dir)?;
         for entry in std::fs::read_dir(&snapshots.dir)? {
             let entry = entry?;
-            if !current.iter().any(|name| entry.file_name().to_str() == Some(name)) {
+            if !current
+                .iter()
+                .any(|name| entry.file_name().to_str() == Some(name))
+            {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
@@ -60,7 +65,16 @@ impl Snapshots {
         std::fs::create_dir(&path)?;
         let (db, file) = open_db(&path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
         let parent = self.dir.clone();
-        Ok(SnapshotWriter { db, file, path, parent, buffer: Vec::new(), chunks: 0, bytes: 0, crc: crc() })
+        Ok(SnapshotWriter {
+            db,
+            file,
+            path,
+            parent,
+            buffer: Vec::new(),
+            chunks: 0,
+            bytes: 0,
+            crc: crc(),
+        })
     }
 
     /// Opens a finished snapshot for reading.
@@ -70,13 +84,22 @@ impl Snapshots {
     pub fn read(&self, name: &str) -> io::Result<SnapshotReader> {
         let path = self.dir.join(name);
         if !path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no snapshot {}", path.display())));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no snapshot {}", path.display()),
+            ));
         }
         let (db, _) = open_db(&path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
         let footer = db.get(FOOTER).map_err(sled_error)?;
         let footer = footer.ok_or_else(|| damaged(&path, "has no footer: it was never finished"))?;
         let footer: Footer = codec::decode(&footer).map_err(|e| damaged(&path, &e.to_string()))?;
-        Ok(SnapshotReader { db, path, footer, next: 0, crc: crc() })
+        Ok(SnapshotReader {
+            db,
+            path,
+            footer,
+            next: 0,
+            crc: crc(),
+        })
     }
 
     /// Removes a snapshot that is not the current one any more.
@@ -96,7 +119,10 @@ fn crc() -> crc32fast::Hasher {
 }
 
 fn damaged(path: &Path, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {} {why}", path.display()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("snapshot {} {why}", path.display()),
+    )
 }
 
 /// A snapshot being written: a byte stream, cut into chunks.
@@ -121,12 +147,15 @@ impl SnapshotWriter {
         let whole = self.buffer.len() / SNAPSHOT_CHUNK_BYTES * SNAPSHOT_CHUNK_BYTES;
         let rest = self.buffer.split_off(whole);
         let full = std::mem::replace(&mut self.buffer, rest);
-        full.chunks(SNAPSHOT_CHUNK_BYTES).try_for_each(|chunk| self.put(chunk))
+        full.chunks(SNAPSHOT_CHUNK_BYTES)
+            .try_for_each(|chunk| self.put(chunk))
     }
 
     fn put(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.crc.update(chunk);
-        self.db.insert(self.chunks.to_be_bytes(), chunk).map_err(sled_error)?;
+        self.db
+            .insert(self.chunks.to_be_bytes(), chunk)
+            .map_err(sled_error)?;
         self.chunks += 1;
         self.bytes += chunk.len() as u64;
         Ok(())
@@ -141,8 +170,12 @@ impl SnapshotWriter {
         if !rest.is_empty() {
             self.put(&rest)?;
         }
-        let footer =
-            Footer { format: 1, chunks: self.chunks, bytes: self.bytes, crc: self.crc.clone().finalize() };
+        let footer = Footer {
+            format: 1,
+            chunks: self.chunks,
+            bytes: self.bytes,
+            crc: self.crc.clone().finalize(),
+        };
         let footer = codec::encode(&footer).map_err(io::Error::other)?;
         self.db.insert(FOOTER, footer).map_err(sled_error)?;
         flush_durably(&self.db, &self.file)?;
@@ -211,10 +244,19 @@ mod tests {
             back.extend(bytes);
         }
         assert!(back == data);
-        reader.db.insert(3u64.to_be_bytes(), &b"other"[..]).expect("damages");
+        reader
+            .db
+            .insert(3u64.to_be_bytes(), &b"other"[..])
+            .expect("damages");
         drop(reader);
         let mut reader = snapshots.read("a").expect("opens");
-        assert!(reader.next(1 << 20).expect_err("damaged").to_string().contains("checksum"));
+        assert!(
+            reader
+                .next(1 << 20)
+                .expect_err("damaged")
+                .to_string()
+                .contains("checksum")
+        );
     }
 
     #[test]
@@ -222,12 +264,21 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let snapshots = Snapshots::open(dir.path(), &[]).expect("opens");
         for name in ["kept", "old"] {
-            snapshots.create(name).expect("creates").finish().expect("finishes");
+            snapshots
+                .create(name)
+                .expect("creates")
+                .finish()
+                .expect("finishes");
         }
         drop(snapshots.create("torn").expect("creates"));
         assert!(snapshots.read("torn").is_err());
         let snapshots = Snapshots::open(dir.path(), &["kept".into()]).expect("opens");
         assert!(snapshots.read("kept").is_ok() && snapshots.read("old").is_err());
-        assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).expect("lists").count(), 1);
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("snapshots"))
+                .expect("lists")
+                .count(),
+            1
+        );
     }
 }

@@ -36,7 +36,9 @@ impl Admission {
         }
         if self.blocked.remove(&txn).is_some() {
             for lane in lanes {
-                let Some(queue) = self.lanes.get_mut(lane) else { continue };
+                let Some(queue) = self.lanes.get_mut(lane) else {
+                    continue;
+                };
                 let was_first = queue.front() == Some(&txn);
                 queue.retain(|other| *other != txn);
                 match queue.front() {
@@ -97,7 +99,9 @@ mod tests {
     }
 
     fn lanes(keys: &[&'static str]) -> BTreeSet<Lane> {
-        keys.iter().map(|key| (GroupId::Shard(0), Bytes::from(*key))).collect()
+        keys.iter()
+            .map(|key| (GroupId::Shard(0), Bytes::from(*key)))
+            .collect()
     }
 
     #[test]
@@ -105,7 +109,11 @@ mod tests {
         let mut admission = Admission::default();
         assert_eq!(admission.enter(txn(1), Some(lanes(&["a", "b"]))), [txn(1)]);
         assert_eq!(admission.enter(txn(2), Some(lanes(&["b", "c"]))), []);
-        assert_eq!(admission.enter(txn(3), Some(lanes(&["c"]))), [], "behind 2, although c is free");
+        assert_eq!(
+            admission.enter(txn(3), Some(lanes(&["c"]))),
+            [],
+            "behind 2, although c is free"
+        );
         assert_eq!(admission.enter(txn(4), Some(lanes(&["d"]))), [txn(4)]);
         assert_eq!(admission.leave(txn(1), &lanes(&["a", "b"])), [txn(2)]);
         assert_eq!(admission.leave(txn(2), &lanes(&["b", "c"])), [txn(3)]);

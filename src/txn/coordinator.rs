@@ -68,9 +68,13 @@ pub enum Query {
 #[derive(Debug)]
 enum Phase {
     Queued,
-    Preparing { votes: BTreeMap<GroupId, Vec<Reply>> },
+    Preparing {
+        votes: BTreeMap<GroupId, Vec<Reply>>,
+    },
     /// After an attempt died; the next starts at this time.
-    Waiting { until: Millis },
+    Waiting {
+        until: Millis,
+    },
     Deciding,
 }
 
@@ -130,10 +134,20 @@ impl Coordinator {
     pub fn recover(&mut self, unretired: &BTreeMap<TxnId, Decision>) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (&txn, decision) in unretired {
-            if let Decision::Commit { attempt, participants, deadline } = decision
+            if let Decision::Commit {
+                attempt,
+                participants,
+                deadline,
+            } = decision
                 && !self.telling.contains_key(&txn)
             {
-                self.tell(txn, *attempt, participants.iter().map(|(shard, _)| *shard), *deadline, &mut effects);
+                self.tell(
+                    txn,
+                    *attempt,
+                    participants.iter().map(|(shard, _)| *shard),
+                    *deadline,
+                    &mut effects,
+                );
             }
         }
         effects
@@ -146,7 +160,13 @@ impl Coordinator {
         }
         let id = txn.id;
         let lanes = lanes(&txn.parts);
-        let active = Active { txn, lanes: lanes.clone().unwrap_or_default(), number: 0, tries: 0, phase: Phase::Queued };
+        let active = Active {
+            txn,
+            lanes: lanes.clone().unwrap_or_default(),
+            number: 0,
+            tries: 0,
+            phase: Phase::Queued,
+        };
         self.active.insert(id, active);
         let started = self.admission.enter(id, lanes);
         self.start_all(&started, now)
@@ -158,15 +178,23 @@ impl Coordinator {
 
     fn start(&mut self, id: TxnId, now: Millis) -> Vec<Effect> {
         let (group, term) = (self.group, self.term);
-        let Some(active) = self.active.get_mut(&id) else { return Vec::new() };
+        let Some(active) = self.active.get_mut(&id) else {
+            return Vec::new();
+        };
         if now > active.txn.deadline {
             return self.give_up(id, "the deadline passed before the transaction could start", now);
         }
         self.attempts += 1;
         active.number = self.attempts;
         active.tries += 1;
-        active.phase = Phase::Preparing { votes: BTreeMap::new() };
-        let attempt = AttemptId { txn: id, term, number: active.number };
+        active.phase = Phase::Preparing {
+            votes: BTreeMap::new(),
+        };
+        let attempt = AttemptId {
+            txn: id,
+            term,
+            number: active.number,
+        };
         let prepare = |part: &Part| Effect::Prepare {
             shard: part.shard,
             prepare: Box::new(Prepare {
@@ -184,11 +212,15 @@ impl Coordinator {
 
     /// A participant's vote. Votes of other attempts, and second ones, change nothing.
     pub fn vote(&mut self, attempt: AttemptId, shard: GroupId, vote: Vote, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.get_mut(&attempt.txn) else { return Vec::new() };
+        let Some(active) = self.active.get_mut(&attempt.txn) else {
+            return Vec::new();
+        };
         if attempt.term != self.term || attempt.number != active.number {
             return Vec::new();
         }
-        let Phase::Preparing { votes } = &mut active.phase else { return Vec::new() };
+        let Phase::Preparing { votes } = &mut active.phase else {
+            return Vec::new();
+        };
         match vote {
             Vote::Yes(replies) => {
                 votes.insert(shard, replies);
@@ -198,9 +230,20 @@ impl Coordinator {
                 let participants = std::mem::take(votes).into_iter().collect();
                 active.phase = Phase::Deciding;
                 let deadline = active.txn.deadline;
-                let decision = Decision::Commit { attempt, participants, deadline };
-                let decide = Box::new(Decide { txn: attempt.txn, deadline, decision });
-                vec![Effect::Decide { decide, below: active.txn.below }]
+                let decision = Decision::Commit {
+                    attempt,
+                    participants,
+                    deadline,
+                };
+                let decide = Box::new(Decide {
+                    txn: attempt.txn,
+                    deadline,
+                    decision,
+                });
+                vec![Effect::Decide {
+                    decide,
+                    below: active.txn.below,
+                }]
             }
             Vote::No(No::Locked) if now < active.txn.deadline => {
                 let delay = (RETRY_MIN_MS << active.tries.min(10)).min(RETRY_MAX_MS);
@@ -211,7 +254,9 @@ impl Coordinator {
                 let mut effects = self.abort_attempt(attempt);
                 effects.extend(match why {
                     No::Condition => self.leave(attempt.txn, Answer::Conflict, now),
-                    No::Locked | No::Late => self.give_up(attempt.txn, "its keys stayed locked too long", now),
+                    No::Locked | No::Late => {
+                        self.give_up(attempt.txn, "its keys stayed locked too long", now)
+                    }
                     No::Full => self.give_up(attempt.txn, "a shard has too many transactions under way", now),
                 });
                 effects
@@ -221,7 +266,9 @@ impl Coordinator {
 
     /// A participant could not be reached in time.
     pub fn unreachable(&mut self, attempt: AttemptId, shard: GroupId, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.get(&attempt.txn) else { return Vec::new() };
+        let Some(active) = self.active.get(&attempt.txn) else {
+            return Vec::new();
+        };
         if attempt.number != active.number || !matches!(active.phase, Phase::Preparing { .. }) {
             return Vec::new();
         }
@@ -231,9 +278,23 @@ impl Coordinator {
     }
 
     fn abort_attempt(&self, attempt: AttemptId) -> Vec<Effect> {
-        let Some(active) = self.active.get(&attempt.txn) else { return Vec::new() };
-        let finish = Finish { attempt, commit: false, deadline: active.txn.deadline };
-        active.txn.parts.iter().map(|part| Effect::Finish { shard: part.shard, finish }).collect()
+        let Some(active) = self.active.get(&attempt.txn) else {
+            return Vec::new();
+        };
+        let finish = Finish {
+            attempt,
+            commit: false,
+            deadline: active.txn.deadline,
+        };
+        active
+            .txn
+            .parts
+            .iter()
+            .map(|part| Effect::Finish {
+                shard: part.shard,
+                finish,
+            })
+            .collect()
     }
 
     fn give_up(&mut self, txn: TxnId, why: &str, now: Millis) -> Vec<Effect> {
@@ -241,7 +302,9 @@ impl Coordinator {
     }
 
     fn leave(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.remove(&txn) else { return Vec::new() };
+        let Some(active) = self.active.remove(&txn) else {
+            return Vec::new();
+        };
         let mut effects = vec![Effect::Answer { txn, answer }];
         let started = self.admission.leave(txn, &active.lanes);
         effects.extend(self.start_all(&started, now));
@@ -252,7 +315,11 @@ impl Coordinator {
     pub fn decided(&mut self, txn: TxnId, decision: &Decision, now: Millis) -> Vec<Effect> {
         let mut effects = Vec::new();
         match decision {
-            Decision::Commit { attempt, participants, deadline } => {
+            Decision::Commit {
+                attempt,
+                participants,
+                deadline,
+            } => {
                 // Told first, so that what starts next finds the locks free.
                 if !self.telling.contains_key(&txn) {
                     let shards = participants.iter().map(|(shard, _)| *shard);
@@ -262,7 +329,11 @@ impl Coordinator {
             }
             Decision::Abort => {
                 if let Some(active) = self.active.get(&txn) {
-                    let attempt = AttemptId { txn, term: self.term, number: active.number };
+                    let attempt = AttemptId {
+                        txn,
+                        term: self.term,
+                        number: active.number,
+                    };
                     effects.extend(self.abort_attempt(attempt));
                 }
                 effects.extend(self.give_up(txn, "recovery had aborted it", now));
@@ -280,14 +351,20 @@ impl Coordinator {
         effects: &mut Vec<Effect>,
     ) {
         let shards: BTreeSet<GroupId> = shards.collect();
-        let finish = Finish { attempt, commit: true, deadline };
+        let finish = Finish {
+            attempt,
+            commit: true,
+            deadline,
+        };
         effects.extend(shards.iter().map(|&shard| Effect::Finish { shard, finish }));
         self.telling.insert(txn, (attempt, shards));
     }
 
     /// A participant has acknowledged a commit.
     pub fn told(&mut self, attempt: AttemptId, shard: GroupId) -> Vec<Effect> {
-        let Some((telling, left)) = self.telling.get_mut(&attempt.txn) else { return Vec::new() };
+        let Some((telling, left)) = self.telling.get_mut(&attempt.txn) else {
+            return Vec::new();
+        };
         if *telling == attempt {
             left.remove(&shard);
             if left.is_empty() {

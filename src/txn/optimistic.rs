@@ -41,15 +41,25 @@ impl Optimistic {
         let mut keyspace = Keyspace::default();
         if let Reply::Array(values) = fetched {
             for (key, value) in keys.iter().zip(values) {
-                let object = Command::fetched(value).map(|(value, expires)| Object { value, expires, version: 1 });
+                let object = Command::fetched(value).map(|(value, expires)| Object {
+                    value,
+                    expires,
+                    version: 1,
+                });
                 keyspace.set(key, object);
             }
         }
         let mut view = Overlay::new(&keyspace, now, seed);
         let replies = commands.iter().map(|command| command.run(&mut view)).collect();
-        let puts = view.writes.keys.into_iter().map(|(key, value)| Command::Put { key, value });
+        let puts = view
+            .writes
+            .keys
+            .into_iter()
+            .map(|(key, value)| Command::Put { key, value });
         let key = keys.first().cloned().unwrap_or_default();
-        Optimistic { commands: puts.chain([Command::Recall { key, replies }]).collect() }
+        Optimistic {
+            commands: puts.chain([Command::Recall { key, replies }]).collect(),
+        }
     }
 
     /// The replies of the run that was committed: this one, or an earlier one of the same request.

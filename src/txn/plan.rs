@@ -27,7 +27,10 @@ pub enum Gather {
     /// The first that is not nil.
     First(Vec<(u16, usize)>),
     /// Elements of arrays, each at its place.
-    Scatter { len: usize, from: Vec<(u16, usize, Vec<usize>)> },
+    Scatter {
+        len: usize,
+        from: Vec<(u16, usize, Vec<usize>)>,
+    },
 }
 
 /// Commands taken apart by shard.
@@ -54,7 +57,11 @@ impl Plan {
         }
         for condition in conditions {
             if let Condition::Key { key, .. } = condition {
-                plan.work.entry(shard_of(key)).or_default().conditions.push(condition.clone());
+                plan.work
+                    .entry(shard_of(key))
+                    .or_default()
+                    .conditions
+                    .push(condition.clone());
             }
         }
         Some(plan)
@@ -64,7 +71,9 @@ impl Plan {
         match command.touches() {
             Touches::Shard(shard) => Some(Gather::One(shard, self.push(shard, command.clone()))),
             Touches::Everything => {
-                let all = (0..shards).map(|shard| (shard, self.push(shard, command.clone()))).collect();
+                let all = (0..shards)
+                    .map(|shard| (shard, self.push(shard, command.clone())))
+                    .collect();
                 Some(match command {
                     Command::Keys { .. } => Gather::Concat(all),
                     Command::RandomKey => Gather::First(all),
@@ -88,25 +97,40 @@ impl Plan {
     }
 
     fn split(&mut self, command: &Command, by_shard: BTreeMap<u16, Vec<usize>>) -> Option<Gather> {
-        let pick = |keys: &[Bytes], places: &[usize]| places.iter().map(|&at| keys[at].clone()).collect::<Vec<_>>();
+        let pick =
+            |keys: &[Bytes], places: &[usize]| places.iter().map(|&at| keys[at].clone()).collect::<Vec<_>>();
         let mut parts = Vec::new();
         for (shard, places) in by_shard {
             let share = match command {
-                Command::MGet { keys } => Command::MGet { keys: pick(keys, &places) },
-                Command::Fetch { keys } => Command::Fetch { keys: pick(keys, &places) },
-                Command::Del { keys } => Command::Del { keys: pick(keys, &places) },
-                Command::Exists { keys } => Command::Exists { keys: pick(keys, &places) },
-                Command::Touch { keys } => Command::Touch { keys: pick(keys, &places) },
-                Command::MSet { pairs } => {
-                    Command::MSet { pairs: places.iter().map(|&at| pairs[at].clone()).collect() }
-                }
+                Command::MGet { keys } => Command::MGet {
+                    keys: pick(keys, &places),
+                },
+                Command::Fetch { keys } => Command::Fetch {
+                    keys: pick(keys, &places),
+                },
+                Command::Del { keys } => Command::Del {
+                    keys: pick(keys, &places),
+                },
+                Command::Exists { keys } => Command::Exists {
+                    keys: pick(keys, &places),
+                },
+                Command::Touch { keys } => Command::Touch {
+                    keys: pick(keys, &places),
+                },
+                Command::MSet { pairs } => Command::MSet {
+                    pairs: places.iter().map(|&at| pairs[at].clone()).collect(),
+                },
                 _ => return None,
             };
             parts.push((shard, self.push(shard, share), places));
         }
-        let whole = |parts: Vec<(u16, usize, Vec<usize>)>| parts.into_iter().map(|(s, i, _)| (s, i)).collect();
+        let whole =
+            |parts: Vec<(u16, usize, Vec<usize>)>| parts.into_iter().map(|(s, i, _)| (s, i)).collect();
         Some(match command {
-            Command::MGet { keys } | Command::Fetch { keys } => Gather::Scatter { len: keys.len(), from: parts },
+            Command::MGet { keys } | Command::Fetch { keys } => Gather::Scatter {
+                len: keys.len(),
+                from: parts,
+            },
             Command::MSet { .. } => Gather::Ok(whole(parts)),
             _ => Gather::Sum(whole(parts)),
         })
@@ -123,7 +147,9 @@ impl Plan {
     pub fn merge(&self, replies: &BTreeMap<u16, Vec<Reply>>) -> Vec<Reply> {
         let at = |&(shard, i): &(u16, usize)| {
             let reply = replies.get(&shard).and_then(|list| list.get(i));
-            reply.cloned().unwrap_or_else(|| Reply::err("ERR a shard's reply is missing"))
+            reply
+                .cloned()
+                .unwrap_or_else(|| Reply::err("ERR a shard's reply is missing"))
         };
         self.gather.iter().map(|gather| merge_one(gather, &at)).collect()
     }
@@ -142,8 +168,16 @@ fn merge_one(gather: &Gather, at: &dyn Fn(&(u16, usize)) -> Reply) -> Reply {
             }
             Reply::Int(sum)
         }
-        Gather::Ok(from) => from.iter().map(at).find(Reply::is_error).unwrap_or_else(Reply::ok),
-        Gather::First(from) => from.iter().map(at).find(|reply| *reply != Reply::Nil).unwrap_or(Reply::Nil),
+        Gather::Ok(from) => from
+            .iter()
+            .map(at)
+            .find(Reply::is_error)
+            .unwrap_or_else(Reply::ok),
+        Gather::First(from) => from
+            .iter()
+            .map(at)
+            .find(|reply| *reply != Reply::Nil)
+            .unwrap_or(Reply::Nil),
         Gather::Concat(from) => {
             let mut all = Vec::new();
             for reply in from.iter().map(at) {
@@ -158,7 +192,10 @@ fn merge_one(gather: &Gather, at: &dyn Fn(&(u16, usize)) -> Reply) -> Reply {
             let mut all = vec![Reply::Nil; *len];
             for (shard, i, places) in from {
                 match at(&(*shard, *i)) {
-                    Reply::Array(items) => places.iter().zip(items).for_each(|(&place, item)| all[place] = item),
+                    Reply::Array(items) => places
+                        .iter()
+                        .zip(items)
+                        .for_each(|(&place, item)| all[place] = item),
                     other => return other,
                 }
             }

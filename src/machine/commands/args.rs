@@ -14,7 +14,10 @@ pub struct Args<'a> {
 impl<'a> Args<'a> {
     #[must_use]
     pub fn new(name: &'a str, args: &'a [Bytes]) -> Args<'a> {
-        Args { name, rest: args.iter() }
+        Args {
+            name,
+            rest: args.iter(),
+        }
     }
 
     #[must_use]
@@ -41,7 +44,9 @@ impl<'a> Args<'a> {
 
     /// The next argument as an option word in upper case, if there is one.
     pub fn word(&mut self) -> Option<String> {
-        self.rest.next().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase())
+        self.rest
+            .next()
+            .map(|word| String::from_utf8_lossy(word).to_ascii_uppercase())
     }
 
     /// An option's argument: its absence is a syntax error, not an arity error.
@@ -54,7 +59,11 @@ impl<'a> Args<'a> {
     }
 
     pub fn end(&mut self) -> Result<(), Reply> {
-        if self.rest.len() == 0 { Ok(()) } else { Err(Reply::syntax()) }
+        if self.rest.len() == 0 {
+            Ok(())
+        } else {
+            Err(Reply::syntax())
+        }
     }
 }
 
@@ -85,7 +94,9 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u32::from_str_radix(hex, 16).ok().map(f64::from);
     }
-    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'));
+    let plain = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'));
     let value: f64 = text.parse().ok()?;
     (plain && !value.is_nan() && !text.is_empty()).then_some(value)
 }
@@ -96,11 +107,28 @@ mod tests {
 
     #[test]
     fn integers_are_read_as_strictly_as_redis_does() {
-        let good = [("0", 0), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)];
+        let good = [
+            ("0", 0),
+            ("-1", -1),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ];
         for (text, value) in good {
             assert_eq!(parse_i64(text.as_bytes()), Some(value), "{text}");
         }
-        for text in ["", "-", "-0", "01", "+1", " 1", "1 ", "1.0", "9223372036854775808", "0x1", "１"] {
+        for text in [
+            "",
+            "-",
+            "-0",
+            "01",
+            "+1",
+            " 1",
+            "1 ",
+            "1.0",
+            "9223372036854775808",
+            "0x1",
+            "１",
+        ] {
             assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
         }
     }

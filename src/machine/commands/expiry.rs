@@ -40,7 +40,11 @@ impl ExpireWhen {
     pub fn parse(text: &[u8], seconds: bool, absolute: bool, command: &str) -> Result<ExpireWhen, Reply> {
         let value = parse_i64(text).ok_or_else(Reply::not_an_integer)?;
         let invalid = || invalid(command);
-        let value = if seconds { value.checked_mul(1000).ok_or_else(invalid)? } else { value };
+        let value = if seconds {
+            value.checked_mul(1000).ok_or_else(invalid)?
+        } else {
+            value
+        };
         if absolute {
             return Ok(ExpireWhen::At(value));
         }
@@ -60,7 +64,6 @@ impl ExpireWhen {
         }
         Self::parse(text, seconds, absolute, command)
     }
-
 }
 
 /// An expiry option and its argument, not read yet: Redis looks at all options before it looks at any time.
@@ -84,7 +87,10 @@ impl<'a> ExpiryOption<'a> {
             "PXAT" => "PXAT",
             _ => return Ok(None),
         };
-        Ok(Some(ExpiryOption::Time { unit, text: args.value()? }))
+        Ok(Some(ExpiryOption::Time {
+            unit,
+            text: args.value()?,
+        }))
     }
 
     /// Whether both name the same option, so that the later one counts; others together are a syntax error.
@@ -108,7 +114,9 @@ impl<'a> ExpiryOption<'a> {
             ExpiryOption::Persist => Ok(Expiry::Never),
             ExpiryOption::Time { unit, text } => {
                 let (seconds, absolute) = (unit.starts_with("EX"), unit.ends_with("AT"));
-                Ok(Expiry::When(ExpireWhen::parse_positive(text, seconds, absolute, command)?))
+                Ok(Expiry::When(ExpireWhen::parse_positive(
+                    text, seconds, absolute, command,
+                )?))
             }
         }
     }

@@ -54,7 +54,9 @@ impl ScanCommand {
     /// The shard that the cursor points into. A cursor nobody gave out points to the end.
     #[must_use]
     pub fn shard(&self) -> u16 {
-        u16::try_from(self.cursor / u64::from(SLOTS)).unwrap_or(u16::MAX).min(self.shards.saturating_sub(1))
+        u16::try_from(self.cursor / u64::from(SLOTS))
+            .unwrap_or(u16::MAX)
+            .min(self.shards.saturating_sub(1))
     }
 }
 
@@ -70,17 +72,33 @@ pub fn parse_expire(args: &mut Args<'_>, seconds: bool, absolute: bool) -> Resul
             b"XX" => xx = true,
             b"GT" => gt = true,
             b"LT" => lt = true,
-            _ => return Err(Reply::err(format!("ERR Unsupported option {}", String::from_utf8_lossy(raw)))),
+            _ => {
+                return Err(Reply::err(format!(
+                    "ERR Unsupported option {}",
+                    String::from_utf8_lossy(raw)
+                )));
+            }
         }
     }
     if nx && (xx || gt || lt) {
-        return Err(Reply::err("ERR NX and XX, GT or LT options at the same time are not compatible"));
+        return Err(Reply::err(
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ));
     }
     if gt && lt {
-        return Err(Reply::err("ERR GT and LT options at the same time are not compatible"));
+        return Err(Reply::err(
+            "ERR GT and LT options at the same time are not compatible",
+        ));
     }
     let when = ExpireWhen::parse(time, seconds, absolute, name)?;
-    Ok(Command::Expire(ExpireCommand { key, when, nx, xx, gt, lt }))
+    Ok(Command::Expire(ExpireCommand {
+        key,
+        when,
+        nx,
+        xx,
+        gt,
+        lt,
+    }))
 }
 
 pub fn parse_copy(args: &mut Args<'_>) -> Result<Command, Reply> {
@@ -104,9 +122,17 @@ pub fn parse_copy(args: &mut Args<'_>) -> Result<Command, Reply> {
 }
 
 pub fn parse_scan(args: &mut Args<'_>) -> Result<Command, Reply> {
-    let cursor = std::str::from_utf8(args.next()?).ok().and_then(|text| text.parse().ok());
+    let cursor = std::str::from_utf8(args.next()?)
+        .ok()
+        .and_then(|text| text.parse().ok());
     let cursor = cursor.ok_or_else(|| Reply::err("ERR invalid cursor"))?;
-    let mut scan = ScanCommand { cursor, pattern: None, count: 10, kind: None, shards: 1 };
+    let mut scan = ScanCommand {
+        cursor,
+        pattern: None,
+        count: 10,
+        kind: None,
+        shards: 1,
+    };
     while let Some(word) = args.word() {
         match word.as_str() {
             "MATCH" => scan.pattern = Some(args.value()?.clone()),
@@ -131,7 +157,9 @@ pub fn parse_flush(args: &mut Args<'_>) -> Result<Command, Reply> {
 }
 
 pub fn expire(view: &mut Overlay<'_>, expire: &ExpireCommand) -> Reply {
-    let Some((value, old)) = view.get(&expire.key) else { return Reply::Int(0) };
+    let Some((value, old)) = view.get(&expire.key) else {
+        return Reply::Int(0);
+    };
     let value = value.clone();
     let at = expire.when.absolute(view.now());
     // A key without expiry counts as one that expires after everything (as Redis has it for GT and LT).
@@ -147,7 +175,9 @@ pub fn expire(view: &mut Overlay<'_>, expire: &ExpireCommand) -> Reply {
 }
 
 pub fn ttl(view: &Overlay<'_>, key: &Bytes, kind: TtlKind) -> Reply {
-    let Some((_, expires)) = view.get(key) else { return Reply::Int(-2) };
+    let Some((_, expires)) = view.get(key) else {
+        return Reply::Int(-2);
+    };
     let Some(at) = expires else { return Reply::Int(-1) };
     let left = at.saturating_sub(view.now());
     let value = match kind {
@@ -171,7 +201,9 @@ pub fn persist(view: &mut Overlay<'_>, key: &Bytes) -> Reply {
 }
 
 pub fn rename(view: &mut Overlay<'_>, from: &Bytes, to: &Bytes, only_new: bool) -> Reply {
-    let Some((value, expires)) = view.get(from) else { return Reply::err("ERR no such key") };
+    let Some((value, expires)) = view.get(from) else {
+        return Reply::err("ERR no such key");
+    };
     let value = value.clone();
     if only_new && view.contains(to) {
         return Reply::Int(0);
@@ -184,7 +216,9 @@ pub fn rename(view: &mut Overlay<'_>, from: &Bytes, to: &Bytes, only_new: bool) 
 }
 
 pub fn copy(view: &mut Overlay<'_>, copy: &CopyCommand) -> Reply {
-    let Some((value, expires)) = view.get(&copy.from) else { return Reply::Int(0) };
+    let Some((value, expires)) = view.get(&copy.from) else {
+        return Reply::Int(0);
+    };
     let value = value.clone();
     if !copy.replace && view.contains(&copy.to) {
         return Reply::Int(0);
@@ -198,12 +232,19 @@ pub fn scan(view: &Overlay<'_>, scan: &ScanCommand) -> Reply {
     let slots = u64::from(SLOTS);
     let mut found = Vec::new();
     let mut seen = 0;
-    let mut slot = if scan.cursor >= shards * slots { slots } else { scan.cursor % slots };
+    let mut slot = if scan.cursor >= shards * slots {
+        slots
+    } else {
+        scan.cursor % slots
+    };
     while slot < slots && seen < scan.count {
         for (key, value) in view.slot_keys(u16::try_from(slot).unwrap_or(SLOTS - 1)) {
             seen += 1;
             let kind = scan.kind.as_ref();
-            let fits = scan.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, &key))
+            let fits = scan
+                .pattern
+                .as_ref()
+                .is_none_or(|pattern| glob::matches(pattern, &key))
                 && kind.is_none_or(|kind| kind.eq_ignore_ascii_case(value.type_name().as_bytes()));
             if fits {
                 found.push(Reply::Bulk(key));
@@ -217,7 +258,10 @@ pub fn scan(view: &Overlay<'_>, scan: &ScanCommand) -> Reply {
 }
 
 pub fn keys(view: &Overlay<'_>, pattern: &Bytes) -> Reply {
-    let keys = view.all_keys().map(|(key, _)| key).filter(|key| glob::matches(pattern, key));
+    let keys = view
+        .all_keys()
+        .map(|(key, _)| key)
+        .filter(|key| glob::matches(pattern, key));
     Reply::Array(keys.map(Reply::Bulk).collect())
 }
 

@@ -30,41 +30,101 @@ use crate::base::{Millis, Reply};
 /// One parsed data command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    Get { key: Bytes },
+    Get {
+        key: Bytes,
+    },
     Set(SetCommand),
-    GetDel { key: Bytes },
+    GetDel {
+        key: Bytes,
+    },
     /// `refuse`: the error if the key is there (a time that could not be read).
-    GetEx { key: Bytes, expiry: Expiry, refuse: Option<String> },
-    MGet { keys: Vec<Bytes> },
-    MSet { pairs: Vec<(Bytes, Bytes)> },
-    MSetNx { pairs: Vec<(Bytes, Bytes)> },
-    Append { key: Bytes, value: Bytes },
-    StrLen { key: Bytes },
-    IncrBy { key: Bytes, by: i64 },
-    IncrByFloat { key: Bytes, by: Bytes },
-    GetRange { key: Bytes, start: i64, end: i64 },
-    SetRange { key: Bytes, offset: u64, value: Bytes },
-    Del { keys: Vec<Bytes> },
-    Exists { keys: Vec<Bytes> },
-    Touch { keys: Vec<Bytes> },
-    Type { key: Bytes },
+    GetEx {
+        key: Bytes,
+        expiry: Expiry,
+        refuse: Option<String>,
+    },
+    MGet {
+        keys: Vec<Bytes>,
+    },
+    MSet {
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+    MSetNx {
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+    Append {
+        key: Bytes,
+        value: Bytes,
+    },
+    StrLen {
+        key: Bytes,
+    },
+    IncrBy {
+        key: Bytes,
+        by: i64,
+    },
+    IncrByFloat {
+        key: Bytes,
+        by: Bytes,
+    },
+    GetRange {
+        key: Bytes,
+        start: i64,
+        end: i64,
+    },
+    SetRange {
+        key: Bytes,
+        offset: u64,
+        value: Bytes,
+    },
+    Del {
+        keys: Vec<Bytes>,
+    },
+    Exists {
+        keys: Vec<Bytes>,
+    },
+    Touch {
+        keys: Vec<Bytes>,
+    },
+    Type {
+        key: Bytes,
+    },
     Expire(ExpireCommand),
-    Ttl { key: Bytes, kind: TtlKind },
-    Persist { key: Bytes },
-    Rename { from: Bytes, to: Bytes, only_new: bool },
+    Ttl {
+        key: Bytes,
+        kind: TtlKind,
+    },
+    Persist {
+        key: Bytes,
+    },
+    Rename {
+        from: Bytes,
+        to: Bytes,
+        only_new: bool,
+    },
     Copy(CopyCommand),
     Scan(ScanCommand),
-    Keys { pattern: Bytes },
+    Keys {
+        pattern: Bytes,
+    },
     RandomKey,
     DbSize,
     Flush,
     /// Internal: sets (or removes) a key with its absolute expiry; the writes of an optimistic transaction.
-    Put { key: Bytes, value: Option<(Value, Option<Millis>)> },
+    Put {
+        key: Bytes,
+        value: Option<(Value, Option<Millis>)>,
+    },
     /// Internal: value and expiry of keys, as an optimistic transaction reads them.
-    Fetch { keys: Vec<Bytes> },
+    Fetch {
+        keys: Vec<Bytes>,
+    },
     /// Internal: answers what it was given; so a transaction that ran at the gateway leaves its replies where a retry
     /// finds them. `key` says on which shard.
-    Recall { key: Bytes, replies: Vec<Reply> },
+    Recall {
+        key: Bytes,
+        replies: Vec<Reply>,
+    },
 }
 
 /// How a command's keys spread over shards.
@@ -99,9 +159,11 @@ impl Command {
             | C::Recall { key, .. }
             | C::Set(SetCommand { key, .. })
             | C::Expire(ExpireCommand { key, .. }) => Touches::Keys(vec![key]),
-            C::MGet { keys } | C::Del { keys } | C::Exists { keys } | C::Touch { keys } | C::Fetch { keys } => {
-                Touches::Keys(keys.iter().collect())
-            }
+            C::MGet { keys }
+            | C::Del { keys }
+            | C::Exists { keys }
+            | C::Touch { keys }
+            | C::Fetch { keys } => Touches::Keys(keys.iter().collect()),
             C::MSet { pairs } | C::MSetNx { pairs } => Touches::Keys(pairs.iter().map(|(k, _)| k).collect()),
             C::Rename { from, to, .. } => Touches::Keys(vec![from, to]),
             C::Copy(CopyCommand { from, to, .. }) => Touches::Keys(vec![from, to]),
@@ -130,7 +192,14 @@ impl Command {
                 | C::DbSize
                 | C::Fetch { .. }
                 | C::Recall { .. }
-        ) && !matches!(self, C::GetEx { expiry: Expiry::Keep, refuse: None, .. })
+        ) && !matches!(
+            self,
+            C::GetEx {
+                expiry: Expiry::Keep,
+                refuse: None,
+                ..
+            }
+        )
     }
 
     /// Bytes of keys and values, for bounds.
@@ -141,7 +210,10 @@ impl Command {
             C::Set(set) => set.value.len(),
             C::Append { value, .. } | C::SetRange { value, .. } => value.len(),
             C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
-            C::Put { value: Some((Value::Str(value), _)), .. } => value.len(),
+            C::Put {
+                value: Some((Value::Str(value), _)),
+                ..
+            } => value.len(),
             _ => 0,
         };
         let keys = match self.touches() {

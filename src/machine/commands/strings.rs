@@ -47,8 +47,11 @@ pub fn parse_set(args: &mut Args<'_>) -> Result<Command, Reply> {
     while let Some(word) = args.word() {
         match word.as_str() {
             "NX" | "XX" => {
-                let next =
-                    if word == "NX" { SetCondition::IfAbsent } else { SetCondition::IfPresent };
+                let next = if word == "NX" {
+                    SetCondition::IfAbsent
+                } else {
+                    SetCondition::IfPresent
+                };
                 if condition.replace(next).is_some_and(|c| c != next) {
                     return Err(Reply::syntax());
                 }
@@ -71,24 +74,40 @@ pub fn parse_set(args: &mut Args<'_>) -> Result<Command, Reply> {
 }
 
 fn plain(key: Bytes, value: Bytes) -> SetCommand {
-    SetCommand { key, value, condition: SetCondition::Always, expiry: Expiry::Never, reply: SetReply::Ok }
+    SetCommand {
+        key,
+        value,
+        condition: SetCondition::Always,
+        expiry: Expiry::Never,
+        reply: SetReply::Ok,
+    }
 }
 
 pub fn parse_set_nx(args: &mut Args<'_>) -> Result<Command, Reply> {
     let set = plain(args.key()?, args.key()?);
-    Ok(Command::Set(SetCommand { condition: SetCondition::IfAbsent, reply: SetReply::Flag, ..set }))
+    Ok(Command::Set(SetCommand {
+        condition: SetCondition::IfAbsent,
+        reply: SetReply::Flag,
+        ..set
+    }))
 }
 
 pub fn parse_set_ex(args: &mut Args<'_>) -> Result<Command, Reply> {
     let key = args.key()?;
     let name = args.name();
     let when = ExpireWhen::parse_positive(args.next()?, name == "setex", false, name)?;
-    Ok(Command::Set(SetCommand { expiry: Expiry::When(when), ..plain(key, args.key()?) }))
+    Ok(Command::Set(SetCommand {
+        expiry: Expiry::When(when),
+        ..plain(key, args.key()?)
+    }))
 }
 
 pub fn parse_get_set(args: &mut Args<'_>) -> Result<Command, Reply> {
     let set = plain(args.key()?, args.key()?);
-    Ok(Command::Set(SetCommand { reply: SetReply::Old, ..set }))
+    Ok(Command::Set(SetCommand {
+        reply: SetReply::Old,
+        ..set
+    }))
 }
 
 pub fn parse_get_ex(args: &mut Args<'_>) -> Result<Command, Reply> {
@@ -104,11 +123,21 @@ pub fn parse_get_ex(args: &mut Args<'_>) -> Result<Command, Reply> {
         }
     }
     // Redis looks the key up before it reads the time, so a bad time is an error only if the key is there.
-    Ok(match expiry.map_or(Ok(Expiry::Keep), |option| option.expiry(args.name())) {
-        Ok(expiry) => Command::GetEx { key, expiry, refuse: None },
-        Err(Reply::Error(text)) => Command::GetEx { key, expiry: Expiry::Never, refuse: Some(text) },
-        Err(other) => return Err(other),
-    })
+    Ok(
+        match expiry.map_or(Ok(Expiry::Keep), |option| option.expiry(args.name())) {
+            Ok(expiry) => Command::GetEx {
+                key,
+                expiry,
+                refuse: None,
+            },
+            Err(Reply::Error(text)) => Command::GetEx {
+                key,
+                expiry: Expiry::Never,
+                refuse: Some(text),
+            },
+            Err(other) => return Err(other),
+        },
+    )
 }
 
 pub fn parse_pairs(args: &mut Args<'_>) -> Result<Vec<(Bytes, Bytes)>, Reply> {
@@ -132,7 +161,9 @@ pub fn parse_incr_by_float(args: &mut Args<'_>) -> Result<Command, Reply> {
 
 pub fn parse_decr_by(args: &mut Args<'_>) -> Result<Command, Reply> {
     let (key, by) = (args.key()?, args.int()?);
-    let by = by.checked_neg().ok_or_else(|| Reply::err("ERR decrement would overflow"))?;
+    let by = by
+        .checked_neg()
+        .ok_or_else(|| Reply::err("ERR decrement would overflow"))?;
     Ok(Command::IncrBy { key, by })
 }
 
@@ -151,14 +182,19 @@ fn too_long() -> Reply {
 }
 
 pub fn get(view: &Overlay<'_>, key: &Bytes) -> Reply {
-    view.get_str(key).map_or(Reply::Nil, |value| Reply::Bulk(value.clone()))
+    view.get_str(key)
+        .map_or(Reply::Nil, |value| Reply::Bulk(value.clone()))
 }
 
 pub fn set(view: &mut Overlay<'_>, set: &SetCommand) -> Reply {
     let old = view.get(&set.key);
     let there = old.is_some();
     let old_expiry = old.and_then(|(_, expires)| expires);
-    let old_value = if set.reply == SetReply::Old { get(view, &set.key) } else { Reply::Nil };
+    let old_value = if set.reply == SetReply::Old {
+        get(view, &set.key)
+    } else {
+        Reply::Nil
+    };
     let allowed = match set.condition {
         SetCondition::Always => true,
         SetCondition::IfAbsent => !there,
@@ -191,7 +227,9 @@ pub fn get_del(view: &mut Overlay<'_>, key: &Bytes) -> Reply {
 }
 
 pub fn get_ex(view: &mut Overlay<'_>, key: &Bytes, expiry: Expiry, refuse: Option<&String>) -> Reply {
-    let Some((value, expires)) = view.get(key) else { return Reply::Nil };
+    let Some((value, expires)) = view.get(key) else {
+        return Reply::Nil;
+    };
     if let Some(text) = refuse {
         return Reply::err(text);
     }
@@ -252,7 +290,9 @@ pub fn incr_by(view: &mut Overlay<'_>, key: &Bytes, by: i64) -> Reply {
 pub fn incr_by_float(view: &mut Overlay<'_>, key: &Bytes, by: &Bytes) -> Reply {
     let (bytes, expires) = current(view, key);
     let old = if view.contains(key) { &bytes[..] } else { b"0" };
-    let Some(sum) = add(old, by) else { return not_a_float() };
+    let Some(sum) = add(old, by) else {
+        return not_a_float();
+    };
     if sum.is_empty() {
         return Reply::err("ERR increment would produce NaN or Infinity");
     }
@@ -266,25 +306,43 @@ fn add(a: &[u8], b: &[u8]) -> Option<String> {
     let (x, y) = (parse_f64(a)?, parse_f64(b)?);
     let decimal = |text: &[u8]| {
         let text = std::str::from_utf8(text).ok()?;
-        Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).ok()
+        Decimal::from_str_exact(text)
+            .or_else(|_| Decimal::from_scientific(text))
+            .ok()
     };
     if let (Some(x), Some(y)) = (decimal(a), decimal(b))
         && let Some(sum) = x.checked_add(y)
     {
         let sum = sum.round_dp(17).normalize();
-        return Some(if sum.is_zero() { "0".into() } else { sum.to_string() });
+        return Some(if sum.is_zero() {
+            "0".into()
+        } else {
+            sum.to_string()
+        });
     }
     let sum = x + y;
-    Some(if sum.is_finite() { sum.to_string() } else { String::new() })
+    Some(if sum.is_finite() {
+        sum.to_string()
+    } else {
+        String::new()
+    })
 }
 
 pub fn get_range(view: &Overlay<'_>, key: &Bytes, start: i64, end: i64) -> Reply {
-    let Some(value) = view.get_str(key) else { return Reply::bulk(Bytes::new()) };
+    let Some(value) = view.get_str(key) else {
+        return Reply::bulk(Bytes::new());
+    };
     let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
     if start < 0 && end < 0 && start > end {
         return Reply::bulk(Bytes::new());
     }
-    let from_end = |at: i64| if at < 0 { (len.saturating_add(at)).max(0) } else { at };
+    let from_end = |at: i64| {
+        if at < 0 {
+            (len.saturating_add(at)).max(0)
+        } else {
+            at
+        }
+    };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
     if start > end || len == 0 {
         return Reply::bulk(Bytes::new());
@@ -298,7 +356,9 @@ pub fn set_range(view: &mut Overlay<'_>, key: &Bytes, offset: u64, value: &Bytes
     if value.is_empty() {
         return Reply::count(bytes.len());
     }
-    let Some(offset) = usize::try_from(offset).ok().filter(|&o| o <= BULK_BYTES_MAX - value.len().min(BULK_BYTES_MAX))
+    let Some(offset) = usize::try_from(offset)
+        .ok()
+        .filter(|&o| o <= BULK_BYTES_MAX - value.len().min(BULK_BYTES_MAX))
     else {
         return too_long();
     };

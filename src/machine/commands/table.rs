@@ -34,7 +34,9 @@ pub struct Spec {
 /// The spec of a data command, by name in any case.
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
-    COMMANDS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+    COMMANDS
+        .iter()
+        .find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Checks the number of arguments after the name. Inside MULTI this alone spoils the transaction.
@@ -43,7 +45,11 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 /// The reply for a wrong number.
 pub fn check_arity(spec: &Spec, args: usize) -> Result<(), Reply> {
     let given = i64::try_from(args + 1).unwrap_or(i64::MAX);
-    let fits = if spec.arity < 0 { given >= -spec.arity } else { given == spec.arity };
+    let fits = if spec.arity < 0 {
+        given >= -spec.arity
+    } else {
+        given == spec.arity
+    };
     if fits { Ok(()) } else { Err(wrong_arity(spec.name)) }
 }
 
@@ -58,7 +64,9 @@ pub fn parse(spec: &Spec, args: &[Bytes]) -> Result<Command, Reply> {
     if let Touches::Keys(keys) = command.touches()
         && keys.iter().any(|key| key.len() > BULK_BYTES_MAX)
     {
-        return Err(Reply::err(format!("ERR key exceeds the limit of {BULK_BYTES_MAX} bytes")));
+        return Err(Reply::err(format!(
+            "ERR key exceeds the limit of {BULK_BYTES_MAX} bytes"
+        )));
     }
     Ok(command)
 }
