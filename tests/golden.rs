@@ -166,6 +166,28 @@ fn replay(script: &Script, addrs: &[SocketAddr], first: usize, protocol: Protoco
     differences
 }
 
+/// Where Quorate answers otherwise than Redis 7.0, knowingly. Each must differ: a stale line here is a failure.
+const KNOWN: &[(&str, &str)] = &[
+    ("errors.script:30:", "error lines are text: bytes that are not UTF-8 show as U+FFFD"),
+    ("transactions.script:293:", "SCAN goes shard by shard: an empty page may come with a cursor"),
+    ("watch_aborts.script:118:", "a watched key that was absent and is absent again counts as unchanged"),
+    ("watch_aborts.script:121:", "follows from the line before"),
+];
+
+/// Takes the known differences out; says which known ones did not show.
+fn unknown(differences: Vec<String>) -> Vec<String> {
+    let is = |difference: &String, place: &str| {
+        difference.lines().next().is_some_and(|line| line.contains(place))
+    };
+    let stale = KNOWN
+        .iter()
+        .filter(|(place, _)| !differences.iter().any(|difference| is(difference, place)))
+        .map(|(place, why)| format!("{place} is no difference any more ({why}): take it off the list"));
+    let stale: Vec<String> = stale.collect();
+    let new = differences.into_iter().filter(|difference| !KNOWN.iter().any(|(place, _)| is(difference, place)));
+    new.chain(stale).collect()
+}
+
 fn replay_all(protocol: Protocol) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let scripts = load(Path::new(SCRIPTS)).expect("the golden scripts can be read");
@@ -184,6 +206,9 @@ fn replay_all(protocol: Protocol) {
     let mut differences = Vec::new();
     for (index, script) in scripts.iter().enumerate() {
         differences.extend(replay(script, &addrs, index, protocol));
+    }
+    if env::var("QUORATE_GOLDEN_ADDR").is_err() {
+        differences = unknown(differences);
     }
     let count = differences.len();
     assert!(

@@ -173,6 +173,9 @@ pub fn auth(args: &[Bytes]) -> Reply {
 pub fn select(index: &Bytes) -> Reply {
     match parse_i64(index) {
         Some(0) => Reply::ok(),
+        Some(index) if i32::try_from(index).is_err() => {
+            Reply::err("ERR value is out of range, value must between -2147483648 and 2147483647")
+        }
         Some(_) => Reply::err("ERR DB index is out of range"),
         None => Reply::not_an_integer(),
     }
