@@ -168,23 +168,33 @@ fn replay(script: &Script, addrs: &[SocketAddr], first: usize, protocol: Protoco
 
 /// Where Quorate answers otherwise than Redis 7.0, knowingly. Each must differ: a stale line here is a failure.
 const KNOWN: &[(&str, &str)] = &[
-    ("errors.script:30:", "error lines are text: bytes that are not UTF-8 show as U+FFFD"),
-    ("transactions.script:293:", "SCAN goes shard by shard: an empty page may come with a cursor"),
-    ("watch_aborts.script:118:", "a watched key that was absent and is absent again counts as unchanged"),
+    (
+        "errors.script:30:",
+        "error lines are text: bytes that are not UTF-8 show as U+FFFD",
+    ),
+    (
+        "transactions.script:293:",
+        "SCAN goes shard by shard: an empty page may come with a cursor",
+    ),
+    (
+        "watch_aborts.script:118:",
+        "a watched key that was absent and is absent again counts as unchanged",
+    ),
     ("watch_aborts.script:121:", "follows from the line before"),
 ];
 
 /// Takes the known differences out; says which known ones did not show.
 fn unknown(differences: Vec<String>) -> Vec<String> {
-    let is = |difference: &String, place: &str| {
-        difference.lines().next().is_some_and(|line| line.contains(place))
-    };
+    let is =
+        |difference: &String, place: &str| difference.lines().next().is_some_and(|line| line.contains(place));
     let stale = KNOWN
         .iter()
         .filter(|(place, _)| !differences.iter().any(|difference| is(difference, place)))
         .map(|(place, why)| format!("{place} is no difference any more ({why}): take it off the list"));
     let stale: Vec<String> = stale.collect();
-    let new = differences.into_iter().filter(|difference| !KNOWN.iter().any(|(place, _)| is(difference, place)));
+    let new = differences
+        .into_iter()
+        .filter(|difference| !KNOWN.iter().any(|(place, _)| is(difference, place)));
     new.chain(stale).collect()
 }
 

@@ -24,7 +24,13 @@ pub struct BenchOptions {
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:7001")]
     addr: Vec<String>,
     /// What to measure, one after another.
-    #[arg(short = 't', long, value_enum, value_delimiter = ',', default_value = "set,get")]
+    #[arg(
+        short = 't',
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "set,get"
+    )]
     tests: Vec<Work>,
     /// Connections.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -65,7 +71,8 @@ enum Work {
 
 impl Work {
     fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_string())
     }
 
     /// Replies to one round of this.
@@ -115,7 +122,11 @@ pub fn run(options: &BenchOptions) -> ExitCode {
             }
         }
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn report(options: &BenchOptions, work: Work, outcome: &Outcome) {
@@ -130,7 +141,8 @@ fn report(options: &BenchOptions, work: Work, outcome: &Outcome) {
         });
         println!("{line}");
     } else {
-        let (name, clients, pipeline, errors) = (work.name(), options.clients, options.pipeline, outcome.errors);
+        let (name, clients, pipeline, errors) =
+            (work.name(), options.clients, options.pipeline, outcome.errors);
         println!(
             "{name:<10} {clients:>7} {pipeline:>4} {rate:>12.0} {p50:>9} {p99:>9} {p999:>9} {max:>9} {errors:>7}"
         );
@@ -147,7 +159,9 @@ async fn measure(options: &BenchOptions, work: Work) -> Result<Outcome, String> 
     let mut clients = Vec::new();
     for i in 0..options.clients as usize {
         let address = options.addr[i % options.addr.len()].clone();
-        let stream = TcpStream::connect(&address).await.map_err(|e| format!("{address}: {e}"))?;
+        let stream = TcpStream::connect(&address)
+            .await
+            .map_err(|e| format!("{address}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         let client = Client {
             work,
@@ -165,7 +179,12 @@ async fn measure(options: &BenchOptions, work: Work) -> Result<Outcome, String> 
         bar.set_position(done.as_secs().min(options.seconds));
     }
     bar.finish_and_clear();
-    let mut total = Outcome { latency: histogram(), rounds: 0, errors: 0, first_error: None };
+    let mut total = Outcome {
+        latency: histogram(),
+        rounds: 0,
+        errors: 0,
+        first_error: None,
+    };
     for client in clients {
         let outcome = client.await.map_err(|e| e.to_string())??;
         total.latency.add(&outcome.latency).map_err(|e| e.to_string())?;
@@ -202,7 +221,12 @@ struct Client {
 
 impl Client {
     async fn run(mut self, mut stream: TcpStream, start: Instant, end: Instant) -> Result<Outcome, String> {
-        let mut outcome = Outcome { latency: histogram(), rounds: 0, errors: 0, first_error: None };
+        let mut outcome = Outcome {
+            latency: histogram(),
+            rounds: 0,
+            errors: 0,
+            first_error: None,
+        };
         let (mut out, mut input) = (BytesMut::new(), BytesMut::new());
         loop {
             let begun = Instant::now();
@@ -259,7 +283,9 @@ impl Client {
             Work::Mset => {
                 let keys: Vec<String> = (0..4).map(|_| name(self.key())).collect();
                 let mut args: Vec<&[u8]> = vec![b"MSET"];
-                keys.iter().for_each(|key| args.extend([key.as_bytes(), &value]));
+                for key in &keys {
+                    args.extend([key.as_bytes(), &value]);
+                }
                 request(out, &args);
             }
             Work::Exec2 | Work::Exec4 | Work::Exec1shard => {
@@ -267,7 +293,11 @@ impl Client {
                 let tag = self.key();
                 request(out, &[b"MULTI"]);
                 for i in 0..count {
-                    let key = if self.work == Work::Exec1shard { format!("{{{tag}}}:{i}") } else { name(self.key()) };
+                    let key = if self.work == Work::Exec1shard {
+                        format!("{{{tag}}}:{i}")
+                    } else {
+                        name(self.key())
+                    };
                     request(out, &[b"SET", key.as_bytes(), &value]);
                 }
                 request(out, &[b"EXEC"]);

@@ -46,7 +46,9 @@ pub fn run(options: &StatusOptions) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let asked = addresses.iter().map(|address| async move { (address.clone(), ask(address).await) });
+    let asked = addresses
+        .iter()
+        .map(|address| async move { (address.clone(), ask(address).await) });
     let answers = runtime.block_on(futures::future::join_all(asked));
     if options.json {
         for status in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
@@ -56,7 +58,11 @@ pub fn run(options: &StatusOptions) -> ExitCode {
         print!("{}", table(&answers));
     }
     let healthy = answers.iter().all(|(_, answer)| answer.is_ok()) && leaderless(&answers).is_empty();
-    if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn ask(address: &str) -> Result<Value, String> {
@@ -65,7 +71,9 @@ async fn ask(address: &str) -> Result<Value, String> {
         let json = client.status().await.map_err(|e| e.to_string())?;
         serde_json::from_str(&json).map_err(|e| e.to_string())
     };
-    tokio::time::timeout(PATIENCE, asking).await.map_err(|_| "no answer".to_string())?
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .map_err(|_| "no answer".to_string())?
 }
 
 type Answers = [(String, Result<Value, String>)];
@@ -85,7 +93,11 @@ fn groups(answers: &Answers) -> BTreeMap<String, Vec<(u64, &Value)>> {
 
 fn leaderless(answers: &Answers) -> Vec<String> {
     let without = |replicas: &[(u64, &Value)]| replicas.iter().all(|(_, group)| group["leader"].is_null());
-    groups(answers).into_iter().filter(|(_, replicas)| without(replicas)).map(|(name, _)| name).collect()
+    groups(answers)
+        .into_iter()
+        .filter(|(_, replicas)| without(replicas))
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn table(answers: &Answers) -> String {
@@ -102,33 +114,55 @@ fn table(answers: &Answers) -> String {
                 status["version"].as_str().unwrap_or("?"),
                 status["cluster_id"].as_str().unwrap_or("?"),
                 status["connected"],
-                if status["refilling"] == true { "  REFILLING" } else { "" },
+                if status["refilling"] == true {
+                    "  REFILLING"
+                } else {
+                    ""
+                },
             )),
             Err(why) => line(format!("node ?  {address}  {why}")),
         }
     }
     line(String::new());
-    line(format!("{:<16} {:>6} {:>6}  {}", "group", "leader", "term", "replicas: node role applied/committed/last"));
+    line(format!(
+        "{:<16} {:>6} {:>6}  {}",
+        "group", "leader", "term", "replicas: node role applied/committed/last"
+    ));
     for (name, replicas) in groups(answers) {
         let leader = replicas.iter().find_map(|(_, group)| group["leader"].as_u64());
-        let term = replicas.iter().filter_map(|(_, group)| group["term"].as_u64()).max().unwrap_or(0);
+        let term = replicas
+            .iter()
+            .filter_map(|(_, group)| group["term"].as_u64())
+            .max()
+            .unwrap_or(0);
         let leader = leader.map_or_else(|| "none".to_string(), |leader| leader.to_string());
         let each: Vec<String> = replicas
             .iter()
             .map(|(node, group)| {
                 let role = group["role"].as_str().unwrap_or("?");
-                format!("{node} {role} {}/{}/{}", group["applied"], group["committed"], group["last_log"])
+                format!(
+                    "{node} {role} {}/{}/{}",
+                    group["applied"], group["committed"], group["last_log"]
+                )
             })
             .collect();
         line(format!("{name:<16} {leader:>6} {term:>6}  {}", each.join(" · ")));
     }
     if let Some(status) = answers.iter().find_map(|(_, answer)| answer.as_ref().ok()) {
         line(String::new());
-        line(format!("{:<16} {:>6} {:>8} {:>10}", "shard", "slots", "share", "keys"));
+        line(format!(
+            "{:<16} {:>6} {:>8} {:>10}",
+            "shard", "slots", "share", "keys"
+        ));
         for share in status["ring"].as_array().into_iter().flatten() {
             let percent = share["share"].as_f64().unwrap_or(0.0);
-            let keys = share["keys"].as_u64().map_or_else(|| "-".to_string(), |keys| keys.to_string());
-            line(format!("shard-{:<10} {:>6} {percent:>7.2}% {keys:>10}", share["shard"], share["slots"]));
+            let keys = share["keys"]
+                .as_u64()
+                .map_or_else(|| "-".to_string(), |keys| keys.to_string());
+            line(format!(
+                "shard-{:<10} {:>6} {percent:>7.2}% {keys:>10}",
+                share["shard"], share["slots"]
+            ));
         }
     }
     out

@@ -32,11 +32,18 @@ impl Connection {
     pub async fn open(address: &str) -> io::Result<Connection> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let mut connection = Connection { stream, buffer: BytesMut::new(), owed: 0 };
+        let mut connection = Connection {
+            stream,
+            buffer: BytesMut::new(),
+            owed: 0,
+        };
         let hello = vec![Bytes::from_static(b"HELLO"), Bytes::from_static(b"3")];
         match connection.ask(&[hello]).await {
             Ok(Frame::Map { .. }) => Ok(connection),
-            Ok(other) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("no RESP3 server: {other:?}"))),
+            Ok(other) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("no RESP3 server: {other:?}"),
+            )),
             Err(Failure::Sent(e)) => Err(e),
         }
     }
@@ -51,7 +58,8 @@ impl Connection {
         let mut out = BytesMut::new();
         for request in requests {
             let args = request.iter().cloned().map(Request::BulkString).collect();
-            extend_encode(&mut out, &Request::Array(args), false).map_err(|e| Failure::Sent(io::Error::other(e)))?;
+            extend_encode(&mut out, &Request::Array(args), false)
+                .map_err(|e| Failure::Sent(io::Error::other(e)))?;
         }
         self.owed += requests.len();
         self.stream.write_all(&out).await.map_err(Failure::Sent)?;
@@ -86,7 +94,9 @@ impl Connection {
 
 /// Turns an error reply into an error, by its code.
 pub(super) fn check(frame: Frame) -> Result<Frame> {
-    let Frame::SimpleError { data, .. } = &frame else { return Ok(frame) };
+    let Frame::SimpleError { data, .. } = &frame else {
+        return Ok(frame);
+    };
     let (code, rest) = data.split_once(' ').unwrap_or((data, ""));
     Err(match code {
         "TRYAGAIN" => Error::Retry(rest.into()),
@@ -111,9 +121,9 @@ fn unexpected(frame: &Frame) -> Error {
 pub(super) fn bulk(frame: Frame) -> Result<Option<Bytes>> {
     match frame {
         Frame::Null => Ok(None),
-        Frame::BlobString { data, .. } | Frame::SimpleString { data, .. } | Frame::VerbatimString { data, .. } => {
-            Ok(Some(data))
-        }
+        Frame::BlobString { data, .. }
+        | Frame::SimpleString { data, .. }
+        | Frame::VerbatimString { data, .. } => Ok(Some(data)),
         other => Err(unexpected(&other)),
     }
 }

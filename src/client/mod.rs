@@ -76,7 +76,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { timeout: Duration::from_secs(15), conflict_tries: 64 }
+        Options {
+            timeout: Duration::from_secs(15),
+            conflict_tries: 64,
+        }
     }
 }
 
@@ -137,7 +140,10 @@ impl Client {
         if addresses.is_empty() {
             return Err(Error::Invalid("a client needs at least one address".into()));
         }
-        #[expect(clippy::disallowed_methods, reason = "a client's session must differ from every other")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a client's session must differ from every other"
+        )]
         let session: SessionId = rand::random();
         let inner = Inner {
             addresses: addresses.iter().map(ToString::to_string).collect(),
@@ -147,7 +153,9 @@ impl Client {
             numbers: Mutex::new(Numbers::default()),
             options,
         };
-        let client = Client { inner: Arc::new(inner) };
+        let client = Client {
+            inner: Arc::new(inner),
+        };
         let connection = client.open(Instant::now() + client.inner.options.timeout).await?;
         client.give_back(connection);
         Ok(client)
@@ -195,8 +203,15 @@ impl Client {
         let seq = numbers.next;
         numbers.open.insert(seq);
         let below = numbers.open.first().copied().unwrap_or(seq);
-        let id = RequestId { session: self.inner.session, seq };
-        Numbered { id, below, numbers: &self.inner.numbers }
+        let id = RequestId {
+            session: self.inner.session,
+            seq,
+        };
+        Numbered {
+            id,
+            below,
+            numbers: &self.inner.numbers,
+        }
     }
 
     /// Sends requests on one connection and returns the last one's reply. With `write`, they go under one number, so
@@ -208,7 +223,7 @@ impl Client {
         loop {
             let mut connection = match self.open(deadline).await {
                 Ok(connection) => connection,
-                Err(error) => return Err(self.last_word(error, sent, number.as_ref())),
+                Err(error) => return Err(Self::last_word(error, sent, number.as_ref())),
             };
             let all = match &number {
                 None => requests.to_vec(),
@@ -229,7 +244,9 @@ impl Client {
                             tokio::time::sleep(PAUSE).await;
                         }
                         // The gateway gave up on our number; the group it belongs to still knows it.
-                        Err(Error::Unknown { .. }) if number.is_some() && Instant::now() + PAUSE < deadline => {
+                        Err(Error::Unknown { .. })
+                            if number.is_some() && Instant::now() + PAUSE < deadline =>
+                        {
                             sent = true;
                             tokio::time::sleep(PAUSE).await;
                         }
@@ -241,20 +258,23 @@ impl Client {
                     self.fail_over();
                     if Instant::now() + PAUSE >= deadline {
                         let error = Error::Unavailable(failure.to_string());
-                        return Err(self.last_word(error, sent, number.as_ref()));
+                        return Err(Self::last_word(error, sent, number.as_ref()));
                     }
                 }
                 Err(_) => {
                     let error = Error::Unavailable("no answer in time".into());
-                    return Err(self.last_word(error, true, number.as_ref()));
+                    return Err(Self::last_word(error, true, number.as_ref()));
                 }
             }
         }
     }
 
-    fn last_word(&self, error: Error, sent: bool, number: Option<&Numbered<'_>>) -> Error {
+    fn last_word(error: Error, sent: bool, number: Option<&Numbered<'_>>) -> Error {
         match number {
-            Some(number) if sent => Error::Unknown { id: number.id, why: error.to_string() },
+            Some(number) if sent => Error::Unknown {
+                id: number.id,
+                why: error.to_string(),
+            },
             _ => error,
         }
     }
@@ -264,7 +284,10 @@ impl Client {
     /// # Errors
     /// [`Error`]; what the server answers with an error is [`Error::Invalid`] unless its code says more.
     pub async fn command<A: AsRef<[u8]>>(&self, args: &[A], write: bool) -> Result<Frame> {
-        let args = args.iter().map(|arg| Bytes::copy_from_slice(arg.as_ref())).collect();
+        let args = args
+            .iter()
+            .map(|arg| Bytes::copy_from_slice(arg.as_ref()))
+            .collect();
         self.send(&[args], write).await
     }
 
@@ -332,7 +355,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn mget<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
-        let args: Vec<&[u8]> = std::iter::once(&b"MGET"[..]).chain(keys.iter().map(AsRef::as_ref)).collect();
+        let args: Vec<&[u8]> = std::iter::once(&b"MGET"[..])
+            .chain(keys.iter().map(AsRef::as_ref))
+            .collect();
         connection::bulks(self.command(&args, false).await?)
     }
 
@@ -341,16 +366,28 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.command(&[b"SET", key.as_ref(), value.as_ref()], true).await.map(drop)
+        self.command(&[b"SET", key.as_ref(), value.as_ref()], true)
+            .await
+            .map(drop)
     }
 
     /// Sets a key that expires `after`, in whole milliseconds, at least one.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn set_for(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, after: Duration) -> Result<()> {
+    pub async fn set_for(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        after: Duration,
+    ) -> Result<()> {
         let after = after.as_millis().max(1).to_string();
-        self.command(&[b"SET", key.as_ref(), value.as_ref(), b"PX", after.as_bytes()], true).await.map(drop)
+        self.command(
+            &[b"SET", key.as_ref(), value.as_ref(), b"PX", after.as_bytes()],
+            true,
+        )
+        .await
+        .map(drop)
     }
 
     /// Sets a key if it is absent; says whether it did. With an expiry this is a lock with a lease.
@@ -376,7 +413,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn mset<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(K, V)]) -> Result<()> {
-        let args = pairs.iter().flat_map(|(key, value)| [key.as_ref(), value.as_ref()]);
+        let args = pairs
+            .iter()
+            .flat_map(|(key, value)| [key.as_ref(), value.as_ref()]);
         let args: Vec<&[u8]> = std::iter::once(&b"MSET"[..]).chain(args).collect();
         self.command(&args, true).await.map(drop)
     }
@@ -386,7 +425,11 @@ impl Client {
     /// # Errors
     /// [`Error::Invalid`] if it holds something else, or the sum overflows.
     pub async fn incr_by(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
-        connection::int(&self.command(&[b"INCRBY", key.as_ref(), by.to_string().as_bytes()], true).await?)
+        connection::int(
+            &self
+                .command(&[b"INCRBY", key.as_ref(), by.to_string().as_bytes()], true)
+                .await?,
+        )
     }
 
     /// Removes keys as one; says how many were there.
@@ -394,7 +437,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn del<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<i64> {
-        let args: Vec<&[u8]> = std::iter::once(&b"DEL"[..]).chain(keys.iter().map(AsRef::as_ref)).collect();
+        let args: Vec<&[u8]> = std::iter::once(&b"DEL"[..])
+            .chain(keys.iter().map(AsRef::as_ref))
+            .collect();
         connection::int(&self.command(&args, true).await?)
     }
 
@@ -403,7 +448,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn exists<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<i64> {
-        let args: Vec<&[u8]> = std::iter::once(&b"EXISTS"[..]).chain(keys.iter().map(AsRef::as_ref)).collect();
+        let args: Vec<&[u8]> = std::iter::once(&b"EXISTS"[..])
+            .chain(keys.iter().map(AsRef::as_ref))
+            .collect();
         connection::int(&self.command(&args, false).await?)
     }
 
@@ -413,12 +460,23 @@ impl Client {
     /// [`Error`].
     pub async fn expire(&self, key: impl AsRef<[u8]>, after: Duration) -> Result<bool> {
         let after = after.as_millis().to_string();
-        let reply = self.command(&[b"PEXPIRE", key.as_ref(), after.as_bytes()], true).await?;
+        let reply = self
+            .command(&[b"PEXPIRE", key.as_ref(), after.as_bytes()], true)
+            .await?;
         Ok(connection::int(&reply)? == 1)
     }
 }
 
 fn once(id: RequestId, below: u64) -> Vec<Bytes> {
-    let words = ["QUORATE".to_string(), "ONCE".into(), format!("{:x}", id.session), id.seq.to_string()];
-    words.into_iter().chain([below.to_string()]).map(Bytes::from).collect()
+    let words = [
+        "QUORATE".to_string(),
+        "ONCE".into(),
+        format!("{:x}", id.session),
+        id.seq.to_string(),
+    ];
+    words
+        .into_iter()
+        .chain([below.to_string()])
+        .map(Bytes::from)
+        .collect()
 }

@@ -60,7 +60,11 @@ impl Transaction {
         }
         let get = vec![Bytes::from_static(b"GET"), key.clone()];
         let watch = vec![Bytes::from_static(b"WATCH"), key.clone()];
-        let requests = if self.watched.insert(key) { vec![watch, get] } else { vec![get] };
+        let requests = if self.watched.insert(key) {
+            vec![watch, get]
+        } else {
+            vec![get]
+        };
         connection::bulk(self.ask(&requests).await?)
     }
 
@@ -69,16 +73,23 @@ impl Transaction {
     /// # Errors
     /// [`Error::Invalid`] if the key holds something else.
     pub async fn get_int(&mut self, key: impl AsRef<[u8]>) -> Result<Option<i64>> {
-        let Some(value) = self.get(key).await? else { return Ok(None) };
-        let number = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-        number.map(Some).ok_or_else(|| Error::Invalid("value is not an integer or out of range".into()))
+        let Some(value) = self.get(key).await? else {
+            return Ok(None);
+        };
+        let number = std::str::from_utf8(&value)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        number
+            .map(Some)
+            .ok_or_else(|| Error::Invalid("value is not an integer or out of range".into()))
     }
 
     /// Sets a key at the commit.
     pub fn set(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let key = Bytes::copy_from_slice(key.as_ref());
         let value = Bytes::copy_from_slice(value.as_ref());
-        self.queue.push(vec![Bytes::from_static(b"SET"), key.clone(), value.clone()]);
+        self.queue
+            .push(vec![Bytes::from_static(b"SET"), key.clone(), value.clone()]);
         self.written.insert(key, Some(value));
     }
 
@@ -94,7 +105,10 @@ impl Transaction {
     /// # Errors
     /// None; the type is what `body` returns.
     pub fn commit<T>(self, value: T) -> Result<Committed<T>> {
-        Ok(Committed { transaction: self, value })
+        Ok(Committed {
+            transaction: self,
+            value,
+        })
     }
 
     /// Ends the transaction without effect: [`Client::transaction`] returns [`Error::Aborted`] with `why`.
@@ -111,7 +125,12 @@ impl<T> Committed<T> {
     /// Commits. `None`: something that was read has changed.
     pub(super) async fn settle(self) -> Result<Option<T>> {
         let Committed { transaction, value } = self;
-        let Transaction { client, mut connection, queue, .. } = transaction;
+        let Transaction {
+            client,
+            mut connection,
+            queue,
+            ..
+        } = transaction;
         let number = client.number();
         let word = |word: &'static [u8]| vec![Bytes::from_static(word)];
         let mut requests = vec![word(b"MULTI")];
@@ -132,7 +151,10 @@ impl<T> Committed<T> {
             }
             Ok(Err(Failure::Sent(_))) | Err(_) => {
                 client.fail_over();
-                client.settle_unknown(number.id, deadline).await.map(|committed| committed.then_some(value))
+                client
+                    .settle_unknown(number.id, deadline)
+                    .await
+                    .map(|committed| committed.then_some(value))
             }
         }
     }
@@ -147,7 +169,10 @@ impl Client {
                 Ok("committed") => return Ok(true),
                 Ok("aborted") => return Ok(false),
                 _ if Instant::now() + PAUSE >= deadline => {
-                    return Err(Error::Unknown { id, why: "the connection broke during the commit".into() });
+                    return Err(Error::Unknown {
+                        id,
+                        why: "the connection broke during the commit".into(),
+                    });
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }

@@ -184,27 +184,13 @@ impl Driver {
             .any(|effect| matches!(effect, Effect::Prepare { .. }));
         self.perform(effects);
         if prepares {
-            fail_point!("txn-prepares-sent", |_| self
-                .die_after_delivery("txn-prepares-sent"));
+            fail_point!("txn-prepares-sent", |_| die_after_delivery("txn-prepares-sent"));
         }
     }
 
     fn recorded(&self, txn: TxnId) -> Option<Decision> {
         self.group
             .peek(|machine| machine.as_coordinator()?.decision(txn).cloned())
-    }
-
-    /// Test builds only: ends the process once what was sent has had time to arrive.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "called from failpoints, which release builds leave out")
-    )]
-    fn die_after_delivery(&self, point: &'static str) {
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            tracing::error!("failpoint {point}: dying");
-            std::process::abort();
-        });
     }
 
     /// A participant asks. Without a record, an abort is logged first, and only then told.
@@ -371,7 +357,7 @@ impl Driver {
                     // Who prepared and hears nothing will ask; only commits must be acknowledged.
                     Err(_) if !finish.commit => return,
                     Err(e) => {
-                        tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}")
+                        tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}");
                     }
                 }
             }
@@ -387,6 +373,19 @@ impl Driver {
             }
         });
     }
+}
+
+/// Test builds only: ends the process once what was sent has had time to arrive.
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "called from failpoints, which release builds leave out")
+)]
+fn die_after_delivery(point: &'static str) {
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        tracing::error!("failpoint {point}: dying");
+        std::process::abort();
+    });
 }
 
 /// Test builds only: makes a commit reach one participant and no other.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ pub struct Housekeeping {
     pub clock: Clock,
     pub placement: Placement,
     pub snapshot_log_bytes: u64,
+    /// Set when the node stops in order: then replicas stop, too.
+    pub stopping: Arc<AtomicBool>,
     /// Set once, when a replica has stopped: the node has to end.
     pub fatal: watch::Sender<Option<String>>,
 }
@@ -40,6 +43,9 @@ impl Housekeeping {
             for group in &groups {
                 self.let_time_pass(group);
                 self.cut_snapshot(group, &mut cut).await;
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
             }
             if let Some(why) = groups.iter().find_map(Group::failure) {
                 tracing::error!("a replica has stopped: {why}");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -63,6 +64,7 @@ struct Inner {
     router: Router,
     numbering: Numbering,
     fatal: watch::Receiver<Option<String>>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -141,6 +143,7 @@ impl Node {
                 links,
                 router,
                 fatal,
+                stopping: Arc::default(),
             }),
         };
         node.start_groups(&journal, &snapshots, boot).await?;
@@ -230,6 +233,7 @@ impl Node {
             clock: Arc::clone(clock),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
+            stopping: Arc::clone(&inner.stopping),
             fatal,
         };
         tokio::spawn(housekeeping.run());
@@ -303,6 +307,7 @@ impl Node {
 
     /// Stops the groups, in order. What was acknowledged is on disk in any case.
     pub async fn stop(&self) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
         let groups = self.local_groups();
         join_all(groups.iter().map(Group::shutdown)).await;
     }

@@ -57,14 +57,13 @@ impl Recovery {
         } = prepared;
         let ask = Ask::Query { attempt, deadline };
         let patience = Duration::from_millis(self.patience_ms);
-        let decision = match self
+        let told = self
             .router
             .ask(coordinator, &ask, Instant::now() + patience)
-            .await
-        {
-            Ok(Told::Decision(Some(decision))) => decision,
-            // Being worked on, or not reachable: the next round asks again.
-            _ => return,
+            .await;
+        // Being worked on, or not reachable: the next round asks again.
+        let Ok(Told::Decision(Some(decision))) = told else {
+            return;
         };
         // A commit of another attempt of the same transaction is an abort of this one.
         let commit = matches!(decision, Decision::Commit { attempt: committed, .. } if committed == attempt);

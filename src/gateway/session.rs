@@ -431,7 +431,7 @@ fn unknown_command(name: &Bytes, args: &[Bytes]) -> Reply {
             break;
         }
         let arg = text(arg, SHOWN - shown.len());
-        shown.push_str(&format!("'{arg}' "));
+        shown.extend(["'", &arg, "' "]);
     }
     Reply::err(format!(
         "ERR unknown command '{}', with args beginning with: {shown}",

@@ -24,7 +24,11 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     // Redis 7.0 lets a lone star match nothing, but not two of them.
-    if text.is_empty() { matches!(pattern, b"" | b"*") } else { pattern[p..].iter().all(|&b| b == b'*') }
+    if text.is_empty() {
+        matches!(pattern, b"" | b"*")
+    } else {
+        pattern[p..].iter().all(|&b| b == b'*')
+    }
 }
 
 /// Matches one byte against the pattern element at `p`; the position after the element if it fits.

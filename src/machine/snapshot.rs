@@ -80,8 +80,8 @@ impl Frozen {
             Frozen::Coordinator(coordinator) => write(&Section::Coordinator(coordinator)),
             Frozen::Shard { head, slots } => {
                 write(&Section::Shard(head))?;
-                let full = slots.iter().filter(|slot| !slot.is_empty());
-                full.map(|slot| write(&Section::Slot(slot))).collect()
+                let mut full = slots.iter().filter(|slot| !slot.is_empty());
+                full.try_for_each(|slot| write(&Section::Slot(slot)))
             }
         }
     }

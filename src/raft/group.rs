@@ -233,12 +233,7 @@ impl Group {
 
     /// Sets the group up with its members; doing it on several nodes, or twice, is harmless.
     pub async fn initialize(&self) {
-        let members = self
-            .inner
-            .members
-            .iter()
-            .map(|&id| (id, openraft::impls::EmptyNode {}));
-        let members: std::collections::BTreeMap<_, _> = members.collect();
+        let members = self.inner.members.clone();
         if let Err(e) = self.inner.raft.initialize(members).await {
             tracing::debug!(group = %self.inner.id, "not initialized: {e}");
         }

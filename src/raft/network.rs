@@ -36,6 +36,9 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to install a snapshot it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Numbers the snapshot transfers of this process.
+static TRANSFERS: AtomicU64 = AtomicU64::new(1);
+
 /// Makes clients of one group for openraft.
 pub struct Factory {
     pub group: GroupId,
@@ -118,7 +121,6 @@ impl Network {
         let mut reader = blocking(move || from.snapshots.read(&from.name))
             .await
             .map_err(broken)?;
-        static TRANSFERS: AtomicU64 = AtomicU64::new(1);
         let transfer = TRANSFERS.fetch_add(1, Ordering::Relaxed);
         for seq in 0.. {
             let (next, back) = blocking(move || Ok((reader.next(SNAPSHOT_FRAME_BYTES)?, reader)))
@@ -248,7 +250,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
 
 /// This node's groups, as peers reach them.
 pub struct Groups {
-    groups: RwLock<BTreeMap<GroupId, Group>>,
+    replicas: RwLock<BTreeMap<GroupId, Group>>,
     service: OnceLock<ServiceHandler>,
     snapshots: Snapshots,
     incoming: Mutex<HashMap<(NodeId, GroupId), Incoming>>,
@@ -268,7 +270,7 @@ impl Groups {
     #[must_use]
     pub fn new(links: &Links, snapshots: Snapshots, refilling: bool) -> Arc<Groups> {
         let groups = Arc::new(Groups {
-            groups: RwLock::new(BTreeMap::new()),
+            replicas: RwLock::new(BTreeMap::new()),
             service: OnceLock::new(),
             snapshots,
             incoming: Mutex::new(HashMap::new()),
@@ -285,18 +287,18 @@ impl Groups {
     }
 
     pub fn insert(&self, group: Group) {
-        self.groups.write().insert(group.id(), group);
+        self.replicas.write().insert(group.id(), group);
     }
 
     #[must_use]
     pub fn get(&self, group: GroupId) -> Option<Group> {
-        self.groups.read().get(&group).cloned()
+        self.replicas.read().get(&group).cloned()
     }
 
     /// The groups with a replica here.
     #[must_use]
     pub fn all(&self) -> Vec<Group> {
-        self.groups.read().values().cloned().collect()
+        self.replicas.read().values().cloned().collect()
     }
 
     /// Whether votes are withheld.

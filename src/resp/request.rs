@@ -7,6 +7,10 @@ use crate::base::limits::{BULK_BYTES_MAX, COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, I
 /// Longest header line (`*1048576`, `$8388608`).
 const HEADER_BYTES_MAX: usize = 32;
 
+/// [`COMMAND_ARGS_MAX`] as headers count.
+const COMMAND_ARGS_LIMIT: i64 = 1 << 20;
+const _: () = assert!(COMMAND_ARGS_LIMIT as usize == COMMAND_ARGS_MAX);
+
 /// What a client did wrong; it is told, and disconnected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ERR Protocol error: {0}")]
@@ -41,7 +45,7 @@ impl RequestReader {
                         let Some(count) = header(buffer, "invalid multibulk length")? else {
                             return Ok(None);
                         };
-                        if count > COMMAND_ARGS_MAX as i64 {
+                        if count > COMMAND_ARGS_LIMIT {
                             return fail("invalid multibulk length");
                         }
                         // Zero and negative counts are empty requests.

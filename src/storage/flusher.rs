@@ -52,10 +52,14 @@ impl Needs {
     }
 
     fn truncate(&mut self, from: u64) {
-        self.entries.retain_mut(|(_, last)| {
-            *last = (*last).min(from.saturating_sub(1));
-            true
-        });
+        for (_, last) in self
+            .entries
+            .iter_mut()
+            .rev()
+            .take_while(|(_, last)| *last >= from)
+        {
+            *last = from.saturating_sub(1);
+        }
     }
 
     fn take(&mut self, seq: u64, record: &Record) {
@@ -113,6 +117,9 @@ pub(super) struct Flusher {
     /// Commit indexes that wait for a frame that is needed anyway.
     lazy: BTreeMap<u32, Record>,
     failed: Option<String>,
+    /// Bytes ever written, and how many there were when pinned frames were last looked for.
+    written: usize,
+    looked: usize,
 }
 
 impl Flusher {
@@ -125,6 +132,8 @@ impl Flusher {
             next,
             lazy: BTreeMap::new(),
             failed: None,
+            written: 0,
+            looked: 0,
         }
     }
 
@@ -196,14 +205,16 @@ impl Flusher {
         }
         flush_durably(&self.store.db, &self.store.file)?;
         self.index.take(seq, count, bytes, records);
+        self.written += bytes;
         Ok(())
     }
 
     /// Records that, written again at the head, let old frames go.
-    fn rewrites(&self) -> Vec<Record> {
-        if self.index.total < REWRITE_ABOVE_BYTES {
+    fn rewrites(&mut self) -> Vec<Record> {
+        if self.index.total < REWRITE_ABOVE_BYTES || self.written < self.looked + REWRITE_ABOVE_BYTES / 16 {
             return Vec::new();
         }
+        self.looked = self.written;
         // A writer may hold the lock while it waits for us: then another time.
         let Some(mirror) = self.mirror.try_lock() else {
             return Vec::new();

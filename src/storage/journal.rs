@@ -126,7 +126,7 @@ fn recover(tree: &sled::Tree) -> io::Result<Recovered> {
     };
     let mut torn: Option<u64> = None;
     let mut current: Option<(u64, u32, Vec<u8>)> = None;
-    for item in tree.iter() {
+    for item in tree {
         let (key, value) = item.map_err(sled_error)?;
         let (seq, part) = parse_key(&key)?;
         if let Some(bad) = torn.filter(|&bad| bad != seq) {
@@ -181,14 +181,13 @@ pub(super) fn key(seq: u64, part: u32) -> [u8; 12] {
 }
 
 fn parse_key(key: &[u8]) -> io::Result<(u64, u32)> {
-    let whole: [u8; 12] = key
-        .try_into()
-        .map_err(|_| io::Error::other("a journal key is not 12 bytes"))?;
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = whole;
-    Ok((
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-        u32::from_be_bytes([i, j, k, l]),
-    ))
+    let parsed = key.split_at_checked(8).and_then(|(seq, part)| {
+        Some((
+            u64::from_be_bytes(seq.try_into().ok()?),
+            u32::from_be_bytes(part.try_into().ok()?),
+        ))
+    });
+    parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a journal key is not 12 bytes"))
 }
 
 #[cfg(test)]

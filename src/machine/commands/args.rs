@@ -76,8 +76,7 @@ pub fn wrong_arity(name: &str) -> Reply {
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {
-        [] => false,
-        [b'0'] => text.len() == 1,
+        b"0" => text.len() == 1,
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::args::{Args, parse_i64};
 use crate::base::{Millis, Reply};
 
+/// The year 2100, which stands in for the clock where Redis checks that a relative time does not overflow.
+const LATEST_CLOCK_MS: i64 = 4_102_444_800_000;
+
 /// A point in time as a command names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExpireWhen {
@@ -48,8 +51,6 @@ impl ExpireWhen {
         if absolute {
             return Ok(ExpireWhen::At(value));
         }
-        // Redis adds its clock and refuses what overflows; the year 2100 stands in for the clock here.
-        const LATEST_CLOCK_MS: i64 = 4_102_444_800_000;
         value.checked_add(LATEST_CLOCK_MS).ok_or_else(invalid)?;
         Ok(ExpireWhen::In(value))
     }

@@ -165,8 +165,9 @@ impl Command {
             | C::Touch { keys }
             | C::Fetch { keys } => Touches::Keys(keys.iter().collect()),
             C::MSet { pairs } | C::MSetNx { pairs } => Touches::Keys(pairs.iter().map(|(k, _)| k).collect()),
-            C::Rename { from, to, .. } => Touches::Keys(vec![from, to]),
-            C::Copy(CopyCommand { from, to, .. }) => Touches::Keys(vec![from, to]),
+            C::Rename { from, to, .. } | C::Copy(CopyCommand { from, to, .. }) => {
+                Touches::Keys(vec![from, to])
+            }
             C::Scan(scan) => Touches::Shard(scan.shard()),
             C::Keys { .. } | C::RandomKey | C::DbSize | C::Flush => Touches::Everything,
         }
@@ -208,12 +209,13 @@ impl Command {
         use Command as C;
         let own = match self {
             C::Set(set) => set.value.len(),
-            C::Append { value, .. } | C::SetRange { value, .. } => value.len(),
-            C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
-            C::Put {
+            C::Append { value, .. }
+            | C::SetRange { value, .. }
+            | C::Put {
                 value: Some((Value::Str(value), _)),
                 ..
             } => value.len(),
+            C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
             _ => 0,
         };
         let keys = match self.touches() {

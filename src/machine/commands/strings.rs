@@ -141,7 +141,7 @@ pub fn parse_get_ex(args: &mut Args<'_>) -> Result<Command, Reply> {
 }
 
 pub fn parse_pairs(args: &mut Args<'_>) -> Result<Vec<(Bytes, Bytes)>, Reply> {
-    if args.remaining() % 2 != 0 {
+    if !args.remaining().is_multiple_of(2) {
         return Err(wrong_arity(args.name()));
     }
     let mut pairs = Vec::with_capacity(args.remaining() / 2);
