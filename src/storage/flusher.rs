@@ -1,17 +1,29 @@
-//! The one thread of a node that writes its journal, and drops frames that nobody needs any more.
+//! The one writer of a node's journal; it also drops frames that nobody needs any more.
+//!
+//! ```text
+//!  ops ─▶ flusher: frame ─▶ sled ─▶ db.flush() ─┬─ nothing else waits ─▶ sync_data, done
+//!                                                └─ more waits ─▶ syncer: one sync_data for all written frames, done
+//! ```
+//!
+//! `db.flush()` hands the bytes to the kernel; only `sync_data` after it makes them durable, so that comes before every
+//! `done`. A sync covers all frames written before it started, so frames may be acknowledged by a later one's sync.
 //!
 //! A frame is needed while it holds a live entry, or the newest vote, purge, commit index or snapshot pointer of some
 //! group. Only a prefix of the stream is ever deleted, so replay needs no gaps. A quiet group would pin old frames for
 //! ever; when they add up, its metadata (or its few entries) are written again at the head.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::journal::{Mirror, Op, key};
-use super::{Record, Store, flush_durably, frame, sled_error};
+use super::journal::{Done, Mirror, Op, key};
+use super::{Record, Store, frame, sled_error};
 
 /// Bytes of requests after which a frame is closed.
 const FRAME_TARGET_BYTES: usize = 8 << 20;
@@ -19,6 +31,11 @@ const FRAME_TARGET_BYTES: usize = 8 << 20;
 const REWRITE_ABOVE_BYTES: usize = 32 << 20;
 /// Frames deleted after one flush at the most, which bounds the stall.
 const DELETE_FRAMES_MAX: usize = 512;
+/// Written frames that wait for the syncer.
+const SYNC_QUEUE_MAX: usize = 64;
+
+/// The first failure, for good.
+type Failed = Arc<Mutex<Option<String>>>;
 
 /// Parts, bytes and records' whereabouts of all frames on disk.
 #[derive(Debug, Default)]
@@ -116,7 +133,7 @@ pub(super) struct Flusher {
     next: u64,
     /// Commit indexes that wait for a frame that is needed anyway.
     lazy: BTreeMap<u32, Record>,
-    failed: Option<String>,
+    failed: Failed,
     /// Bytes ever written, and how many there were when pinned frames were last looked for.
     written: usize,
     looked: usize,
@@ -131,7 +148,7 @@ impl Flusher {
             index,
             next,
             lazy: BTreeMap::new(),
-            failed: None,
+            failed: Failed::default(),
             written: 0,
             looked: 0,
         }
@@ -139,57 +156,65 @@ impl Flusher {
 
     /// Runs until every [`super::Journal`] handle is gone.
     pub(super) fn run(mut self, ops: &Receiver<Op>) {
-        while let Ok(first) = ops.recv() {
-            let mut size = 0;
-            let mut records = Vec::new();
-            let mut dones = Vec::new();
-            let mut next = Some(first);
-            while let Some(op) = next {
-                size += op.records.iter().map(weight).sum::<usize>();
-                for record in op.records {
-                    match record {
-                        Record::Committed { group, .. } => drop(self.lazy.insert(group, record)),
-                        needed => records.push(needed),
-                    }
+        let syncer = match Syncer::start(Arc::clone(&self.store.file), Arc::clone(&self.failed)) {
+            Ok(syncer) => syncer,
+            Err(e) => {
+                fail(&self.failed, &e);
+                return;
+            }
+        };
+        let mut next = ops.recv().ok();
+        while let Some(first) = next {
+            let (records, dones, following) = self.collect(first, ops);
+            next = following;
+            if !dones.is_empty() {
+                let result = self.write(records);
+                // With more to write, the sync runs beside it; else this thread does it, which saves a wake-up.
+                match result {
+                    Ok(()) if next.is_some() => syncer.hand_over(dones),
+                    Ok(()) => finish(dones, &sync(&self.store.file, &self.failed)),
+                    failed => finish(dones, &failed),
                 }
-                dones.extend(op.done);
-                next = if size < FRAME_TARGET_BYTES {
-                    ops.try_recv().ok()
-                } else {
-                    None
-                };
             }
-            if dones.is_empty() {
-                continue;
-            }
-            let result = self.write(records);
-            for done in dones {
-                done(match &result {
-                    Ok(()) => Ok(()),
-                    Err(e) => Err(io::Error::other(e.clone())),
-                });
+            if next.is_none() {
+                next = ops.recv().ok();
             }
         }
         let last = std::mem::take(&mut self.lazy).into_values().collect::<Vec<_>>();
         if !last.is_empty() {
             // Only commit indexes: losing them costs a restart some waiting, so the error has been said enough.
-            let _ = self.write(last);
+            let _ = self
+                .write(last)
+                .and_then(|()| sync(&self.store.file, &self.failed));
         }
     }
 
+    /// Joins what waits into one frame's records. Also the first operation of the next frame, if one waits already.
+    fn collect(&mut self, first: Op, ops: &Receiver<Op>) -> (Vec<Record>, Vec<Done>, Option<Op>) {
+        let (mut size, mut records, mut dones) = (0, Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(op) = next.take_if(|_| size < FRAME_TARGET_BYTES) {
+            size += op.records.iter().map(weight).sum::<usize>();
+            for record in op.records {
+                match record {
+                    Record::Committed { group, .. } => drop(self.lazy.insert(group, record)),
+                    needed => records.push(needed),
+                }
+            }
+            dones.extend(op.done);
+            next = ops.try_recv().ok();
+        }
+        (records, dones, next)
+    }
+
     fn write(&mut self, mut records: Vec<Record>) -> Result<(), String> {
-        if let Some(failed) = &self.failed {
+        if let Some(failed) = &*self.failed.lock() {
             return Err(failed.clone());
         }
         records.extend(std::mem::take(&mut self.lazy).into_values());
         records.extend(self.rewrites());
         let result = self.write_frame(&records).and_then(|()| self.delete_unneeded());
-        result.map_err(|e| {
-            let text = format!("the journal cannot be written: {e}");
-            tracing::error!("{text}");
-            self.failed = Some(text.clone());
-            text
-        })
+        result.map_err(|e| fail(&self.failed, &e))
     }
 
     fn write_frame(&mut self, records: &[Record]) -> io::Result<()> {
@@ -203,7 +228,7 @@ impl Flusher {
             self.tree.insert(key(seq, count), part).map_err(sled_error)?;
             count += 1;
         }
-        flush_durably(&self.store.db, &self.store.file)?;
+        self.store.db.flush().map_err(sled_error)?;
         self.index.take(seq, count, bytes, records);
         self.written += bytes;
         Ok(())
@@ -265,6 +290,69 @@ impl Flusher {
             self.index.total -= bytes;
         }
         Ok(())
+    }
+}
+
+fn fail(failed: &Failed, error: &io::Error) -> String {
+    let text = format!("the journal cannot be written: {error}");
+    tracing::error!("{text}");
+    failed.lock().get_or_insert(text).clone()
+}
+
+fn sync(file: &File, failed: &Failed) -> Result<(), String> {
+    match file.sync_data() {
+        // An earlier frame that failed is vouched for by every later one: none may be acknowledged.
+        Ok(()) => failed.lock().clone().map_or(Ok(()), Err),
+        Err(e) => Err(fail(failed, &e)),
+    }
+}
+
+fn finish(dones: Vec<Done>, result: &Result<(), String>) {
+    for done in dones {
+        done(result.clone().map_err(io::Error::other));
+    }
+}
+
+/// Syncs written frames while the flusher writes the next ones.
+struct Syncer {
+    queue: Option<SyncSender<Vec<Done>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncer {
+    fn start(file: Arc<File>, failed: Failed) -> io::Result<Syncer> {
+        let (queue, written) = sync_channel::<Vec<Done>>(SYNC_QUEUE_MAX);
+        let run = move || {
+            while let Ok(mut dones) = written.recv() {
+                dones.extend(written.try_iter().flatten());
+                finish(dones, &sync(&file, &failed));
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("quorate-syncer".into())
+            .spawn(run)?;
+        Ok(Syncer {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    fn hand_over(&self, dones: Vec<Done>) {
+        if let Some(queue) = &self.queue
+            && let Err(lost) = queue.send(dones)
+        {
+            finish(lost.0, &Err("the journal's syncer has stopped".into()));
+        }
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends when it has answered all; a panic there has been logged.
+            let _ = thread.join();
+        }
     }
 }
 
