@@ -1,6 +1,6 @@
 //! Putting a node together, and taking it apart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -67,6 +67,29 @@ struct Inner {
     stopping: Arc<AtomicBool>,
 }
 
+fn open_snapshots(dir: &Path, journal: &Journal) -> std::io::Result<Snapshots> {
+    let current = |group| {
+        journal
+            .with(group, |log| log.snapshot.clone())
+            .map(|(name, _)| name)
+    };
+    let current: Vec<String> = journal.groups().into_iter().filter_map(current).collect();
+    Snapshots::open(dir, &current)
+}
+
+fn new_links(config: &Config, node: NodeId) -> Links {
+    let peers = config
+        .nodes
+        .iter()
+        .map(|node| (node.id, node.peer.to_string()))
+        .collect();
+    Links::new(LinkOptions {
+        node,
+        peers,
+        layout: config.layout(),
+    })
+}
+
 impl Node {
     /// Opens the data directory, joins the cluster and starts the node's groups. On a cluster's first start this waits
     /// until enough nodes are there to agree on an id.
@@ -90,26 +113,9 @@ impl Node {
             source,
         })?;
         let journal = Journal::open(store.clone()).map_err(storage)?;
-        let current: Vec<String> = journal
-            .groups()
-            .into_iter()
-            .filter_map(|group| {
-                journal
-                    .with(group, |log| log.snapshot.clone())
-                    .map(|(name, _)| name)
-            })
-            .collect();
-        let snapshots = Snapshots::open(&dir, &current).map_err(storage)?;
+        let snapshots = open_snapshots(&dir, &journal).map_err(storage)?;
 
-        let links = Links::new(LinkOptions {
-            node: id,
-            peers: config
-                .nodes
-                .iter()
-                .map(|node| (node.id, node.peer.to_string()))
-                .collect(),
-            layout: config.layout(),
-        });
+        let links = new_links(&config, id);
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
         let groups = Groups::new(&links, snapshots.clone(), refilling);
         let formed = !journal.groups().is_empty();

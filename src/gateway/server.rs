@@ -26,6 +26,8 @@ use crate::raft::Clock;
 
 /// How long sessions may take to finish their last requests when the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long a node may start before its starter is told that it only waits for peers.
+const ALONE: Duration = Duration::from_millis(300);
 
 /// Why a node did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -213,7 +215,7 @@ async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, Se
 
 async fn run(
     options: ServerOptions,
-    stopped: oneshot::Receiver<Stop>,
+    mut stopped: oneshot::Receiver<Stop>,
     bound: &std_mpsc::SyncSender<()>,
     ready: &watch::Sender<bool>,
 ) -> Result<(), ServerError> {
@@ -236,8 +238,7 @@ async fn run(
         commands: AtomicU64::new(0),
         started: Instant::now(),
     });
-    let connections = config.limits.connections;
-    let mut stopped = stopped;
+    let permits = Arc::new(Semaphore::new(config.limits.connections));
     let starting = Node::start(NodeOptions {
         config,
         id,
@@ -245,35 +246,12 @@ async fn run(
         clock,
         peers,
     });
-    tokio::pin!(starting);
-    // An unusable directory is known at once; peers may take long.
-    let first = tokio::time::timeout(Duration::from_millis(300), &mut starting).await;
-    let node = match first {
-        Ok(node) => {
-            let node = node?;
-            // The starter waits for this and nothing else.
-            let _ = bound.send(());
-            node
-        }
-        Err(_) => {
-            let _ = bound.send(());
-            tokio::select! {
-                node = &mut starting => node?,
-                _ = &mut stopped => return Ok(()),
-            }
-        }
+    let Some(node) = start(starting, bound, &mut stopped).await? else {
+        return Ok(());
     };
     tokio::spawn(admin::serve(admin_port, node.clone(), Arc::clone(&shared)));
-    let permits = Arc::new(Semaphore::new(connections));
     tokio::spawn(accept(clients, node.clone(), shared, Arc::clone(&permits)));
     let mut fatal = node.fatal();
-    let watching = async {
-        while !node.is_ready() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        ready.send_replace(true);
-        std::future::pending::<()>().await;
-    };
     tokio::select! {
         how = stopped => {
             if matches!(how, Ok(Stop::Gracefully)) {
@@ -285,8 +263,38 @@ async fn run(
         }
         // The sender lives as long as the node.
         Ok(why) = fatal.wait_for(Option::is_some) => Err(ServerError::Fatal(why.clone().unwrap_or_default())),
-        () = watching => Ok(()),
+        () = announce(&node, ready) => Ok(()),
     }
+}
+
+/// Waits for the node to start, and tells the starter as soon as only its peers can hold it up. `None`: stopped.
+async fn start(
+    starting: impl Future<Output = Result<Node, StartError>>,
+    bound: &std_mpsc::SyncSender<()>,
+    stopped: &mut oneshot::Receiver<Stop>,
+) -> Result<Option<Node>, ServerError> {
+    tokio::pin!(starting);
+    // An unusable directory is known at once; peers may take long.
+    let first = tokio::time::timeout(ALONE, &mut starting).await;
+    let started = if let Ok(node) = first { Some(node?) } else { None };
+    // The starter waits for this and nothing else.
+    let _ = bound.send(());
+    match started {
+        Some(node) => Ok(Some(node)),
+        None => tokio::select! {
+            node = &mut starting => Ok(Some(node?)),
+            _ = stopped => Ok(None),
+        },
+    }
+}
+
+/// Says when all groups have leaders; then goes on for ever.
+async fn announce(node: &Node, ready: &watch::Sender<bool>) {
+    while !node.is_ready() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ready.send_replace(true);
+    std::future::pending::<()>().await;
 }
 
 async fn accept(listener: TcpListener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
