@@ -218,7 +218,7 @@ impl Client {
     /// that sending them again to another node executes them once.
     async fn send(&self, requests: &[Vec<Bytes>], write: bool) -> Result<Frame> {
         let deadline = Instant::now() + self.inner.options.timeout;
-        let number = write.then(|| self.number());
+        let mut number = write.then(|| self.number());
         let mut sent = false;
         loop {
             let mut connection = match self.open(deadline).await {
@@ -239,8 +239,12 @@ impl Client {
                 Ok(Ok(reply)) => {
                     self.give_back(connection);
                     match connection::check(reply) {
-                        // Definite, and may be sent again: the same number keeps it from counting twice.
+                        // Nothing happened. An earlier try whose answer was lost may still be on its way: then the
+                        // number stays, so that both count as one.
                         Err(Error::Retry(_) | Error::Unavailable(_)) if Instant::now() + PAUSE < deadline => {
+                            if !sent {
+                                number = write.then(|| self.number());
+                            }
                             tokio::time::sleep(PAUSE).await;
                         }
                         // The gateway gave up on our number; the group it belongs to still knows it.

@@ -14,7 +14,7 @@ use super::router::RouteError;
 use crate::base::limits::OPTIMISTIC_TRIES_MAX;
 use crate::base::{Error, GroupId, Reply, RequestId, Result, TxnId};
 use crate::machine::{
-    Body, Command, Condition, Decide, Decision, Read, Refusal, Request, Response, Seen, scope_of,
+    Body, Command, Condition, Decide, Decision, Fate, Read, Refusal, Request, Response, Seen, scope_of,
 };
 use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 
@@ -384,10 +384,12 @@ impl Node {
         let mut status = "unknown-yet";
         for told in join_all(asked).await {
             match told {
-                Ok(Told::Seen(Seen::Decision(Decision::Commit { .. }) | Seen::Request(true))) => {
+                Ok(Told::Seen(Seen::Decision(Decision::Commit { .. }) | Seen::Request(Fate::Executed))) => {
                     return Ok("committed");
                 }
-                Ok(Told::Seen(Seen::Decision(Decision::Abort))) => status = "aborted",
+                Ok(Told::Seen(Seen::Decision(Decision::Abort) | Seen::Request(Fate::Refused))) => {
+                    status = "aborted";
+                }
                 Ok(_) => {}
                 Err(e) => return Err(Error::Unavailable(format!("{e:?}"))),
             }

@@ -210,15 +210,24 @@ impl Node {
             Box::pin(async move { router.answer_encoded(message).await })
         }));
         let placement = inner.config.placement();
+        let (links, cluster_id) = (inner.links.clone(), inner.identity.cluster_id);
         if inner.identity.refilling {
             let refill = join::refill(Arc::clone(groups), router.clone(), store, inner.identity.clone());
-            tokio::spawn(refill);
+            tokio::spawn(async move {
+                refill.await;
+                links.introduce(cluster_id, true);
+            });
         } else {
             let (me, placement) = (inner.id, placement.clone());
             let preferred =
                 move |group: &Group| placement.get(&group.id()).and_then(|r| r.first()) == Some(&me);
             let patience = Duration::from_millis(inner.config.timeouts.election_max_ms * 5);
-            tokio::spawn(join::form(Arc::clone(groups), preferred, patience));
+            let form = join::form(Arc::clone(groups), preferred, patience);
+            tokio::spawn(async move {
+                form.await;
+                // From now on a peer that comes with an empty directory has lost something.
+                links.introduce(cluster_id, true);
+            });
         }
         tokio::spawn(join::watch_for_foreign(
             Arc::clone(groups),

@@ -31,7 +31,7 @@ pub use request::{
     Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request,
     Response, Ticket, Vote,
 };
-pub use shard::{Shard, scope_of};
+pub use shard::{Fate, Shard, scope_of};
 pub use snapshot::{Frozen, Thaw};
 
 use crate::base::{GroupId, Millis};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::locks::Scope;
 use super::overlay::Overlay;
 use super::request::Condition;
-use super::shard::{Shard, scope_of};
+use super::shard::{Fate, Shard, scope_of};
 use super::{Command, Decision};
 use crate::base::{Millis, Reply, RequestId};
 
@@ -31,8 +31,8 @@ pub enum Seen {
     },
     Conflict,
     Decision(Decision),
-    /// Shard: the request was executed (`true`), or waits for a lock.
-    Request(bool),
+    /// Shard: what its reply table says.
+    Request(Fate),
     Nothing,
 }
 
@@ -53,7 +53,7 @@ impl Shard {
                 conditions,
                 seed,
             } => self.read_run(commands, conditions, *seed, now),
-            Read::Status(id) => ReadOutcome::Ready(self.executed(*id).map_or(Seen::Nothing, Seen::Request)),
+            Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
         }
     }
 

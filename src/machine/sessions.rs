@@ -98,13 +98,6 @@ impl<T> Sessions<T> {
         }
     }
 
-    /// Takes back what was recorded: the request was not executed after all.
-    pub fn forget(&mut self, id: RequestId) {
-        if let Some(session) = self.sessions.get_mut(&id.session) {
-            session.replies.remove(&id.seq);
-        }
-    }
-
     fn forget_idle(&mut self, now: Millis) {
         while let Some(&(touched, session)) = self.by_use.first() {
             if touched + SESSION_IDLE_MS + TOUCH_STEP_MS > now && self.sessions.len() < SESSIONS_MAX {

@@ -42,6 +42,18 @@ struct Intent {
     replies: Vec<Reply>,
 }
 
+/// What the reply table can say of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Not seen, or forgotten.
+    Unknown,
+    /// It waits for a lock.
+    Waits,
+    Executed,
+    /// It was answered and had no effect.
+    Refused,
+}
+
 /// What the reply table holds for a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Answered {
@@ -129,13 +141,16 @@ impl Shard {
         self.head.parked.overdue(now).is_some()
     }
 
-    /// The reply table's word on a request: `Some(true)` executed, `Some(false)` parked.
+    /// The reply table's word on a request.
     #[must_use]
-    pub fn executed(&self, id: RequestId) -> Option<bool> {
-        self.head
-            .sessions
-            .get(id)
-            .map(|answered| matches!(answered, Answered::Done(_)))
+    pub fn fate(&self, id: RequestId) -> Fate {
+        match self.head.sessions.get(id) {
+            None => Fate::Unknown,
+            Some(Answered::Parked(_)) => Fate::Waits,
+            Some(Answered::Done(Response::Replies(_))) => Fate::Executed,
+            // A conflict or a refusal: kept, so that no copy is executed after all.
+            Some(Answered::Done(_)) => Fate::Refused,
+        }
     }
 
     pub(super) fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
@@ -226,9 +241,8 @@ impl Shard {
                 Some(_) => Response::Vote(Vote::No(No::Late)),
                 None => Response::Refused(Refusal::Deadline),
             };
-            if let Some(id) = parked.request.id {
-                self.head.sessions.forget(id);
-            }
+            // Remembered: a copy that comes after the refusal must not be executed.
+            self.remember(parked.request.id, &response);
             Self::answer(&parked, ticket, &response, &mut applying.out);
         }
     }
@@ -364,10 +378,11 @@ impl Shard {
             !commit || before == Some(true) || self.head.time > deadline,
             "commit of {attempt}, which did not prepare here or was aborted"
         );
-        assert!(
-            commit || before != Some(true),
-            "abort of {attempt}, which was committed here"
-        );
+        if before == Some(true) {
+            // A participant asked, was told to commit by others meanwhile, and its question came up when the record
+            // had been retired and forgotten: "abort" then speaks of attempts that are still prepared.
+            return;
+        }
         self.remember_finished(attempt, deadline, commit);
         if let Some(ticket) = self.head.parked.of_attempt(attempt)
             && let Some(parked) = self.unpark(ticket)

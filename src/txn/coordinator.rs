@@ -82,6 +82,8 @@ enum Phase {
 struct Active {
     txn: Txn,
     lanes: BTreeSet<Lane>,
+    /// Number of its first attempt since it was begun here; 0 before that.
+    first: u32,
     number: u32,
     tries: u32,
     phase: Phase,
@@ -163,6 +165,7 @@ impl Coordinator {
         let active = Active {
             txn,
             lanes: lanes.clone().unwrap_or_default(),
+            first: 0,
             number: 0,
             tries: 0,
             phase: Phase::Queued,
@@ -186,6 +189,9 @@ impl Coordinator {
         }
         self.attempts += 1;
         active.number = self.attempts;
+        if active.first == 0 {
+            active.first = active.number;
+        }
         active.tries += 1;
         active.phase = Phase::Preparing {
             votes: BTreeMap::new(),
@@ -394,8 +400,14 @@ impl Coordinator {
     #[must_use]
     pub fn query(&self, attempt: AttemptId) -> Query {
         match self.active.get(&attempt.txn) {
-            // An older leader's attempt: whatever of it could still be recorded was, before this leader could act.
-            Some(_) if attempt.term < self.term => Query::Abort,
+            // Another leader's attempt, or one of an earlier begin here: its commit may be in the log, or still on the
+            // way to it, so only the log can rule it out.
+            Some(active)
+                if attempt.term != self.term || attempt.number < active.first || active.first == 0 =>
+            {
+                Query::Unknown
+            }
+            // This begin has aborted it itself.
             Some(active) if attempt.number < active.number => Query::Abort,
             Some(active) if matches!(active.phase, Phase::Waiting { .. }) => Query::Abort,
             Some(_) => Query::Pending,
