@@ -156,22 +156,24 @@ impl Cluster {
     /// # Errors
     /// It takes longer than 30 seconds.
     pub fn wait_ready(&self) -> Result<(), TestingError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let all = async {
-                for server in self.servers.values() {
-                    // An ended node is never ready: that runs into the time limit.
-                    if server.ready().wait_for(|&ready| ready).await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
+        let all = async {
+            for server in self.servers.values() {
+                // An ended node is never ready: that runs into the time limit.
+                if server.ready().wait_for(|&ready| ready).await.is_err() {
+                    std::future::pending::<()>().await;
                 }
-            };
-            tokio::time::timeout(READY, all)
-                .await
-                .map_err(|_| TestingError::NotReady)
-        })
+            }
+        };
+        // In a thread of its own, since callers may be in a runtime themselves.
+        let waiting = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let limited = async { tokio::time::timeout(READY, all).await };
+            runtime.block_on(limited).map_err(|_| TestingError::NotReady)
+        };
+        let waited = std::thread::scope(|scope| scope.spawn(waiting).join());
+        waited.unwrap_or(Err(TestingError::NotReady))
     }
 }
 

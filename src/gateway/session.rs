@@ -311,6 +311,7 @@ impl Session {
                 Ok(json) => Reply::bulk(json),
                 Err(e) => Reply::err(format!("ERR {e}")),
             },
+            [sub] if sub.eq_ignore_ascii_case(b"digest") => digests(&self.node),
             [sub, session, seq, below] if sub.eq_ignore_ascii_case(b"once") => {
                 let session = std::str::from_utf8(session)
                     .ok()
@@ -390,6 +391,19 @@ impl Session {
         }
         Reply::Array(all)
     }
+}
+
+/// `QUORATE DIGEST`: group, last applied index, checksum of the state there, for each replica on this node.
+fn digests(node: &Node) -> Reply {
+    let row = |group: crate::raft::Group| match group.digest() {
+        Ok((index, digest)) => Reply::Array(vec![
+            Reply::bulk(group.id().to_string()),
+            Reply::Int(i64::try_from(index).unwrap_or(i64::MAX)),
+            Reply::Int(i64::from(digest)),
+        ]),
+        Err(e) => Reply::err(format!("ERR {e}")),
+    };
+    Reply::Array(node.local_groups().into_iter().map(row).collect())
 }
 
 fn command(args: &[Bytes]) -> Reply {

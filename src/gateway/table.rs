@@ -38,7 +38,7 @@ own! {
     "watch" -2 true "Monitors changes to keys to determine the execution of a transaction.";
     "unwatch" 1 false "Forgets about watched keys of a transaction.";
     "txn" -3 false "Quorate: TXN STATUS id tells what became of a transaction whose outcome was UNKNOWN.";
-    "quorate" -2 false "Quorate: STATUS; ONCE session seq below numbers the next write, so that it is executed once.";
+    "quorate" -2 false "Quorate: STATUS; DIGEST; ONCE session seq below numbers the next write, so that it is executed once.";
 }
 
 /// The gateway's own command of this name.

@@ -201,6 +201,17 @@ impl Group {
             .with(|state| state.applied.map_or(0, |id| id.index))
     }
 
+    /// Index of the last applied entry, and the checksum of the state there. Costs a walk over the whole state.
+    ///
+    /// # Errors
+    /// A state that cannot be encoded.
+    pub fn digest(&self) -> Result<(u64, u32), crate::base::codec::CodecError> {
+        self.inner.shared.with(|state| {
+            let index = state.applied.map_or(0, |id| id.index);
+            Ok((index, state.machine.digest()?))
+        })
+    }
+
     /// Changes whenever an entry is applied.
     #[must_use]
     pub fn watch_applied(&self) -> watch::Receiver<u64> {

@@ -1,0 +1,57 @@
+//! Real clusters: three processes from `cluster-configs/three-nodes.toml`, on free ports and in a temporary directory,
+//! that are killed with `kill -9`, die at failpoints, lose their disks and get wrong ones.
+//!
+//! One cluster at a time, since they measure progress against the clock. `QUORATE_TEST_SECONDS` lengthens the bank.
+//! A test that fails prints the ends of its nodes' logs.
+
+#![expect(
+    clippy::panic,
+    reason = "a test fails by panicking; the message says more than an assertion would"
+)]
+
+#[path = "cluster/bad_configs.rs"]
+mod bad_configs;
+#[path = "cluster/bad_starts.rs"]
+mod bad_starts;
+#[path = "cluster/bank.rs"]
+mod bank;
+#[path = "cluster/disk.rs"]
+mod disk;
+#[path = "cluster/failpoints.rs"]
+mod failpoints;
+#[path = "cluster/kill_all.rs"]
+mod kill_all;
+#[path = "cluster/nodes.rs"]
+mod nodes;
+#[path = "cluster/refill.rs"]
+mod refill;
+#[path = "cluster/wire.rs"]
+mod wire;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests of real processes measure real time; this is the one place"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Looks again and again until `look` finds something or `limit` is over.
+fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = now();
+    loop {
+        let found = look();
+        if found.is_some() || start.elapsed() >= limit {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// As [`within`]; finding nothing fails the test with `what`.
+fn eventually<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
+    within(limit, look).unwrap_or_else(|| panic!("not within {limit:?}: {what}"))
+}
