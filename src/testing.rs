@@ -177,14 +177,27 @@ impl Cluster {
     }
 }
 
-/// Free ports, found by binding them all at the same time and letting go.
+/// Free ports, found by binding them all at the same time and letting go. Below the range from which systems number
+/// outgoing connections: one of those could take the port of a node that is down for a while.
 fn assign_free_ports(config: &mut Config) -> std::io::Result<()> {
     let mut held = Vec::new();
     let mut free = || -> std::io::Result<SocketAddr> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let address = listener.local_addr()?;
-        held.push(listener);
-        Ok(address)
+        loop {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "tests of several processes must not meet"
+            )]
+            let port = 10_000 + rand::random::<u16>() % 20_000;
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => {
+                    let address = listener.local_addr()?;
+                    held.push(listener);
+                    return Ok(address);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {}
+                Err(e) => return Err(e),
+            }
+        }
     };
     for node in &mut config.nodes {
         node.client = free()?;

@@ -26,7 +26,12 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 struct LogOptions {
     /// What to log: error, warn, info, debug, trace, or a filter such as `quorate::raft=debug`.
-    #[arg(long, global = true, env = "QUORATE_LOG", default_value = "warn,quorate=info")]
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_LOG",
+        default_value = "warn,openraft=error,quorate=info"
+    )]
     log: String,
     /// How to write the log (to standard error).
     #[arg(long, global = true, env = "QUORATE_LOG_FORMAT", default_value = "human")]

@@ -239,6 +239,8 @@ impl Driver {
         }
         let effects = match report {
             Report::Vote(attempt, shard, vote) => {
+                // Where the prepares are sent and the leader is about to die, no vote counts.
+                fail_point!("txn-prepares-sent", |_| ());
                 let effects = coordinator.vote(attempt, shard, vote, now);
                 if effects
                     .iter()

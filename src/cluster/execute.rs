@@ -19,7 +19,7 @@ use crate::machine::{
 use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 
 /// Times a read over several shards is tried without locks.
-const SNAPSHOT_TRIES: usize = 8;
+const SNAPSHOT_TRIES: usize = 3;
 /// Times a transaction that was aborted for no fault of its own is started anew.
 const ABORT_TRIES: usize = 3;
 /// How long an unknown outcome stays askable by its id.

@@ -14,6 +14,8 @@ use crate::raft::{Clock, Group, Groups, Links};
 use crate::ring::Placement;
 
 const TICK: Duration = Duration::from_millis(100);
+/// This part of the log that makes a snapshot due is kept behind it.
+const KEPT_SHARE: u64 = 4;
 const BALANCE_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Housekeeping {
@@ -43,6 +45,8 @@ impl Housekeeping {
             for group in &groups {
                 self.let_time_pass(group);
                 self.cut_snapshot(group, &mut cut).await;
+                let keep = usize::try_from(self.snapshot_log_bytes / KEPT_SHARE).unwrap_or(usize::MAX);
+                group.purge_behind_snapshot(keep).await;
             }
             if self.stopping.load(Ordering::Relaxed) {
                 return;

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -62,25 +63,25 @@ pub async fn identify(
     Ok(identity)
 }
 
-/// Watches, until this node has seen a leader, whether its peers belong to another cluster: then it is the stranger.
-pub async fn watch_for_foreign(groups: Arc<Groups>, links: Links, fatal: watch::Sender<Option<String>>) {
+/// Watches, until a peer of our own cluster has linked, whether peers belong to another one: then we are the stranger.
+pub async fn watch_for_foreign(links: Links, fatal: watch::Sender<Option<String>>) {
     let mut hellos = links.hellos();
     loop {
-        let stranger = hellos
-            .borrow_and_update()
-            .iter()
-            .find(|(_, peer)| peer.foreign)
-            .map(|(&node, _)| node);
-        if groups.all().iter().any(|group| group.leader().0.is_some()) {
+        let peers = hellos.borrow_and_update().clone();
+        if peers
+            .values()
+            .any(|peer| peer.cluster_id.is_some() && !peer.foreign)
+        {
             return;
         }
-        if let Some(node) = stranger {
+        if let Some((node, _)) = peers.iter().find(|(_, peer)| peer.foreign) {
             let why = format!("the data directory belongs to another cluster than node {node}'s");
             fatal.send_replace(Some(why));
             return;
         }
-        // Leadership has no event here; hellos are rare.
-        let _ = tokio::time::timeout(Duration::from_millis(200), hellos.changed()).await;
+        if hellos.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -104,20 +105,23 @@ pub async fn form(groups: Arc<Groups>, preferred: impl Fn(&Group) -> bool, patie
     }
 }
 
+/// Waits until a leader confirms what is committed, and the replica here has applied it.
+pub async fn catch_up(group: &Group, router: &Router) {
+    loop {
+        let limit = Instant::now() + Duration::from_secs(1);
+        if let Ok(Told::Index(index)) = router.ask(group.id(), &Ask::Confirm, limit).await {
+            let mut applied = group.watch_applied();
+            // The sender lives as long as the group does.
+            let _ = applied.wait_for(|&applied| applied >= index).await;
+            return;
+        }
+        tracing::debug!(group = %group.id(), "waits for a leader");
+    }
+}
+
 /// Waits until every group here holds what was committed when we asked; then the node may vote again.
 pub async fn refill(groups: Arc<Groups>, router: Router, store: Store, identity: Identity) {
-    for group in groups.all() {
-        loop {
-            let limit = Instant::now() + Duration::from_secs(10);
-            if let Ok(Told::Index(index)) = router.ask(group.id(), &Ask::Confirm, limit).await {
-                let mut applied = group.watch_applied();
-                // The sender lives as long as the group does.
-                let _ = applied.wait_for(|&applied| applied >= index).await;
-                break;
-            }
-            tracing::info!(group = %group.id(), "refilling waits for a leader");
-        }
-    }
+    join_all(groups.all().iter().map(|group| catch_up(group, &router))).await;
     if let Err(e) = identity.refilled().save(&store) {
         tracing::error!("cannot note that the node is refilled: {e}");
         return;

@@ -229,11 +229,7 @@ impl Node {
                 links.introduce(cluster_id, true);
             });
         }
-        tokio::spawn(join::watch_for_foreign(
-            Arc::clone(groups),
-            inner.links.clone(),
-            fatal.clone(),
-        ));
+        tokio::spawn(join::watch_for_foreign(inner.links.clone(), fatal.clone()));
         let recovery = Recovery {
             groups: Arc::clone(groups),
             router: router.clone(),
@@ -313,11 +309,23 @@ impl Node {
         self.inner.fatal.clone()
     }
 
-    /// Whether all groups with a replica here have a leader.
+    /// Whether all groups with a replica here have a leader, as far as is known.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let groups = self.local_groups();
         !groups.is_empty() && groups.iter().all(|group| group.leader().0.is_some())
+    }
+
+    /// Waits until a leader of every group with a replica here has confirmed itself, and the replica has caught up. What
+    /// a restart finds on disk about leaders is no such word.
+    pub async fn caught_up(&self) {
+        let groups = self.local_groups();
+        join_all(
+            groups
+                .iter()
+                .map(|group| join::catch_up(group, &self.inner.router)),
+        )
+        .await;
     }
 
     /// Stops the groups, in order. What was acknowledged is on disk in any case.

@@ -149,7 +149,7 @@ impl Server {
         self.id
     }
 
-    /// Becomes true when all groups of the node have a leader.
+    /// Becomes true when all groups of the node have a leader and have caught up with it.
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.clone()
@@ -288,11 +288,9 @@ async fn start(
     }
 }
 
-/// Says when all groups have leaders; then goes on for ever.
+/// Says when all groups have leaders and have caught up; then goes on for ever.
 async fn announce(node: &Node, ready: &watch::Sender<bool>) {
-    while !node.is_ready() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    node.caught_up().await;
     ready.send_replace(true);
     std::future::pending::<()>().await;
 }

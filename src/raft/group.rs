@@ -25,9 +25,6 @@ use crate::storage::{Journal, Snapshots};
 /// Reads the node's wall clock. Passed in, so that tests can bend it.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
-/// Log entries kept behind a snapshot, so that a follower a little behind needs no snapshot.
-const ENTRIES_KEPT: u64 = 1000;
-
 /// Why a group did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
@@ -84,6 +81,7 @@ struct Inner {
     members: BTreeSet<NodeId>,
     proposals: mpsc::Sender<Proposal>,
     queries: mpsc::Sender<Query>,
+    journal: Journal,
     /// Leader and term, as last announced: asked at every request, so not worth a copy of all metrics.
     leader: Arc<Mutex<(Option<NodeId>, u64)>>,
 }
@@ -103,7 +101,7 @@ impl Group {
         let shared = Arc::new(Shared::new(id, options.node));
         let config = config(id, &options).validate().map_err(|e| e.to_string())?;
         let log = LogStore::new(id.number(), journal.clone());
-        let machine = StateMachine::new(Arc::clone(&shared), journal, snapshots);
+        let machine = StateMachine::new(Arc::clone(&shared), journal.clone(), snapshots);
         let factory = Factory { group: id, links };
         let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
@@ -133,6 +131,7 @@ impl Group {
             members: options.members,
             proposals,
             queries,
+            journal,
             leader,
         };
         Ok(Group {
@@ -285,6 +284,32 @@ impl Group {
         }
     }
 
+    /// Purges the log behind the current snapshot, but for the last `keep_bytes` of it: a follower that is a little
+    /// behind needs no snapshot then.
+    pub async fn purge_behind_snapshot(&self, keep_bytes: usize) {
+        let snapshot = self
+            .inner
+            .raft
+            .metrics()
+            .borrow_watched()
+            .snapshot
+            .map(|id| id.index);
+        let Some(snapshot) = snapshot else { return };
+        let upto = self.inner.journal.with(self.inner.id.number(), |log| {
+            let mut kept = 0;
+            let mut behind = (log.first..=snapshot.min(log.end().saturating_sub(1))).rev();
+            behind.find(|&index| {
+                kept += log.get(index).map_or(0, bytes::Bytes::len);
+                kept > keep_bytes
+            })
+        });
+        if let Some(upto) = upto
+            && let Err(e) = self.inner.raft.trigger().purge_log(upto).await
+        {
+            tracing::warn!(group = %self.inner.id, upto, "cannot purge the log: {e}");
+        }
+    }
+
     /// Why the replica has stopped, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -343,7 +368,8 @@ fn config(id: GroupId, options: &GroupOptions) -> Config {
         max_payload_entries: APPEND_ENTRIES_MAX,
         // Snapshots are cut by bytes of log, not by entries: a driver triggers them.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        // Purged by bytes, too.
+        max_in_snapshot_log_to_keep: u64::MAX / 4,
         // A follower gets a snapshot when its entries are purged, not when it lags.
         replication_lag_threshold: u64::MAX / 4,
         install_snapshot_timeout: 60_000,

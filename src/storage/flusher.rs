@@ -23,19 +23,45 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::journal::{Done, Mirror, Op, key};
+use super::watermark::Watermark;
 use super::{Record, Store, frame, sled_error};
 
 /// Bytes of requests after which a frame is closed.
 const FRAME_TARGET_BYTES: usize = 8 << 20;
 /// Journal bytes up to which pinned frames are left alone.
-const REWRITE_ABOVE_BYTES: usize = 32 << 20;
+const REWRITE_ABOVE_BYTES: usize = 8 << 20;
 /// Frames deleted after one flush at the most, which bounds the stall.
 const DELETE_FRAMES_MAX: usize = 512;
 /// Written frames that wait for the syncer.
 const SYNC_QUEUE_MAX: usize = 64;
 
-/// The first failure, for good.
-type Failed = Arc<Mutex<Option<String>>>;
+/// What flusher and syncer share: the first failure, for good, and how far frames are durable.
+struct Durable {
+    file: Arc<File>,
+    failed: Mutex<Option<String>>,
+    watermark: Mutex<Watermark>,
+}
+
+impl Durable {
+    fn fail(&self, error: &io::Error) -> String {
+        let text = format!("the journal cannot be written: {error}");
+        tracing::error!("{text}");
+        self.failed.lock().get_or_insert(text).clone()
+    }
+
+    /// Makes all frames before `next`, which are written, durable.
+    fn sync(&self, next: u64) -> Result<(), String> {
+        match self
+            .file
+            .sync_data()
+            .and_then(|()| self.watermark.lock().advance(next))
+        {
+            // An earlier frame that failed is vouched for by every later one: none may be acknowledged.
+            Ok(()) => self.failed.lock().clone().map_or(Ok(()), Err),
+            Err(e) => Err(self.fail(&e)),
+        }
+    }
+}
 
 /// Parts, bytes and records' whereabouts of all frames on disk.
 #[derive(Debug, Default)]
@@ -133,14 +159,26 @@ pub(super) struct Flusher {
     next: u64,
     /// Commit indexes that wait for a frame that is needed anyway.
     lazy: BTreeMap<u32, Record>,
-    failed: Failed,
+    durable: Arc<Durable>,
     /// Bytes ever written, and how many there were when pinned frames were last looked for.
     written: usize,
     looked: usize,
 }
 
 impl Flusher {
-    pub(super) fn new(store: Store, tree: sled::Tree, mirror: Mirror, index: FrameIndex, next: u64) -> Self {
+    pub(super) fn new(
+        store: Store,
+        tree: sled::Tree,
+        mirror: Mirror,
+        index: FrameIndex,
+        next: u64,
+        watermark: Watermark,
+    ) -> Self {
+        let durable = Arc::new(Durable {
+            file: Arc::clone(&store.file),
+            failed: Mutex::new(None),
+            watermark: Mutex::new(watermark),
+        });
         Flusher {
             store,
             tree,
@@ -148,7 +186,7 @@ impl Flusher {
             index,
             next,
             lazy: BTreeMap::new(),
-            failed: Failed::default(),
+            durable,
             written: 0,
             looked: 0,
         }
@@ -156,10 +194,10 @@ impl Flusher {
 
     /// Runs until every [`super::Journal`] handle is gone.
     pub(super) fn run(mut self, ops: &Receiver<Op>) {
-        let syncer = match Syncer::start(Arc::clone(&self.store.file), Arc::clone(&self.failed)) {
+        let syncer = match Syncer::start(Arc::clone(&self.durable)) {
             Ok(syncer) => syncer,
             Err(e) => {
-                fail(&self.failed, &e);
+                self.durable.fail(&e);
                 return;
             }
         };
@@ -171,8 +209,8 @@ impl Flusher {
                 let result = self.write(records);
                 // With more to write, the sync runs beside it; else this thread does it, which saves a wake-up.
                 match result {
-                    Ok(()) if next.is_some() => syncer.hand_over(dones),
-                    Ok(()) => finish(dones, &sync(&self.store.file, &self.failed)),
+                    Ok(()) if next.is_some() => syncer.hand_over(self.next, dones),
+                    Ok(()) => finish(dones, &self.durable.sync(self.next)),
                     failed => finish(dones, &failed),
                 }
             }
@@ -183,9 +221,7 @@ impl Flusher {
         let last = std::mem::take(&mut self.lazy).into_values().collect::<Vec<_>>();
         if !last.is_empty() {
             // Only commit indexes: losing them costs a restart some waiting, so the error has been said enough.
-            let _ = self
-                .write(last)
-                .and_then(|()| sync(&self.store.file, &self.failed));
+            let _ = self.write(last).and_then(|()| self.durable.sync(self.next));
         }
     }
 
@@ -208,13 +244,13 @@ impl Flusher {
     }
 
     fn write(&mut self, mut records: Vec<Record>) -> Result<(), String> {
-        if let Some(failed) = &*self.failed.lock() {
+        if let Some(failed) = &*self.durable.failed.lock() {
             return Err(failed.clone());
         }
         records.extend(std::mem::take(&mut self.lazy).into_values());
         records.extend(self.rewrites());
         let result = self.write_frame(&records).and_then(|()| self.delete_unneeded());
-        result.map_err(|e| fail(&self.failed, &e))
+        result.map_err(|e| self.durable.fail(&e))
     }
 
     fn write_frame(&mut self, records: &[Record]) -> io::Result<()> {
@@ -249,7 +285,7 @@ impl Flusher {
         for (&group, needs) in &self.index.groups {
             let Some(log) = mirror.get(&group) else { continue };
             if needs.oldest_entries().is_some_and(|seq| seq < horizon) {
-                if log.bytes < REWRITE_ABOVE_BYTES / 16 {
+                if log.bytes < REWRITE_ABOVE_BYTES / 4 {
                     records.push(Record::Rewrite {
                         group,
                         log: log.clone(),
@@ -282,8 +318,8 @@ impl Flusher {
             if seq >= floor {
                 break;
             }
-            // Last part first: were only some of these deletions to survive a crash, the frame must not look whole.
-            for part in (0..parts).rev() {
+            // First part first: were only some of these deletions to survive a crash, that shows what happened.
+            for part in 0..parts {
                 self.tree.remove(key(seq, part)).map_err(sled_error)?;
             }
             self.index.frames.remove(&seq);
@@ -293,39 +329,31 @@ impl Flusher {
     }
 }
 
-fn fail(failed: &Failed, error: &io::Error) -> String {
-    let text = format!("the journal cannot be written: {error}");
-    tracing::error!("{text}");
-    failed.lock().get_or_insert(text).clone()
-}
-
-fn sync(file: &File, failed: &Failed) -> Result<(), String> {
-    match file.sync_data() {
-        // An earlier frame that failed is vouched for by every later one: none may be acknowledged.
-        Ok(()) => failed.lock().clone().map_or(Ok(()), Err),
-        Err(e) => Err(fail(failed, &e)),
-    }
-}
-
 fn finish(dones: Vec<Done>, result: &Result<(), String>) {
     for done in dones {
         done(result.clone().map_err(io::Error::other));
     }
 }
 
+/// Written frames: the number after them, and who waits for them.
+type Written = (u64, Vec<Done>);
+
 /// Syncs written frames while the flusher writes the next ones.
 struct Syncer {
-    queue: Option<SyncSender<Vec<Done>>>,
+    queue: Option<SyncSender<Written>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Syncer {
-    fn start(file: Arc<File>, failed: Failed) -> io::Result<Syncer> {
-        let (queue, written) = sync_channel::<Vec<Done>>(SYNC_QUEUE_MAX);
+    fn start(durable: Arc<Durable>) -> io::Result<Syncer> {
+        let (queue, written) = sync_channel::<Written>(SYNC_QUEUE_MAX);
         let run = move || {
-            while let Ok(mut dones) = written.recv() {
-                dones.extend(written.try_iter().flatten());
-                finish(dones, &sync(&file, &failed));
+            while let Ok((mut next, mut dones)) = written.recv() {
+                for (later, more) in written.try_iter() {
+                    next = later;
+                    dones.extend(more);
+                }
+                finish(dones, &durable.sync(next));
             }
         };
         let thread = std::thread::Builder::new()
@@ -337,11 +365,11 @@ impl Syncer {
         })
     }
 
-    fn hand_over(&self, dones: Vec<Done>) {
+    fn hand_over(&self, next: u64, dones: Vec<Done>) {
         if let Some(queue) = &self.queue
-            && let Err(lost) = queue.send(dones)
+            && let Err(lost) = queue.send((next, dones))
         {
-            finish(lost.0, &Err("the journal's syncer has stopped".into()));
+            finish(lost.0.1, &Err("the journal's syncer has stopped".into()));
         }
     }
 }

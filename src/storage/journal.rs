@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use super::flusher::{Flusher, FrameIndex};
+use super::watermark::Watermark;
 use super::{GroupLog, Record, Store, frame, sled_error};
 use crate::base::limits::JOURNAL_QUEUE_MAX;
 
@@ -54,9 +55,24 @@ impl Journal {
     pub fn open(store: Store) -> io::Result<Journal> {
         let tree = store.db.open_tree(TREE).map_err(sled_error)?;
         let recovered = recover(&tree)?;
+        let watermark = Watermark::open(&store.dir)?;
+        if recovered.next < watermark.next() {
+            let (found, acknowledged) = (recovered.next, watermark.next());
+            return Err(damaged(format!(
+                "the journal ends before frame {found}, but frames before {acknowledged} were acknowledged: the \
+                 database was cut off or replaced. Remove the whole directory to have the node refilled by its peers"
+            )));
+        }
         let mirror: Mirror = Arc::new(Mutex::new(recovered.logs));
         let (queue, ops) = sync_channel(JOURNAL_QUEUE_MAX);
-        let flusher = Flusher::new(store, tree, Arc::clone(&mirror), recovered.frames, recovered.next);
+        let flusher = Flusher::new(
+            store,
+            tree,
+            Arc::clone(&mirror),
+            recovered.frames,
+            recovered.next,
+            watermark,
+        );
         let thread = std::thread::Builder::new()
             .name("quorate-flusher".into())
             .spawn(move || flusher.run(&ops))?;
@@ -118,6 +134,10 @@ struct Recovered {
     next: u64,
 }
 
+fn damaged(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 fn recover(tree: &sled::Tree) -> io::Result<Recovered> {
     let mut recovered = Recovered {
         logs: BTreeMap::new(),
@@ -126,12 +146,29 @@ fn recover(tree: &sled::Tree) -> io::Result<Recovered> {
     };
     let mut torn: Option<u64> = None;
     let mut current: Option<(u64, u32, Vec<u8>)> = None;
+    let mut first = None;
     for item in tree {
         let (key, value) = item.map_err(sled_error)?;
         let (seq, part) = parse_key(&key)?;
+        // Frames are deleted from the front, and a frame's first part first: only the first may lack its beginning.
+        if first.is_none() {
+            first = Some((seq, part > 0));
+            recovered.next = seq;
+        }
+        if first == Some((seq, true)) {
+            recovered.next = seq + 1;
+            continue;
+        }
         if let Some(bad) = torn.filter(|&bad| bad != seq) {
-            let text = format!("journal frame {bad} is damaged, and newer frames follow it");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(damaged(format!(
+                "journal frame {bad} is damaged, and newer frames follow it"
+            )));
+        }
+        if seq != recovered.next && seq + 1 != recovered.next {
+            return Err(damaged(format!(
+                "journal frames {} to {seq} are missing",
+                recovered.next
+            )));
         }
         recovered.next = seq + 1;
         let whole_so_far = match &current {
@@ -154,6 +191,7 @@ fn recover(tree: &sled::Tree) -> io::Result<Recovered> {
         for key in tree.scan_prefix(seq.to_be_bytes()).keys() {
             tree.remove(key.map_err(sled_error)?).map_err(sled_error)?;
         }
+        recovered.next = seq;
     }
     Ok(recovered)
 }
@@ -270,36 +308,60 @@ mod tests {
         assert_eq!(after[0].committed.as_deref(), Some(&b"c"[..]));
     }
 
+    fn with_tree(dir: &Path, change: impl FnOnce(&sled::Tree)) {
+        let store = open_store(dir).expect("opens");
+        let tree = store.db.open_tree(TREE).expect("tree");
+        change(&tree);
+        tree.flush().expect("flushes");
+    }
+
+    fn refused(dir: &Path) -> String {
+        let refused = Journal::open(open_store(dir).expect("store opens")).err();
+        refused.expect("must be refused").to_string()
+    }
+
+    /// A crash in the middle of a write leaves a frame that nobody was told of.
     #[test]
-    fn a_torn_last_frame_is_dropped_but_damage_in_the_middle_is_refused() {
+    fn a_torn_frame_that_was_not_acknowledged_is_dropped() {
         let dir = tempfile::tempdir().expect("temp dir");
         let journal = open(dir.path());
         append(&journal, vec![entries(1, 1, 3, 10)]);
-        append(&journal, vec![entries(1, 4, 1, 200_000)]);
         drop(journal);
-        let store = open_store(dir.path()).expect("opens");
-        let tree = store.db.open_tree(TREE).expect("tree");
-        assert!(
-            tree.remove(key(1, 3)).expect("removes").is_some(),
-            "the frame has four parts"
-        );
-        drop((tree, store));
+        let parts = frame::encode(&[entries(1, 4, 1, 200_000)]).expect("encodes");
+        with_tree(dir.path(), |tree| {
+            tree.insert(key(1, 0), &parts[0][..]).expect("inserts");
+        });
         let journal = open(dir.path());
-        assert_eq!(
-            journal.with(1, GroupLog::end),
-            4,
-            "the torn frame's entry is gone"
-        );
+        assert_eq!(journal.with(1, GroupLog::end), 4);
         append(&journal, vec![entries(1, 4, 1, 5)]);
         drop(journal);
-        let store = open_store(dir.path()).expect("opens");
-        let tree = store.db.open_tree(TREE).expect("tree");
-        tree.insert(key(0, 0), vec![0u8; 50]).expect("damages");
-        drop(tree);
-        let refused = Journal::open(store)
-            .err()
-            .expect("a damaged frame before others is refused");
-        assert!(refused.to_string().contains("frame 0 is damaged"), "{refused}");
+        assert_eq!(open(dir.path()).with(1, GroupLog::end), 5);
+    }
+
+    /// A database file that is cut off opens: sled takes it for a shorter log. Acknowledged entries would be gone.
+    #[test]
+    fn missing_or_damaged_frames_that_were_acknowledged_are_refused() {
+        let fresh = || {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let journal = open(dir.path());
+            (0..4).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 10)]));
+            drop(journal);
+            dir
+        };
+        let dir = fresh();
+        with_tree(dir.path(), |tree| drop(tree.remove(key(3, 0)).expect("removes")));
+        assert!(refused(dir.path()).contains("ends before frame 3"));
+        let dir = fresh();
+        with_tree(dir.path(), |tree| drop(tree.remove(key(2, 0)).expect("removes")));
+        assert!(refused(dir.path()).contains("frames 2 to 3 are missing"));
+        let dir = fresh();
+        with_tree(dir.path(), |tree| {
+            drop(tree.insert(key(1, 0), vec![0u8; 50]).expect("damages"))
+        });
+        assert!(refused(dir.path()).contains("frame 1 is damaged"));
+        let dir = fresh();
+        std::fs::remove_dir_all(dir.path().join("store")).expect("removes");
+        assert!(refused(dir.path()).contains("were acknowledged"));
     }
 
     #[test]

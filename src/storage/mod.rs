@@ -3,6 +3,7 @@
 //! ```text
 //!  <node dir>/
 //!    store/          one sled database: identity, and the journal of all groups on this node
+//!    watermark       how far the journal was acknowledged
 //!    snapshots/      one fresh sled database a snapshot; the journal holds the pointer to the current one
 //! ```
 //!
@@ -17,6 +18,7 @@ mod identity;
 mod journal;
 mod mirror;
 mod snapshots;
+mod watermark;
 
 pub use frame::Record;
 pub use identity::{Identity, IdentityError};
@@ -26,7 +28,7 @@ pub use snapshots::{SnapshotReader, SnapshotWriter, Snapshots};
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Cache of the journal's sled: it is written once and read once, at start.
@@ -50,6 +52,7 @@ pub(crate) fn sled_error(error: sled::Error) -> io::Error {
 
 /// Opens a sled database and the handle on its file that [`flush_durably`] needs.
 pub(crate) fn open_db(path: &Path, config: sled::Config) -> io::Result<(sled::Db, File)> {
+    remove_torn_index(path)?;
     let config = config.path(path).flush_every_ms(None);
     // sled panics on some damaged files: to the caller that is an unreadable file like any other.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
@@ -64,6 +67,28 @@ pub(crate) fn open_db(path: &Path, config: sled::Config) -> io::Result<(sled::Db
     };
     let file = File::options().read(true).write(true).open(path.join("db"))?;
     Ok((db, file))
+}
+
+/// Removes sled's index files (`snap.*`) that a full disk has cut off: with one of them sled opens nothing, and without
+/// it scans its log.
+fn remove_torn_index(path: &Path) -> io::Result<()> {
+    /// Checksum and lengths: no index is shorter.
+    const HEADER_BYTES: u64 = 13;
+    let entries = match std::fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.")
+            && (name.ends_with(".generating") || entry.metadata()?.len() < HEADER_BYTES)
+        {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the entries of a directory durable.
@@ -89,6 +114,7 @@ pub fn open_store(dir: &Path) -> io::Result<Store> {
     Ok(Store {
         db,
         file: Arc::new(file),
+        dir: dir.to_path_buf(),
     })
 }
 
@@ -97,4 +123,5 @@ pub fn open_store(dir: &Path) -> io::Result<Store> {
 pub struct Store {
     pub(crate) db: sled::Db,
     pub(crate) file: Arc<File>,
+    pub(crate) dir: PathBuf,
 }

@@ -1,0 +1,86 @@
+//! How far the journal was acknowledged, in a small file beside the database: a database that was cut off, emptied or
+//! replaced by an older copy is noticed at the next start instead of being taken for a shorter journal.
+//!
+//! It is written after every sync, and synced itself now and then: after a crash of the process it is exact, after a
+//! power loss a little behind, and never ahead.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use std::time::Instant;
+
+const NAME: &str = "watermark";
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Watermark {
+    file: File,
+    next: u64,
+    synced: Option<Instant>,
+}
+
+impl Watermark {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` for a file that does not match its checksum.
+    pub fn open(dir: &Path) -> io::Result<Watermark> {
+        let path = dir.join(NAME);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        let mut bytes = [0; 12];
+        let next = if file.metadata()?.len() == 0 {
+            0
+        } else {
+            file.read_exact_at(&mut bytes, 0)?;
+            let (next, crc) = bytes.split_at(8);
+            if crc32fast::hash(next).to_le_bytes() != crc {
+                let why = format!("{} does not match its checksum", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+            next.iter()
+                .rev()
+                .fold(0, |value, &byte| value << 8 | u64::from(byte))
+        };
+        Ok(Watermark {
+            file,
+            next,
+            synced: None,
+        })
+    }
+
+    /// Number of the first frame that was not acknowledged.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Notes that all frames before `next` are durable.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn advance(&mut self, next: u64) -> io::Result<()> {
+        if next <= self.next {
+            return Ok(());
+        }
+        self.next = next;
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&next.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..8]).to_le_bytes();
+        bytes[8..].copy_from_slice(&crc);
+        self.file.write_all_at(&bytes, 0)?;
+        if self.synced.is_none_or(|at| at.elapsed() >= SYNC_EVERY) {
+            self.file.sync_data()?;
+            #[expect(clippy::disallowed_methods, reason = "paces syncs; no state depends on it")]
+            let now = Instant::now();
+            self.synced = Some(now);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! Conversations with the replicated state: what `Machine::apply` answers, to whom, when, and what it remembers.
+//! Only the public interface is used; `talk.rs` holds the words.
+//!
+//! Not here: what each command does (golden.rs), chance (txn_sim.rs).
+
+#[path = "machine/coordinator.rs"]
+mod coordinator;
+#[path = "machine/expiry.rs"]
+mod expiry;
+#[path = "machine/parking.rs"]
+mod parking;
+#[path = "machine/prepare.rs"]
+mod prepare;
+#[path = "machine/replies.rs"]
+mod replies;
+#[path = "machine/snapshot.rs"]
+mod snapshot;
+#[path = "machine/talk.rs"]
+mod talk;

@@ -1,0 +1,143 @@
+//! One leader by itself: what it may say about an attempt without its log, and how it names its attempts.
+
+use quorate::base::{AttemptId, GroupId, TxnId};
+use quorate::machine::{Command, Decision, No, Vote, scope_of};
+use quorate::txn::{Answer, Coordinator, Effect, Part, Query, Txn};
+
+const TERM: u64 = 5;
+const SHARDS: [GroupId; 2] = [GroupId::Shard(0), GroupId::Shard(1)];
+
+fn txn(seq: u64) -> Txn {
+    let part = |shard| {
+        let commands = vec![Command::Get { key: "k".into() }];
+        Part {
+            shard,
+            scope: scope_of(&commands, &[]),
+            conditions: Vec::new(),
+            commands,
+        }
+    };
+    Txn {
+        id: TxnId { session: 1, seq },
+        below: 0,
+        started: 10,
+        deadline: 1000,
+        parts: SHARDS.map(part).to_vec(),
+    }
+}
+
+fn attempt(seq: u64, term: u64, number: u32) -> AttemptId {
+    let txn = TxnId { session: 1, seq };
+    AttemptId { txn, term, number }
+}
+
+/// The attempt that the effects prepare.
+fn prepared(effects: &[Effect]) -> AttemptId {
+    match effects {
+        [
+            Effect::Prepare { prepare: one, .. },
+            Effect::Prepare { prepare: other, .. },
+        ] => {
+            assert_eq!(one.attempt, other.attempt);
+            one.attempt
+        }
+        other => panic!("two prepares, not {other:?}"),
+    }
+}
+
+fn leader() -> Coordinator {
+    Coordinator::new(GroupId::Coordinator(0), TERM)
+}
+
+#[test]
+fn only_the_log_can_rule_out_what_another_leader_or_an_earlier_begin_has_attempted() {
+    let mut leader = leader();
+    assert_eq!(leader.query(attempt(1, TERM, 1)), Query::Unknown);
+    let first = prepared(&leader.begin(txn(1), 10));
+    assert_eq!(leader.query(first), Query::Pending);
+    for term in [TERM - 1, TERM + 1] {
+        for number in [first.number - 1, first.number, first.number + 1] {
+            assert_eq!(
+                leader.query(attempt(1, term, number)),
+                Query::Unknown,
+                "{term}.{number}"
+            );
+        }
+    }
+    // Committed and told, as the log of a later leader says; then asked for again by a gateway that has not heard.
+    let record = Decision::Commit {
+        attempt: first,
+        participants: SHARDS.map(|shard| (shard, Vec::new())).to_vec(),
+        deadline: 1000,
+    };
+    leader.decided(first.txn, &record, 20);
+    assert_eq!(
+        leader.query(first),
+        Query::Pending,
+        "the participants are being told"
+    );
+    assert_eq!(leader.told(first, SHARDS[0]), []);
+    assert_eq!(leader.told(first, SHARDS[1]), [Effect::Retire { txn: first.txn }]);
+    assert_eq!(leader.query(first), Query::Unknown);
+    let second = prepared(&leader.begin(txn(1), 30));
+    assert_eq!(leader.query(first), Query::Unknown, "not aborted by this begin");
+    assert_eq!(leader.query(second), Query::Pending);
+}
+
+#[test]
+fn of_one_that_waits_in_line_the_log_speaks() {
+    let mut leader = leader();
+    prepared(&leader.begin(txn(1), 10));
+    assert_eq!(leader.begin(txn(2), 10), [], "it shares a key");
+    assert_eq!(leader.query(attempt(2, TERM, 1)), Query::Unknown);
+}
+
+#[test]
+fn an_attempt_that_died_is_aborted_everywhere_and_the_next_has_another_name() {
+    let mut leader = leader();
+    let first = prepared(&leader.begin(txn(1), 10));
+    let effects = leader.vote(first, SHARDS[0], Vote::No(No::Locked), 20);
+    let told: Vec<GroupId> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Finish { shard, finish } if finish.attempt == first && !finish.commit => *shard,
+            other => panic!("an abort, not {other:?}"),
+        })
+        .collect();
+    assert_eq!(told, SHARDS);
+    assert_eq!(leader.query(first), Query::Abort);
+    let second = prepared(&leader.tick(1000));
+    assert_ne!(first, second);
+    assert_eq!(
+        (leader.query(first), leader.query(second)),
+        (Query::Abort, Query::Pending)
+    );
+    assert_eq!(leader.vote(first, SHARDS[1], Vote::Yes(Vec::new()), 1000), []);
+}
+
+/// The abort of the first begin may still be on its way when the same transaction is asked for again.
+#[test]
+fn attempts_of_one_term_never_share_a_name() {
+    let mut leader = leader();
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let attempt = prepared(&leader.begin(txn(1), 10));
+        assert!(!names.contains(&attempt), "{attempt} comes again");
+        names.push(attempt);
+        let effects = leader.vote(attempt, SHARDS[1], Vote::No(No::Full), 20);
+        let aborts = effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Finish { .. }));
+        assert_eq!(aborts.count(), 2, "{effects:?}");
+        let answered = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Answer {
+                    answer: Answer::Aborted(_),
+                    ..
+                }
+            )
+        };
+        assert!(effects.iter().any(answered), "{effects:?}");
+    }
+}
