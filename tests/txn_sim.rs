@@ -6,6 +6,7 @@
 //! `QUORATE_SIM_BELIEVE=1` plants an error that must be found (see `Profile::believe`).
 //!
 //! Not here: Raft (the logs are perfect), expiry and eviction, snapshots under load (tests/machine.rs).
+#![expect(clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "txn_sim/gateway.rs"]
 mod gateway;

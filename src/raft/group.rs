@@ -366,6 +366,8 @@ fn config(id: GroupId, options: &GroupOptions) -> Config {
         election_timeout_min: options.election_min_ms,
         election_timeout_max: options.election_max_ms,
         max_payload_entries: APPEND_ENTRIES_MAX,
+        // What replication carries anyway needs no heartbeat beside it.
+        heartbeat_min_interval: Some(options.heartbeat_ms / 2),
         // Snapshots are cut by bytes of log, not by entries: a driver triggers them.
         snapshot_policy: SnapshotPolicy::Never,
         // Purged by bytes, too.

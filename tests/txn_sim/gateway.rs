@@ -91,7 +91,6 @@ impl World {
     fn poke(&mut self, op: OpId) {
         let now = self.clock();
         match self.ops[op].state {
-            State::Over(_) | State::Left => {}
             State::Reading => self.read_next(op),
             State::Checking => self.check_next(op),
             State::Asking if now > self.ops[op].deadline || self.rng.per_mille(60) => self.settle(op),
@@ -99,7 +98,7 @@ impl World {
                 self.ops[op].asks += 1;
                 self.ask(op);
             }
-            State::Asking => {}
+            State::Asking | State::Over(_) | State::Left => {}
             State::Settling | State::Running if !self.healing && self.rng.per_mille(30) => {
                 self.note(|| format!("op {op} is left"));
                 self.ops[op].state = State::Left;

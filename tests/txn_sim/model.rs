@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate::base::{GroupId, Reply, RequestId, TxnId};
 use quorate::machine::keyspace::Value;
 use quorate::machine::{Command, Decision, Response};
+use quorate::txn::Coordinator;
 
 use crate::gateway::number;
 use crate::message::OpId;
@@ -231,32 +232,32 @@ impl World {
     }
 
     /// What is still under way.
-    pub fn unrest(&self) -> String {
-        let mut unrest = String::new();
+    pub fn unrest(&self) -> Vec<String> {
+        let mut unrest = Vec::new();
         for log in &self.shards {
             let shard = log.machine.as_shard().expect("a shard's log");
             let (prepared, parked) = (shard.prepared().count(), shard.parked());
             if prepared > 0 || parked > 0 || !shard.locks().is_free() {
-                unrest += &format!("{}: {prepared} prepared, {parked} parked; ", log.group);
+                unrest.push(format!("{}: {prepared} prepared, {parked} parked", log.group));
             }
         }
         for log in &self.coordinators {
             let coordinator = log.machine.as_coordinator().expect("a coordinator's log");
             let unretired = coordinator.unretired().len();
             if unretired > 0 {
-                unrest += &format!("{}: {unretired} not retired; ", log.group);
+                unrest.push(format!("{}: {unretired} not retired", log.group));
             }
         }
         for leader in &self.leaders {
-            let active = leader.coordinator.as_ref().map_or(0, |c| c.active());
+            let active = leader.coordinator.as_ref().map_or(0, Coordinator::active);
             let deliveries: Vec<_> = leader.deliveries.keys().collect();
             if active > 0 || !deliveries.is_empty() {
-                unrest += &format!("term {}: {active} active, {deliveries:?}; ", leader.term);
+                unrest.push(format!("term {}: {active} active, {deliveries:?}", leader.term));
             }
         }
         for (number, op) in self.ops.iter().enumerate() {
             if !matches!(op.state, State::Over(_) | State::Left) {
-                unrest += &format!("op {number}: {:?}; ", op.state);
+                unrest.push(format!("op {number}: {:?}", op.state));
             }
         }
         unrest

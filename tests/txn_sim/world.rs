@@ -375,7 +375,7 @@ impl World {
             }
             self.let_time_pass();
         }
-        panic!("no rest after healing: {}", self.unrest());
+        panic!("no rest after healing: {:?}", self.unrest());
     }
 }
 
