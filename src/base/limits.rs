@@ -24,7 +24,7 @@ pub const BATCH_REQUESTS_MAX: usize = 1024;
 /// Bytes of requests after which a log entry is closed (one larger request makes an entry of its own).
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Log entries a group's proposer keeps under way.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// Requests that wait for a group's proposer or reader.
 pub const GROUP_QUEUE_MAX: usize = 8192;
 /// Bytes of one encoded log entry.

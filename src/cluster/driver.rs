@@ -25,6 +25,8 @@ use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
 /// How often leadership is looked at, and attempts that wait are started again, with and without transactions.
 const TICK: Duration = Duration::from_millis(2);
 const IDLE_TICK: Duration = Duration::from_millis(25);
+/// How often the log is looked through for commits that nobody tells.
+const RECOVER_EVERY: Duration = Duration::from_secs(1);
 /// How long a new leader may take to confirm itself before it tries again.
 const CONFIRM: Duration = Duration::from_millis(500);
 /// How long one delivery is tried before it is looked at anew.
@@ -61,6 +63,8 @@ pub struct Driver {
 
 struct Leading {
     coordinator: Coordinator,
+    /// When the log was last looked through for commits of earlier leaders.
+    recovered: Instant,
     waiters: BTreeMap<TxnId, Vec<oneshot::Sender<Told>>>,
 }
 
@@ -122,6 +126,7 @@ impl Driver {
             tracing::info!(group = %self.group.id(), term, "coordinating");
             self.leading = Some(Leading {
                 coordinator,
+                recovered: Instant::now(),
                 waiters: BTreeMap::new(),
             });
             self.perform(effects.unwrap_or_default());
@@ -224,10 +229,18 @@ impl Driver {
 
     fn tick(&mut self) {
         let now = self.now();
-        if let Some(leading) = &mut self.leading {
-            let effects = leading.coordinator.tick(now);
-            self.perform(effects);
+        let Some(leading) = &mut self.leading else { return };
+        let mut effects = leading.coordinator.tick(now);
+        // An earlier leader's commit may have been recorded after this one had begun: it must be told, too.
+        if leading.recovered.elapsed() >= RECOVER_EVERY {
+            leading.recovered = Instant::now();
+            let coordinator = &mut leading.coordinator;
+            let recovered = self
+                .group
+                .peek(|machine| Some(coordinator.recover(machine.as_coordinator()?.unretired())));
+            effects.extend(recovered.unwrap_or_default());
         }
+        self.perform(effects);
     }
 
     fn report(&mut self, term: u64, report: Report) {

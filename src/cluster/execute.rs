@@ -282,9 +282,23 @@ impl Node {
         let txn_deadline = txn.deadline;
         let ask = Ask::Begin(Box::new(txn));
         let limit = deadline.min(Instant::now() + self.txn_timeout());
-        match self.router().ask(coordinator, &ask, limit).await {
-            Ok(Told::Answer(answer)) => Ok(answer),
-            Ok(other) => Err(unexpected(&other)),
+        match self.router().ask_counting(coordinator, &ask, limit).await {
+            Ok((Told::Answer(answer), again)) => {
+                // "No" is final only from the one leader that was ever asked: an earlier try, or the client's own
+                // through another node, may have got a commit under way that made this one's conditions fail.
+                if matches!(answer, Answer::Committed(_)) || !(again || id.is_some()) {
+                    return Ok(answer);
+                }
+                let settled = self
+                    .resolve(coordinator, number, txn_deadline, deadline, "asked again".into())
+                    .await?;
+                Ok(if matches!(settled, Answer::Committed(_)) {
+                    settled
+                } else {
+                    answer
+                })
+            }
+            Ok((other, _)) => Err(unexpected(&other)),
             Err(RouteError::Busy) => Err(busy()),
             Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
             Err(RouteError::Unknown(why)) => {

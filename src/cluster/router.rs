@@ -79,6 +79,21 @@ impl Router {
     /// # Errors
     /// [`RouteError`].
     pub async fn ask(&self, group: GroupId, ask: &Ask, deadline: Instant) -> Result<Told, RouteError> {
+        self.ask_counting(group, ask, deadline)
+            .await
+            .map(|(told, _)| told)
+    }
+
+    /// As [`Router::ask`]; also says whether an earlier try may have been taken by somebody.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub async fn ask_counting(
+        &self,
+        group: GroupId,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<(Told, bool), RouteError> {
         let mut open = None;
         let mut last = String::from("no leader is known");
         let mut pause = PAUSE_MIN;
@@ -89,7 +104,7 @@ impl Router {
                 match tokio::time::timeout_at(limit, self.try_node(target, group, ask)).await {
                     Ok(Ok(told)) => {
                         self.remember(group, target);
-                        return Ok(told);
+                        return Ok((told, open.is_some()));
                     }
                     Ok(Err(failed)) => failed,
                     Err(_) => (

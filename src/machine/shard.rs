@@ -213,7 +213,10 @@ impl Shard {
 
     fn park(&mut self, ticket: Ticket, request: Request, scope: Scope) -> Option<Response> {
         if self.head.parked.len() >= PARKED_MAX {
-            return Some(Response::Refused(Refusal::Full));
+            // Kept, so that no copy is executed after this has been told.
+            let response = Response::Refused(Refusal::Full);
+            self.remember(request.id, &response);
+            return Some(response);
         }
         if let Some(id) = request.id {
             self.head.sessions.record(id, Answered::Parked(ticket));

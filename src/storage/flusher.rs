@@ -1,26 +1,21 @@
 //! The one writer of a node's journal; it also drops frames that nobody needs any more.
 //!
 //! ```text
-//!  ops ─▶ flusher: frame ─▶ sled ─▶ db.flush() ─┬─ nothing else waits ─▶ sync_data, done
-//!                                                └─ more waits ─▶ syncer: one sync_data for all written frames, done
+//!  ops ─▶ all that wait: one frame ─▶ sled ─▶ db.flush() ─▶ sync_data ─▶ watermark ─▶ done
 //! ```
 //!
-//! `db.flush()` hands the bytes to the kernel; only `sync_data` after it makes them durable, so that comes before every
-//! `done`. A sync covers all frames written before it started, so frames may be acknowledged by a later one's sync.
+//! `db.flush()` hands the bytes to the kernel; only `sync_data` after it makes them durable. (Syncing in a second thread
+//! beside the next frame's write was measured: on two cores the wake-ups cost what the overlap gains.)
 //!
 //! A frame is needed while it holds a live entry, or the newest vote, purge, commit index or snapshot pointer of some
 //! group. Only a prefix of the stream is ever deleted, so replay needs no gaps. A quiet group would pin old frames for
 //! ever; when they add up, its metadata (or its few entries) are written again at the head.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::journal::{Done, Mirror, Op, key};
 use super::watermark::Watermark;
@@ -32,37 +27,6 @@ const FRAME_TARGET_BYTES: usize = 8 << 20;
 const REWRITE_ABOVE_BYTES: usize = 8 << 20;
 /// Frames deleted after one flush at the most, which bounds the stall.
 const DELETE_FRAMES_MAX: usize = 512;
-/// Written frames that wait for the syncer.
-const SYNC_QUEUE_MAX: usize = 64;
-
-/// What flusher and syncer share: the first failure, for good, and how far frames are durable.
-struct Durable {
-    file: Arc<File>,
-    failed: Mutex<Option<String>>,
-    watermark: Mutex<Watermark>,
-}
-
-impl Durable {
-    fn fail(&self, error: &io::Error) -> String {
-        let text = format!("the journal cannot be written: {error}");
-        tracing::error!("{text}");
-        self.failed.lock().get_or_insert(text).clone()
-    }
-
-    /// Makes all frames before `next`, which are written, durable.
-    fn sync(&self, next: u64) -> Result<(), String> {
-        match self
-            .file
-            .sync_data()
-            .and_then(|()| self.watermark.lock().advance(next))
-        {
-            // An earlier frame that failed is vouched for by every later one: none may be acknowledged.
-            Ok(()) => self.failed.lock().clone().map_or(Ok(()), Err),
-            Err(e) => Err(self.fail(&e)),
-        }
-    }
-}
-
 /// Parts, bytes and records' whereabouts of all frames on disk.
 #[derive(Debug, Default)]
 pub(super) struct FrameIndex {
@@ -159,7 +123,9 @@ pub(super) struct Flusher {
     next: u64,
     /// Commit indexes that wait for a frame that is needed anyway.
     lazy: BTreeMap<u32, Record>,
-    durable: Arc<Durable>,
+    /// The first failure, for good.
+    failed: Option<String>,
+    watermark: Watermark,
     /// Bytes ever written, and how many there were when pinned frames were last looked for.
     written: usize,
     looked: usize,
@@ -174,11 +140,6 @@ impl Flusher {
         next: u64,
         watermark: Watermark,
     ) -> Self {
-        let durable = Arc::new(Durable {
-            file: Arc::clone(&store.file),
-            failed: Mutex::new(None),
-            watermark: Mutex::new(watermark),
-        });
         Flusher {
             store,
             tree,
@@ -186,7 +147,8 @@ impl Flusher {
             index,
             next,
             lazy: BTreeMap::new(),
-            durable,
+            failed: None,
+            watermark,
             written: 0,
             looked: 0,
         }
@@ -194,35 +156,38 @@ impl Flusher {
 
     /// Runs until every [`super::Journal`] handle is gone.
     pub(super) fn run(mut self, ops: &Receiver<Op>) {
-        let syncer = match Syncer::start(Arc::clone(&self.durable)) {
-            Ok(syncer) => syncer,
-            Err(e) => {
-                self.durable.fail(&e);
-                return;
-            }
-        };
         let mut next = ops.recv().ok();
         while let Some(first) = next {
             let (records, dones, following) = self.collect(first, ops);
-            next = following;
             if !dones.is_empty() {
-                let result = self.write(records);
-                // With more to write, the sync runs beside it; else this thread does it, which saves a wake-up.
-                match result {
-                    Ok(()) if next.is_some() => syncer.hand_over(self.next, dones),
-                    Ok(()) => finish(dones, &self.durable.sync(self.next)),
-                    failed => finish(dones, &failed),
+                let result = self.write(records).and_then(|()| self.sync());
+                for done in dones {
+                    done(result.clone().map_err(io::Error::other));
                 }
             }
-            if next.is_none() {
-                next = ops.recv().ok();
-            }
+            next = following.or_else(|| ops.recv().ok());
         }
         let last = std::mem::take(&mut self.lazy).into_values().collect::<Vec<_>>();
         if !last.is_empty() {
             // Only commit indexes: losing them costs a restart some waiting, so the error has been said enough.
-            let _ = self.write(last).and_then(|()| self.durable.sync(self.next));
+            let _ = self.write(last).and_then(|()| self.sync());
         }
+    }
+
+    fn fail(&mut self, error: &io::Error) -> String {
+        let text = format!("the journal cannot be written: {error}");
+        tracing::error!("{text}");
+        self.failed.get_or_insert(text).clone()
+    }
+
+    /// Makes all written frames durable.
+    fn sync(&mut self) -> Result<(), String> {
+        let synced = self
+            .store
+            .file
+            .sync_data()
+            .and_then(|()| self.watermark.advance(self.next));
+        synced.map_err(|e| self.fail(&e))
     }
 
     /// Joins what waits into one frame's records. Also the first operation of the next frame, if one waits already.
@@ -244,13 +209,13 @@ impl Flusher {
     }
 
     fn write(&mut self, mut records: Vec<Record>) -> Result<(), String> {
-        if let Some(failed) = &*self.durable.failed.lock() {
+        if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
         records.extend(std::mem::take(&mut self.lazy).into_values());
         records.extend(self.rewrites());
         let result = self.write_frame(&records).and_then(|()| self.delete_unneeded());
-        result.map_err(|e| self.durable.fail(&e))
+        result.map_err(|e| self.fail(&e))
     }
 
     fn write_frame(&mut self, records: &[Record]) -> io::Result<()> {
@@ -326,61 +291,6 @@ impl Flusher {
             self.index.total -= bytes;
         }
         Ok(())
-    }
-}
-
-fn finish(dones: Vec<Done>, result: &Result<(), String>) {
-    for done in dones {
-        done(result.clone().map_err(io::Error::other));
-    }
-}
-
-/// Written frames: the number after them, and who waits for them.
-type Written = (u64, Vec<Done>);
-
-/// Syncs written frames while the flusher writes the next ones.
-struct Syncer {
-    queue: Option<SyncSender<Written>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Syncer {
-    fn start(durable: Arc<Durable>) -> io::Result<Syncer> {
-        let (queue, written) = sync_channel::<Written>(SYNC_QUEUE_MAX);
-        let run = move || {
-            while let Ok((mut next, mut dones)) = written.recv() {
-                for (later, more) in written.try_iter() {
-                    next = later;
-                    dones.extend(more);
-                }
-                finish(dones, &durable.sync(next));
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name("quorate-syncer".into())
-            .spawn(run)?;
-        Ok(Syncer {
-            queue: Some(queue),
-            thread: Some(thread),
-        })
-    }
-
-    fn hand_over(&self, next: u64, dones: Vec<Done>) {
-        if let Some(queue) = &self.queue
-            && let Err(lost) = queue.send((next, dones))
-        {
-            finish(lost.0.1, &Err("the journal's syncer has stopped".into()));
-        }
-    }
-}
-
-impl Drop for Syncer {
-    fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // It ends when it has answered all; a panic there has been logged.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -356,7 +356,7 @@ mod tests {
         assert!(refused(dir.path()).contains("frames 2 to 3 are missing"));
         let dir = fresh();
         with_tree(dir.path(), |tree| {
-            drop(tree.insert(key(1, 0), vec![0u8; 50]).expect("damages"))
+            drop(tree.insert(key(1, 0), vec![0u8; 50]).expect("damages"));
         });
         assert!(refused(dir.path()).contains("frame 1 is damaged"));
         let dir = fresh();

@@ -179,12 +179,14 @@ impl Nodes {
     }
 
     pub fn wait_ready(&mut self, node: u64) {
+        let log = self.log(node);
         let process = self.process(node);
         eventually(&format!("node {node} is ready"), READY, || {
             let ended = process.child.try_wait().expect("a child can be waited for");
             assert!(
                 ended.is_none(),
-                "node {node} ended instead of getting ready: {ended:?}"
+                "node {node} ended instead of getting ready: {ended:?}\n{}",
+                fs::read_to_string(&log).unwrap_or_default()
             );
             process.ready.load(Ordering::SeqCst).then_some(())
         });
