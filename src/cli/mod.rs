@@ -30,7 +30,7 @@ struct LogOptions {
         long,
         global = true,
         env = "QUORATE_LOG",
-        default_value = "warn,openraft=error,quorate=info"
+        default_value = "warn,openraft=off,quorate=info"
     )]
     log: String,
     /// How to write the log (to standard error).

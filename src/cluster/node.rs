@@ -67,6 +67,12 @@ struct Inner {
     stopping: Arc<AtomicBool>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.groups.clear();
+    }
+}
+
 fn open_snapshots(dir: &Path, journal: &Journal) -> std::io::Result<Snapshots> {
     let current = |group| {
         journal

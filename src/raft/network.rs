@@ -290,6 +290,11 @@ impl Groups {
         self.replicas.write().insert(group.id(), group);
     }
 
+    /// Lets all replicas go. Links, groups and this registry know each other, so a node that ends has to say so.
+    pub fn clear(&self) {
+        self.replicas.write().clear();
+    }
+
     #[must_use]
     pub fn get(&self, group: GroupId) -> Option<Group> {
         self.replicas.read().get(&group).cloned()
