@@ -31,6 +31,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How often, and after which pause, a locked database is tried again: 3 seconds in all.
+const LOCK_TRIES: u32 = 150;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Cache of the journal's sled: it is written once and read once, at start.
 const JOURNAL_CACHE_BYTES: u64 = 32 << 20;
 /// Fixed for the life of a database: sled cannot reopen one with another segment size.
@@ -55,14 +58,23 @@ pub(crate) fn open_db(path: &Path, config: sled::Config) -> io::Result<(sled::Db
     remove_torn_index(path)?;
     let config = config.path(path).flush_every_ms(None);
     // sled panics on some damaged files: to the caller that is an unreadable file like any other.
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-    let db = match opened {
-        Ok(result) => result.map_err(sled_error)?,
-        Err(_) => {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the sled file is damaged",
-            ));
+    let mut tries = 0;
+    let db = loop {
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+        match opened {
+            Ok(Ok(db)) => break db,
+            // sled's own threads let go of a database a moment after its last handle is dropped.
+            Ok(Err(e)) if tries < LOCK_TRIES && e.to_string().contains("could not acquire lock") => {
+                tries += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Ok(Err(e)) => return Err(sled_error(e)),
+            Err(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the sled file is damaged",
+                ));
+            }
         }
     };
     let file = File::options().read(true).write(true).open(path.join("db"))?;
