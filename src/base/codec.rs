@@ -24,6 +24,15 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bincode::serde::encode_to_vec(value, bincode::config::standard())?)
 }
 
+/// Encodes `value` behind what `buffer` holds already.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_onto<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, buffer, bincode::config::standard())?;
+    Ok(())
+}
+
 /// Decodes exactly one value from all of `bytes`; at most [`FRAME_BYTES_MAX`] are allocated on the way.
 ///
 /// # Errors

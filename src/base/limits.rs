@@ -24,7 +24,7 @@ pub const BATCH_REQUESTS_MAX: usize = 1024;
 /// Bytes of requests after which a log entry is closed (one larger request makes an entry of its own).
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Log entries a group's proposer keeps under way.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
+pub const BATCHES_IN_FLIGHT_MAX: usize = 1;
 /// Requests that wait for a group's proposer or reader.
 pub const GROUP_QUEUE_MAX: usize = 8192;
 /// Bytes of one encoded log entry.
@@ -43,8 +43,14 @@ pub const APPENDS_IN_FLIGHT_MAX: usize = 32;
 pub const SNAPSHOT_FRAME_BYTES: usize = 512 << 10;
 /// Bytes of one value in a snapshot's sled (section 10 of DESIGN.md: larger ones become blobs).
 pub const SNAPSHOT_CHUNK_BYTES: usize = 6 << 10;
-/// Bytes of one value in the journal's sled.
-pub const JOURNAL_PART_BYTES: usize = 60 << 10;
+/// Bytes of records after which a frame of the journal is closed.
+pub const JOURNAL_FRAME_BYTES: usize = 2 << 20;
+/// Bytes of one segment of the journal; a larger frame gets a segment of its own.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 4 << 20;
+/// Segments that are kept to be written anew.
+pub const JOURNAL_FREE_SEGMENTS_MAX: usize = 4;
+/// Bytes of the journal beyond twice what is needed of it: what pins more is written again at its head.
+pub const JOURNAL_SLACK_BYTES: u64 = 16 << 20;
 /// Operations that wait for a node's flusher.
 pub const JOURNAL_QUEUE_MAX: usize = 64 << 10;
 
@@ -71,5 +77,5 @@ const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX + BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX + APPEND_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_FRAME_BYTES > SNAPSHOT_CHUNK_BYTES && SNAPSHOT_FRAME_BYTES < FRAME_BYTES_MAX);
-const _: () = assert!(JOURNAL_PART_BYTES <= 64 << 10);
+const _: () = assert!(JOURNAL_SLACK_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);
 const _: () = assert!(BURST_COMMANDS_MAX <= BATCH_REQUESTS_MAX);

@@ -210,6 +210,13 @@ impl Links {
             let mut buffer = BytesMut::new();
             let mut framing = framing();
             while frames.recv_many(&mut batch, 256).await > 0 {
+                // What is about to be queued goes out with the same write.
+                tokio::task::yield_now().await;
+                while batch.len() < 256
+                    && let Ok(more) = frames.try_recv()
+                {
+                    batch.push(more);
+                }
                 for frame in batch.drain(..) {
                     framing.encode(frame, &mut buffer)?;
                 }

@@ -58,6 +58,13 @@ impl Proposer {
                     if taken == 0 {
                         return;
                     }
+                    // Whoever is ready to ask at this moment comes along: that costs nothing when nobody is.
+                    tokio::task::yield_now().await;
+                    while waiting.len() < BATCH_REQUESTS_MAX
+                        && let Ok(more) = queue.try_recv()
+                    {
+                        waiting.push(more);
+                    }
                     while !waiting.is_empty() {
                         let batch = take_batch(&mut waiting);
                         if let Some(outcome) = self.propose(batch).await {

@@ -1,15 +1,14 @@
-//! The one writer of a node's journal; it also drops frames that nobody needs any more.
+//! The one writer of a node's journal; it also sees to it that old segments can be used anew.
 //!
 //! ```text
-//!  ops ─▶ all that wait: one frame ─▶ sled ─▶ db.flush() ─▶ sync_data ─▶ watermark ─▶ done
+//!  ops ─▶ all that wait: one frame ─▶ segment ─▶ sync_data ─▶ watermark ─▶ done
 //! ```
 //!
-//! `db.flush()` hands the bytes to the kernel; only `sync_data` after it makes them durable. (Syncing in a second thread
-//! beside the next frame's write was measured: on two cores the wake-ups cost what the overlap gains.)
+//! (Syncing in a second thread beside the next frame's write was measured: on two cores the wake-ups cost what the
+//! overlap gains.)
 //!
-//! A frame is needed while it holds a live entry, or the newest vote, purge, commit index or snapshot pointer of some
-//! group. Only a prefix of the stream is ever deleted, so replay needs no gaps. A quiet group would pin old frames for
-//! ever; when they add up, its metadata (or its few entries) are written again at the head.
+//! Only a prefix of the journal is ever given up, so replay needs no gaps. A quiet group would pin old segments for
+//! ever; when they add up, what is live in the oldest one is written again at the head.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,155 +16,67 @@ use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 
-use super::journal::{Done, Mirror, Op, key};
+use super::journal::{Done, Mirror, Op};
+use super::needs::Needs;
+use super::segments::{HEADER_BYTES, Segments};
 use super::watermark::Watermark;
-use super::{Record, Store, frame, sled_error};
-
-/// Bytes of requests after which a frame is closed.
-const FRAME_TARGET_BYTES: usize = 8 << 20;
-/// Journal bytes up to which pinned frames are left alone.
-const REWRITE_ABOVE_BYTES: usize = 8 << 20;
-/// Frames deleted after one flush at the most, which bounds the stall.
-const DELETE_FRAMES_MAX: usize = 512;
-/// Parts, bytes and records' whereabouts of all frames on disk.
-#[derive(Debug, Default)]
-pub(super) struct FrameIndex {
-    frames: BTreeMap<u64, (u32, usize)>,
-    groups: BTreeMap<u32, Needs>,
-    total: usize,
-}
-
-/// The frames one group needs.
-#[derive(Debug, Default)]
-struct Needs {
-    /// Frame, and last index of the group's entries in it.
-    entries: VecDeque<(u64, u64)>,
-    vote: Option<u64>,
-    purge: Option<u64>,
-    committed: Option<u64>,
-    snapshot: Option<u64>,
-}
-
-impl Needs {
-    fn metadata(&self) -> Option<u64> {
-        [self.vote, self.purge, self.committed, self.snapshot]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn oldest_entries(&self) -> Option<u64> {
-        self.entries.front().map(|&(seq, _)| seq)
-    }
-
-    fn truncate(&mut self, from: u64) {
-        for (_, last) in self
-            .entries
-            .iter_mut()
-            .rev()
-            .take_while(|(_, last)| *last >= from)
-        {
-            *last = from.saturating_sub(1);
-        }
-    }
-
-    fn take(&mut self, seq: u64, record: &Record) {
-        match record {
-            Record::Append { first, entries, .. } => {
-                self.truncate(*first);
-                self.entries.push_back((seq, first + entries.len() as u64 - 1));
-            }
-            Record::Truncate { from, .. } => self.truncate(*from),
-            Record::Purge { upto, .. } => {
-                while self.entries.front().is_some_and(|&(_, last)| last <= *upto) {
-                    self.entries.pop_front();
-                }
-                self.purge = Some(seq);
-            }
-            Record::Vote { .. } => self.vote = Some(seq),
-            Record::Committed { .. } => self.committed = Some(seq),
-            Record::Snapshot { .. } => self.snapshot = Some(seq),
-            Record::Rewrite { log, .. } => {
-                self.entries.clear();
-                if !log.entries.is_empty() {
-                    self.entries.push_back((seq, log.end() - 1));
-                }
-                self.vote = Some(seq);
-                (self.purge, self.committed, self.snapshot) = (Some(seq), Some(seq), Some(seq));
-            }
-        }
-    }
-}
-
-impl FrameIndex {
-    pub(super) fn take(&mut self, seq: u64, parts: u32, bytes: usize, records: &[Record]) {
-        self.frames.insert(seq, (parts, bytes));
-        self.total += bytes;
-        for record in records {
-            self.groups.entry(record.group()).or_default().take(seq, record);
-        }
-    }
-
-    fn floor(&self) -> u64 {
-        let needed = self
-            .groups
-            .values()
-            .flat_map(|n| [n.metadata(), n.oldest_entries()]);
-        needed.flatten().min().unwrap_or(u64::MAX)
-    }
-}
+use super::{Record, frame};
+use crate::base::limits::{JOURNAL_FRAME_BYTES, JOURNAL_SLACK_BYTES};
 
 pub(super) struct Flusher {
-    store: Store,
-    tree: sled::Tree,
+    segments: Segments,
     mirror: Mirror,
-    index: FrameIndex,
+    needs: Needs,
+    /// Number of the next frame.
     next: u64,
+    /// The floor that the newest frame tells.
+    floor: u64,
+    buffer: Vec<u8>,
+    /// Taken from the queue already, because what is rescued has its place behind them.
+    backlog: VecDeque<Op>,
     /// Commit indexes that wait for a frame that is needed anyway.
     lazy: BTreeMap<u32, Record>,
     /// The first failure, for good.
     failed: Option<String>,
     watermark: Watermark,
-    /// Bytes ever written, and how many there were when pinned frames were last looked for.
-    written: usize,
-    looked: usize,
+    /// A segment was begun since pinned ones were last looked for.
+    look: bool,
 }
 
 impl Flusher {
     pub(super) fn new(
-        store: Store,
-        tree: sled::Tree,
+        segments: Segments,
         mirror: Mirror,
-        index: FrameIndex,
+        needs: Needs,
         next: u64,
         watermark: Watermark,
     ) -> Self {
         Flusher {
-            store,
-            tree,
+            segments,
             mirror,
-            index,
+            needs,
             next,
+            floor: 0,
+            buffer: Vec::new(),
+            backlog: VecDeque::new(),
             lazy: BTreeMap::new(),
             failed: None,
             watermark,
-            written: 0,
-            looked: 0,
+            look: true,
         }
     }
 
     /// Runs until every [`super::Journal`] handle is gone.
     pub(super) fn run(mut self, ops: &Receiver<Op>) {
-        let mut next = ops.recv().ok();
-        while let Some(first) = next {
-            let (records, dones, following) = self.collect(first, ops);
-            if !dones.is_empty() {
+        while let Some(first) = self.backlog.pop_front().or_else(|| ops.recv().ok()) {
+            let (records, dones, needed) = self.collect(first, ops);
+            if needed {
                 let result = self.write(records).and_then(|()| self.sync());
                 for done in dones {
                     done(result.clone().map_err(io::Error::other));
                 }
+                self.rescue(ops);
             }
-            next = following.or_else(|| ops.recv().ok());
         }
         let last = std::mem::take(&mut self.lazy).into_values().collect::<Vec<_>>();
         if !last.is_empty() {
@@ -180,21 +91,21 @@ impl Flusher {
         self.failed.get_or_insert(text).clone()
     }
 
-    /// Makes all written frames durable.
+    /// Makes the written frame durable; what it says is needless can be used anew then.
     fn sync(&mut self) -> Result<(), String> {
         let synced = self
-            .store
-            .file
-            .sync_data()
-            .and_then(|()| self.watermark.advance(self.next));
+            .segments
+            .sync()
+            .and_then(|()| self.watermark.advance(self.next))
+            .and_then(|()| self.segments.release(self.floor));
         synced.map_err(|e| self.fail(&e))
     }
 
-    /// Joins what waits into one frame's records. Also the first operation of the next frame, if one waits already.
-    fn collect(&mut self, first: Op, ops: &Receiver<Op>) -> (Vec<Record>, Vec<Done>, Option<Op>) {
+    /// Joins what waits into one frame's records; also whether anything among them needs one.
+    fn collect(&mut self, first: Op, ops: &Receiver<Op>) -> (Vec<Record>, Vec<Done>, bool) {
         let (mut size, mut records, mut dones) = (0, Vec::new(), Vec::new());
         let mut next = Some(first);
-        while let Some(op) = next.take_if(|_| size < FRAME_TARGET_BYTES) {
+        while let Some(op) = next {
             size += op.records.iter().map(weight).sum::<usize>();
             for record in op.records {
                 match record {
@@ -203,9 +114,14 @@ impl Flusher {
                 }
             }
             dones.extend(op.done);
-            next = ops.try_recv().ok();
+            next = if size < JOURNAL_FRAME_BYTES {
+                self.backlog.pop_front().or_else(|| ops.try_recv().ok())
+            } else {
+                None
+            };
         }
-        (records, dones, next)
+        let needed = !records.is_empty() || !dones.is_empty();
+        (records, dones, needed)
     }
 
     fn write(&mut self, mut records: Vec<Record>) -> Result<(), String> {
@@ -213,102 +129,47 @@ impl Flusher {
             return Err(failed.clone());
         }
         records.extend(std::mem::take(&mut self.lazy).into_values());
-        records.extend(self.rewrites());
-        let result = self.write_frame(&records).and_then(|()| self.delete_unneeded());
-        result.map_err(|e| self.fail(&e))
+        self.write_frame(&records).map_err(|e| self.fail(&e))
     }
 
     fn write_frame(&mut self, records: &[Record]) -> io::Result<()> {
-        let parts = frame::encode(records).map_err(io::Error::other)?;
-        let seq = self.next;
+        self.buffer.clear();
+        self.buffer.resize(HEADER_BYTES, 0);
+        frame::encode(records, &mut self.buffer).map_err(io::Error::other)?;
+        let floor = self.needs.floor().unwrap_or(self.next);
+        let began = self.segments.write(self.next, floor, &mut self.buffer)?;
         self.next += 1;
-        let mut bytes = 0;
-        let mut count = 0;
-        for part in parts {
-            bytes += part.len();
-            self.tree.insert(key(seq, count), part).map_err(sled_error)?;
-            count += 1;
+        self.floor = floor;
+        self.look |= began;
+        self.needs.take(self.segments.head_first(), records);
+        if self.buffer.capacity() > 2 * JOURNAL_FRAME_BYTES {
+            self.buffer = Vec::new();
         }
-        self.store.db.flush().map_err(sled_error)?;
-        self.index.take(seq, count, bytes, records);
-        self.written += bytes;
         Ok(())
     }
 
-    /// Records that, written again at the head, let old frames go.
-    fn rewrites(&mut self) -> Vec<Record> {
-        if self.index.total < REWRITE_ABOVE_BYTES || self.written < self.looked + REWRITE_ABOVE_BYTES / 16 {
-            return Vec::new();
-        }
-        self.looked = self.written;
-        // A writer may hold the lock while it waits for us: then another time.
-        let Some(mirror) = self.mirror.try_lock() else {
-            return Vec::new();
+    /// Writes what is live in the oldest segment again, when the journal holds far more than what is needed of it.
+    fn rescue(&mut self, ops: &Receiver<Op>) {
+        let Some(second) = self.segments.second_first().filter(|_| self.look) else {
+            return;
         };
-        let horizon = self.horizon();
-        let mut records = Vec::new();
-        for (&group, needs) in &self.index.groups {
-            let Some(log) = mirror.get(&group) else { continue };
-            if needs.oldest_entries().is_some_and(|seq| seq < horizon) {
-                if log.bytes < REWRITE_ABOVE_BYTES / 4 {
-                    records.push(Record::Rewrite {
-                        group,
-                        log: log.clone(),
-                    });
-                }
-            } else if needs.metadata().is_some_and(|seq| seq < horizon) {
-                records.extend(metadata(group, log));
-            }
+        // A writer may hold the lock while it waits for us: then after another frame.
+        let Some(mirror) = self.mirror.try_lock() else {
+            return;
+        };
+        self.look = false;
+        let live: usize = mirror.values().map(|log| log.bytes).sum();
+        if self.segments.bytes() > 2 * live as u64 + JOURNAL_SLACK_BYTES {
+            // The mirror is ahead of the disk by what is queued, so the rescued has its place right behind that. Nobody
+            // can queue more while we hold the lock.
+            self.backlog.extend(ops.try_iter());
+            self.backlog.push_back(Op {
+                records: self.needs.rescue(second, &mirror),
+                done: None,
+            });
+            self.look = true;
         }
-        records
     }
-
-    /// The frame that splits the journal's bytes in halves: what still needs an older one is pinning.
-    fn horizon(&self) -> u64 {
-        let mut bytes = 0;
-        let mut frames = self.index.frames.iter();
-        let middle = frames.find(|(_, (_, size))| {
-            bytes += size;
-            bytes * 2 > self.index.total
-        });
-        middle.map_or(0, |(&seq, _)| seq)
-    }
-
-    fn delete_unneeded(&mut self) -> io::Result<()> {
-        let floor = self.index.floor();
-        for _ in 0..DELETE_FRAMES_MAX {
-            let Some((&seq, &(parts, bytes))) = self.index.frames.first_key_value() else {
-                break;
-            };
-            if seq >= floor {
-                break;
-            }
-            // First part first: were only some of these deletions to survive a crash, that shows what happened.
-            for part in 0..parts {
-                self.tree.remove(key(seq, part)).map_err(sled_error)?;
-            }
-            self.index.frames.remove(&seq);
-            self.index.total -= bytes;
-        }
-        Ok(())
-    }
-}
-
-fn metadata(group: u32, log: &super::GroupLog) -> Vec<Record> {
-    let mut records = Vec::new();
-    records.extend(log.vote.clone().map(|vote| Record::Vote { group, vote }));
-    records.extend(
-        log.snapshot
-            .clone()
-            .map(|(name, meta)| Record::Snapshot { group, name, meta }),
-    );
-    records.extend(
-        log.purged
-            .clone()
-            .map(|(upto, id)| Record::Purge { group, upto, id }),
-    );
-    records.extend(log.committed.clone().map(|id| Record::Committed { group, id }));
-    records
 }
 
 fn weight(record: &Record) -> usize {

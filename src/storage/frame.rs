@@ -1,10 +1,9 @@
-//! The journal's bytes: records, framed with a checksum, cut into values that sled keeps inline.
+//! The journal's records, and how a frame's payload holds them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::base::codec::{self, CodecError};
-use crate::base::limits::JOURNAL_PART_BYTES;
 
 /// One change of one group's log. Replaying all records in order gives the group's [`super::GroupLog`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +40,12 @@ pub enum Record {
         name: String,
         meta: Bytes,
     },
-    /// The group's whole state anew, so that old frames can go.
-    Rewrite {
+    /// Entries that are there already, written again so that the segment they came from can go: what of them is
+    /// missing belongs in front of the log.
+    Keep {
         group: u32,
-        log: super::GroupLog,
+        first: u64,
+        entries: Vec<Bytes>,
     },
 }
 
@@ -58,38 +59,20 @@ impl Record {
             | Record::Vote { group, .. }
             | Record::Committed { group, .. }
             | Record::Snapshot { group, .. }
-            | Record::Rewrite { group, .. } => *group,
+            | Record::Keep { group, .. } => *group,
         }
     }
 }
 
-/// Cuts a frame into sled values: `crc32(payload of this part)`, `1` on the last part else `0`, payload.
+/// Appends the records' bytes to `buffer`.
 ///
 /// # Errors
 /// The codec's.
-pub(super) fn encode(records: &[Record]) -> Result<Vec<Vec<u8>>, CodecError> {
-    let bytes = codec::encode(&records)?;
-    let count = bytes.len().div_ceil(JOURNAL_PART_BYTES).max(1);
-    let parts = (0..count).map(|i| {
-        let end = bytes.len().min((i + 1) * JOURNAL_PART_BYTES);
-        let payload = &bytes[i * JOURNAL_PART_BYTES..end];
-        let mut part = Vec::with_capacity(payload.len() + 5);
-        part.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
-        part.push(u8::from(i + 1 == count));
-        part.extend_from_slice(payload);
-        part
-    });
-    Ok(parts.collect())
+pub(super) fn encode(records: &[Record], buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    codec::encode_onto(&records, buffer)
 }
 
-/// One part's payload and whether it is its frame's last; `None` if the checksum does not match.
-pub(super) fn decode_part(part: &[u8]) -> Option<(&[u8], bool)> {
-    let (head, payload) = part.split_at_checked(5)?;
-    let stored = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-    (crc32fast::hash(payload) == stored).then_some((payload, head[4] == 1))
-}
-
-/// A frame's records from the joined payloads of its parts.
+/// A frame's records from its payload.
 ///
 /// # Errors
 /// The codec's.
@@ -101,36 +84,5 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, CodecError> {
         Ok(records)
     } else {
         Err(CodecError::Trailing(bytes.len() - used))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_frame_is_cut_and_joined_and_damage_is_seen() {
-        let entries = vec![
-            Bytes::from(vec![7u8; 3 * JOURNAL_PART_BYTES]),
-            Bytes::from_static(b"x"),
-        ];
-        let records = vec![Record::Append {
-            group: 1,
-            first: 5,
-            entries,
-        }];
-        let parts = encode(&records).expect("encodes");
-        assert_eq!(parts.len(), 4);
-        let mut joined = Vec::new();
-        for (i, part) in parts.iter().enumerate() {
-            let (payload, last) = decode_part(part).expect("intact");
-            assert_eq!(last, i == 3);
-            joined.extend_from_slice(payload);
-        }
-        assert_eq!(decode(&joined).expect("decodes"), records);
-        let mut damaged = parts[1].clone();
-        damaged[100] ^= 1;
-        assert!(decode_part(&damaged).is_none());
-        assert!(decode_part(&damaged[..3]).is_none());
     }
 }

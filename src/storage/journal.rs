@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  append(records, done) ─▶ mirror (readable at once) ─▶ queue ─▶ flusher: join all that waits into one frame
-//!                                                                         ─▶ sled ─▶ flush ─▶ sync ─▶ done(Ok)
+//!                                                                         ─▶ segment ─▶ sync ─▶ done(Ok)
 //! ```
 //!
 //! `done` runs only after the records, and all records appended before them, are on disk. After one failure nothing
@@ -16,9 +16,11 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-use super::flusher::{Flusher, FrameIndex};
+use super::flusher::Flusher;
+use super::needs::Needs;
+use super::segments::Segments;
 use super::watermark::Watermark;
-use super::{GroupLog, Record, Store, frame, sled_error};
+use super::{GroupLog, Record, Store, frame};
 use crate::base::limits::JOURNAL_QUEUE_MAX;
 
 /// Called once, from the flusher's thread, when records are durable or never will be.
@@ -31,7 +33,7 @@ pub(super) struct Op {
 
 pub(super) type Mirror = Arc<Mutex<BTreeMap<u32, GroupLog>>>;
 
-pub(super) const TREE: &str = "journal";
+const DIR: &str = "journal";
 
 /// Handle to the node's journal; cheap to clone. The last one dropped stops the flusher after what it has queued.
 #[derive(Clone)]
@@ -44,35 +46,41 @@ struct Inner {
     /// `None` only while dropping.
     queue: Option<SyncSender<Op>>,
     flusher: Option<JoinHandle<()>>,
+    /// Keeps the directory locked against other processes.
+    _store: Store,
 }
 
 impl Journal {
     /// Rebuilds every group's log from the frames on disk and starts the flusher.
     ///
     /// # Errors
-    /// The disk's; `InvalidData` for a damaged frame that newer frames follow. A torn *last* frame was never
-    /// acknowledged and is dropped.
+    /// The disk's; `InvalidData` for frames that were acknowledged and are missing or damaged. A torn *last* frame was
+    /// never acknowledged and is dropped.
     pub fn open(store: Store) -> io::Result<Journal> {
-        let tree = store.db.open_tree(TREE).map_err(sled_error)?;
-        let recovered = recover(&tree)?;
+        let mut logs: BTreeMap<u32, GroupLog> = BTreeMap::new();
+        let mut needs = Needs::default();
+        let opened = Segments::open(&store.dir.join(DIR), |segment, number, payload| {
+            let bad = |e: String| damaged(format!("journal frame {number}: {e}"));
+            let records = frame::decode(payload).map_err(|e| bad(e.to_string()))?;
+            needs.take(segment, &records);
+            for record in records {
+                let log = logs.entry(record.group()).or_default();
+                log.take(record).map_err(bad)?;
+            }
+            Ok(())
+        });
+        let (segments, next) = opened?;
         let watermark = Watermark::open(&store.dir)?;
-        if recovered.next < watermark.next() {
-            let (found, acknowledged) = (recovered.next, watermark.next());
+        if next < watermark.next() {
+            let acknowledged = watermark.next();
             return Err(damaged(format!(
-                "the journal ends before frame {found}, but frames before {acknowledged} were acknowledged: the \
-                 database was cut off or replaced. Remove the whole directory to have the node refilled by its peers"
+                "the journal ends before frame {next}, but frames before {acknowledged} were acknowledged: it was cut \
+                 off or replaced. Remove the whole directory to have the node refilled by its peers"
             )));
         }
-        let mirror: Mirror = Arc::new(Mutex::new(recovered.logs));
+        let mirror: Mirror = Arc::new(Mutex::new(logs));
         let (queue, ops) = sync_channel(JOURNAL_QUEUE_MAX);
-        let flusher = Flusher::new(
-            store,
-            tree,
-            Arc::clone(&mirror),
-            recovered.frames,
-            recovered.next,
-            watermark,
-        );
+        let flusher = Flusher::new(segments, Arc::clone(&mirror), needs, next, watermark);
         let thread = std::thread::Builder::new()
             .name("quorate-flusher".into())
             .spawn(move || flusher.run(&ops))?;
@@ -81,6 +89,7 @@ impl Journal {
                 mirror,
                 queue: Some(queue),
                 flusher: Some(thread),
+                _store: store,
             }),
         })
     }
@@ -128,104 +137,8 @@ impl Drop for Inner {
     }
 }
 
-struct Recovered {
-    logs: BTreeMap<u32, GroupLog>,
-    frames: FrameIndex,
-    next: u64,
-}
-
 fn damaged(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-fn recover(tree: &sled::Tree) -> io::Result<Recovered> {
-    let mut recovered = Recovered {
-        logs: BTreeMap::new(),
-        frames: FrameIndex::default(),
-        next: 0,
-    };
-    let mut torn: Option<u64> = None;
-    let mut current: Option<(u64, u32, Vec<u8>)> = None;
-    let mut first = None;
-    for item in tree {
-        let (key, value) = item.map_err(sled_error)?;
-        let (seq, part) = parse_key(&key)?;
-        // Frames are deleted from the front, and a frame's first part first: only the first may lack its beginning.
-        if first.is_none() {
-            first = Some((seq, part > 0));
-            recovered.next = seq;
-        }
-        if first == Some((seq, true)) {
-            recovered.next = seq + 1;
-            continue;
-        }
-        if let Some(bad) = torn.filter(|&bad| bad != seq) {
-            return Err(damaged(format!(
-                "journal frame {bad} is damaged, and newer frames follow it"
-            )));
-        }
-        if seq != recovered.next && seq + 1 != recovered.next {
-            return Err(damaged(format!(
-                "journal frames {} to {seq} are missing",
-                recovered.next
-            )));
-        }
-        recovered.next = seq + 1;
-        let whole_so_far = match &current {
-            Some((at, parts, _)) => *at == seq && *parts == part,
-            None => part == 0,
-        };
-        let Some((payload, last)) = frame::decode_part(&value).filter(|_| whole_so_far) else {
-            torn = Some(seq);
-            current = None;
-            continue;
-        };
-        let (_, parts, joined) = current.get_or_insert_with(|| (seq, 0, Vec::new()));
-        joined.extend_from_slice(payload);
-        *parts += 1;
-        if last && let Some((_, parts, joined)) = current.take() {
-            take_frame(&mut recovered, seq, parts, &joined)?;
-        }
-    }
-    if let Some(seq) = torn.or(current.map(|(seq, ..)| seq)) {
-        for key in tree.scan_prefix(seq.to_be_bytes()).keys() {
-            tree.remove(key.map_err(sled_error)?).map_err(sled_error)?;
-        }
-        recovered.next = seq;
-    }
-    Ok(recovered)
-}
-
-fn take_frame(recovered: &mut Recovered, seq: u64, parts: u32, joined: &[u8]) -> io::Result<()> {
-    let bad = |e: String| io::Error::new(io::ErrorKind::InvalidData, format!("journal frame {seq}: {e}"));
-    let records = frame::decode(joined).map_err(|e| bad(e.to_string()))?;
-    recovered.frames.take(seq, parts, joined.len(), &records);
-    for record in records {
-        recovered
-            .logs
-            .entry(record.group())
-            .or_default()
-            .take(record)
-            .map_err(bad)?;
-    }
-    Ok(())
-}
-
-pub(super) fn key(seq: u64, part: u32) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..8].copy_from_slice(&seq.to_be_bytes());
-    key[8..].copy_from_slice(&part.to_be_bytes());
-    key
-}
-
-fn parse_key(key: &[u8]) -> io::Result<(u64, u32)> {
-    let parsed = key.split_at_checked(8).and_then(|(seq, part)| {
-        Some((
-            u64::from_be_bytes(seq.try_into().ok()?),
-            u32::from_be_bytes(part.try_into().ok()?),
-        ))
-    });
-    parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a journal key is not 12 bytes"))
 }
 
 #[cfg(test)]
@@ -308,16 +221,49 @@ mod tests {
         assert_eq!(after[0].committed.as_deref(), Some(&b"c"[..]));
     }
 
-    fn with_tree(dir: &Path, change: impl FnOnce(&sled::Tree)) {
-        let store = open_store(dir).expect("opens");
-        let tree = store.db.open_tree(TREE).expect("tree");
-        change(&tree);
-        tree.flush().expect("flushes");
+    /// The segments' files, by age.
+    fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+        let listed = std::fs::read_dir(dir.join(DIR)).expect("lists");
+        let mut paths: Vec<_> = listed.map(|e| e.expect("lists").path()).collect();
+        paths.sort();
+        paths
+    }
+
+    fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = std::fs::read(path).expect("reads");
+        change(&mut bytes);
+        std::fs::write(path, bytes).expect("writes");
     }
 
     fn refused(dir: &Path) -> String {
+        let before: Vec<_> = segments(dir)
+            .iter()
+            .map(std::fs::read)
+            .map(Result::unwrap)
+            .collect();
         let refused = Journal::open(open_store(dir).expect("store opens")).err();
+        let after: Vec<_> = segments(dir)
+            .iter()
+            .take(before.len())
+            .map(std::fs::read)
+            .map(Result::unwrap)
+            .collect();
+        assert!(before == after, "a journal that is refused must stay as it is");
         refused.expect("must be refused").to_string()
+    }
+
+    /// Where each frame of a segment begins, and where the last ends.
+    fn frames_of(bytes: &[u8]) -> Vec<usize> {
+        let mut at = vec![0];
+        while let Some(length) = bytes
+            .get(at[at.len() - 1]..)
+            .filter(|rest| rest.starts_with(b"QJ01"))
+            .and_then(|rest| rest.get(8..12))
+        {
+            let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
+            at.push(at[at.len() - 1] + super::super::segments::HEADER_BYTES + length as usize);
+        }
+        at
     }
 
     /// A crash in the middle of a write leaves a frame that nobody was told of.
@@ -326,10 +272,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let journal = open(dir.path());
         append(&journal, vec![entries(1, 1, 3, 10)]);
+        let watermark = std::fs::read(dir.path().join("watermark")).expect("reads");
+        append(&journal, vec![entries(1, 4, 1, 200_000)]);
         drop(journal);
-        let parts = frame::encode(&[entries(1, 4, 1, 200_000)]).expect("encodes");
-        with_tree(dir.path(), |tree| {
-            tree.insert(key(1, 0), &parts[0][..]).expect("inserts");
+        std::fs::write(dir.path().join("watermark"), watermark).expect("writes");
+        change(&segments(dir.path())[0], |bytes| {
+            let last = frames_of(bytes);
+            bytes[last[2] - 100_000..last[2]].fill(0);
         });
         let journal = open(dir.path());
         assert_eq!(journal.with(1, GroupLog::end), 4);
@@ -338,63 +287,124 @@ mod tests {
         assert_eq!(open(dir.path()).with(1, GroupLog::end), 5);
     }
 
-    /// A database file that is cut off opens: sled takes it for a shorter log. Acknowledged entries would be gone.
     #[test]
     fn missing_or_damaged_frames_that_were_acknowledged_are_refused() {
         let fresh = || {
             let dir = tempfile::tempdir().expect("temp dir");
             let journal = open(dir.path());
             (0..4).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 10)]));
+            (4..12).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 1 << 20)]));
             drop(journal);
             dir
         };
+        // Any frame's payload or header, in the first, a middle and the last segment.
+        for (segment, frame) in [(0, 0), (0, 1), (0, 4), (1, 0), (1, 2), (2, 0)] {
+            for offset in [0, 5, 9, 13, 40] {
+                let dir = fresh();
+                let path = &segments(dir.path())[segment];
+                change(path, |bytes| {
+                    let at = frames_of(bytes)[frame] + offset;
+                    bytes[at] ^= 1;
+                });
+                let why = refused(dir.path());
+                let said = why.contains("missing or damaged") || why.contains("were acknowledged");
+                assert!(said, "segment {segment}, frame {frame}, offset {offset}: {why}");
+            }
+        }
         let dir = fresh();
-        with_tree(dir.path(), |tree| drop(tree.remove(key(3, 0)).expect("removes")));
-        assert!(refused(dir.path()).contains("ends before frame 3"));
+        change(&segments(dir.path())[1], |bytes| bytes.truncate(2 << 20));
+        assert!(refused(dir.path()).contains("cut off"));
+        for segment in [0, 1, 2] {
+            let dir = fresh();
+            std::fs::remove_file(&segments(dir.path())[segment]).expect("removes");
+            refused(dir.path());
+            let dir = fresh();
+            change(&segments(dir.path())[segment], Vec::clear);
+            refused(dir.path());
+        }
         let dir = fresh();
-        with_tree(dir.path(), |tree| drop(tree.remove(key(2, 0)).expect("removes")));
-        assert!(refused(dir.path()).contains("frames 2 to 3 are missing"));
-        let dir = fresh();
-        with_tree(dir.path(), |tree| {
-            drop(tree.insert(key(1, 0), vec![0u8; 50]).expect("damages"));
-        });
-        assert!(refused(dir.path()).contains("frame 1 is damaged"));
-        let dir = fresh();
-        std::fs::remove_dir_all(dir.path().join("store")).expect("removes");
+        std::fs::remove_dir_all(dir.path().join(DIR)).expect("removes");
+        std::fs::create_dir(dir.path().join(DIR)).expect("makes");
         assert!(refused(dir.path()).contains("were acknowledged"));
     }
 
+    /// A power loss may take any sectors of the newest frame, also where it began a segment that was used before.
     #[test]
-    fn a_quiet_group_does_not_pin_the_journal() {
+    fn a_torn_frame_at_the_front_of_a_reused_segment_is_dropped() {
         let dir = tempfile::tempdir().expect("temp dir");
         let journal = open(dir.path());
+        let rounds = 30;
+        for round in 0..rounds {
+            append(&journal, vec![entries(1, 1 + round, 1, 1 << 20)]);
+            append(&journal, vec![purge(1, round.saturating_sub(2))]);
+        }
+        let newest = |dir: &Path| {
+            let paths = segments(dir);
+            let first = |path: &Path| {
+                let bytes = std::fs::read(path).expect("reads");
+                u64::from_le_bytes(bytes[12..20].try_into().expect("eight bytes"))
+            };
+            paths.into_iter().max_by_key(|path| first(path)).expect("some")
+        };
+        let (mut last, before) = (1 + rounds, newest(dir.path()));
+        let mut watermark = Vec::new();
+        while newest(dir.path()) == before {
+            watermark = std::fs::read(dir.path().join("watermark")).expect("reads");
+            append(&journal, vec![entries(1, last, 1, 1 << 20)]);
+            last += 1;
+        }
+        let torn = newest(dir.path());
+        drop(journal);
+        std::fs::write(dir.path().join("watermark"), watermark).expect("writes");
+        change(&torn, |bytes| bytes[4096..8192].fill(7));
+        let journal = open(dir.path());
+        assert_eq!(journal.with(1, GroupLog::end), last - 1);
+        append(&journal, vec![entries(1, last - 1, 2, 100)]);
+        drop(journal);
+        assert_eq!(open(dir.path()).with(1, GroupLog::end), last + 1);
+    }
+
+    fn disk_use(dir: &Path) -> u64 {
+        let sizes = segments(dir)
+            .into_iter()
+            .map(|path| std::fs::metadata(path).expect("there").len());
+        sizes.sum()
+    }
+
+    #[test]
+    fn quiet_groups_do_not_pin_the_journal() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let journal = open(dir.path());
+        let vote = |group, vote: &'static [u8]| Record::Vote {
+            group,
+            vote: Bytes::from_static(vote),
+        };
+        append(&journal, vec![vote(9, b"quiet"), entries(9, 1, 200, 50_000)]);
+        append(&journal, vec![vote(8, b"silent")]);
         append(
             &journal,
-            vec![
-                Record::Vote {
-                    group: 9,
-                    vote: Bytes::from_static(b"quiet"),
-                },
-                entries(9, 1, 2, 50),
-            ],
+            vec![Record::Truncate { group: 9, from: 150 }, purge(9, 20)],
         );
+        let mut most = 0;
         for round in 0..300u64 {
             append(&journal, vec![entries(1, 1 + round * 10, 10, 50_000)]);
             append(&journal, vec![purge(1, round * 10 + 5)]);
+            // In steps, so that the quiet log is in several segments when it is rescued.
+            if round % 50 == 0 {
+                let end = journal.with(9, GroupLog::end);
+                append(&journal, vec![entries(9, end, 3, 10_000)]);
+            }
+            most = most.max(disk_use(dir.path()));
         }
-        let quiet = journal.with(9, GroupLog::clone);
-        drop(journal);
-        let store = open_store(dir.path()).expect("opens");
-        let tree = store.db.open_tree(TREE).expect("tree");
-        let kept: usize = tree.iter().values().map(|v| v.expect("reads").len()).sum();
         assert!(
-            kept < 80 << 20,
-            "150 MB went through and {} MB are kept",
-            kept >> 20
+            most < 60 << 20,
+            "150 MB went through, 7 were live, {most} bytes were kept"
         );
-        drop((tree, store));
+        let before = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
+        drop(journal);
         let journal = open(dir.path());
-        assert_eq!(journal.with(9, GroupLog::clone), quiet);
-        assert_eq!(journal.with(1, |log| (log.first, log.end())), (2996, 3001));
+        let after = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
+        assert!(before == after);
+        assert_eq!((after[0].first, after[0].end()), (21, 168));
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::Record;
 
 /// One group's log as of the last record taken, whether it is on disk yet or not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupLog {
     /// Index of the first entry in `entries`; meaningless while that is empty.
     pub first: u64,
@@ -57,7 +56,7 @@ impl GroupLog {
             Record::Vote { vote, .. } => self.vote = Some(vote),
             Record::Committed { id, .. } => self.committed = Some(id),
             Record::Snapshot { name, meta, .. } => self.snapshot = Some((name, meta)),
-            Record::Rewrite { log, .. } => *self = log,
+            Record::Keep { first, entries, .. } => return self.keep(first, entries),
         }
         Ok(())
     }
@@ -79,6 +78,32 @@ impl GroupLog {
         for entry in entries {
             self.bytes += entry.len();
             self.entries.push_back(entry);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, first: u64, entries: Vec<Bytes>) -> Result<(), String> {
+        let purged = self.purged.as_ref().map_or(0, |(upto, _)| upto + 1);
+        for (at, entry) in entries.into_iter().enumerate().rev() {
+            let index = first + at as u64;
+            if index < purged {
+                break;
+            }
+            if self.entries.is_empty() {
+                self.first = index + 1;
+            }
+            if index >= self.first {
+                continue;
+            }
+            if index + 1 < self.first {
+                return Err(format!(
+                    "kept entry {index} would leave a hole before {}",
+                    self.first
+                ));
+            }
+            self.bytes += entry.len();
+            self.entries.push_front(entry);
+            self.first = index;
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  <node dir>/
-//!    store/          one sled database: identity, and the journal of all groups on this node
+//!    store/          one sled database: whose directory this is
+//!    journal/        logs and votes of all groups on this node, in preallocated segments
 //!    watermark       how far the journal was acknowledged
 //!    snapshots/      one fresh sled database a snapshot; the journal holds the pointer to the current one
 //! ```
@@ -17,6 +18,8 @@ mod frame;
 mod identity;
 mod journal;
 mod mirror;
+mod needs;
+mod segments;
 mod snapshots;
 mod watermark;
 
@@ -34,10 +37,8 @@ use std::sync::Arc;
 /// How often, and after which pause, a locked database is tried again: 3 seconds in all.
 const LOCK_TRIES: u32 = 150;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-/// Cache of the journal's sled: it is written once and read once, at start.
-const JOURNAL_CACHE_BYTES: u64 = 32 << 20;
-/// Fixed for the life of a database: sled cannot reopen one with another segment size.
-const JOURNAL_SEGMENT_BYTES: usize = 8 << 20;
+/// Cache of the node's own sled, which holds one small value.
+const STORE_CACHE_BYTES: u64 = 1 << 20;
 
 /// sled's `flush` ends in `sync_file_range`, which is no durability point: without this `sync_data` on a handle of
 /// our own, a power loss takes acknowledged writes (DESIGN.md, section 10).
@@ -115,9 +116,7 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
 pub fn open_store(dir: &Path) -> io::Result<Store> {
     let named = |e: io::Error, what: &str| io::Error::new(e.kind(), format!("{what} {}: {e}", dir.display()));
     std::fs::create_dir_all(dir).map_err(|e| named(e, "cannot create the data directory"))?;
-    let config = sled::Config::new()
-        .cache_capacity(JOURNAL_CACHE_BYTES)
-        .segment_size(JOURNAL_SEGMENT_BYTES);
+    let config = sled::Config::new().cache_capacity(STORE_CACHE_BYTES);
     let path = dir.join("store");
     let (db, file) = open_db(&path, config).map_err(|e| named(e, "cannot open the database in"))?;
     flush_durably(&db, &file).map_err(|e| named(e, "cannot write to the database in"))?;
@@ -130,7 +129,7 @@ pub fn open_store(dir: &Path) -> io::Result<Store> {
     })
 }
 
-/// The node's open database; [`Identity`] and [`Journal`] live in it.
+/// The node's open database, and the lock on its directory; [`Identity`] lives in it, [`Journal`] beside it.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) db: sled::Db,
