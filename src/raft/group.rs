@@ -102,7 +102,12 @@ impl Group {
         let config = config(id, &options).validate().map_err(|e| e.to_string())?;
         let log = LogStore::new(id.number(), journal.clone());
         let machine = StateMachine::new(Arc::clone(&shared), journal.clone(), snapshots);
-        let factory = Factory { group: id, links };
+        let purged_reads = log.purged_reads();
+        let factory = Factory {
+            group: id,
+            links,
+            purged_reads,
+        };
         let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
         let (proposals, queue) = mpsc::channel(GROUP_QUEUE_MAX);

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -21,6 +23,25 @@ use crate::storage::{GroupLog, Journal, Record};
 pub struct LogStore {
     group: u32,
     journal: Journal,
+    purged_reads: PurgedReads,
+}
+
+/// Set when a replication stream has asked for entries that are purged. That happens when a heartbeat finds out, while
+/// the stream waits for its back-off to pass, that the follower has lost its log: openraft turns to a snapshot, lets the
+/// entries go, and does not tell the stream, which would go on for ever. The network ends it.
+#[derive(Debug, Clone, Default)]
+pub struct PurgedReads(Arc<AtomicBool>);
+
+impl PurgedReads {
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there was one since this was last asked. (Taken by the stream to another follower, it costs that one a
+    /// new start, and is soon set again.)
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 fn to_bytes<T: Serialize>(value: &T) -> io::Result<Bytes> {
@@ -42,7 +63,17 @@ fn last_id(log: &GroupLog) -> io::Result<Option<LogId>> {
 impl LogStore {
     #[must_use]
     pub fn new(group: u32, journal: Journal) -> LogStore {
-        LogStore { group, journal }
+        LogStore {
+            group,
+            journal,
+            purged_reads: PurgedReads::default(),
+        }
+    }
+
+    /// The mark that this log's readers set.
+    #[must_use]
+    pub fn purged_reads(&self) -> PurgedReads {
+        self.purged_reads.clone()
     }
 
     /// Appends a record and waits until it is on disk.
@@ -91,10 +122,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         self.journal.with(self.group, |log| {
+            if start < log.first && start < end {
+                // What is left must not go out: it would follow a `prev` that it does not follow, and a follower without
+                // a log of its own would take it (openraft issue 1795).
+                self.purged_reads.note();
+                return Ok(Vec::new());
+            }
             let mut bytes = 0;
             let end = end.min(log.end()).min(start + APPEND_ENTRIES_MAX);
-            let entries = (start.max(log.first)..end).filter_map(|i| log.get(i));
-            // The first entry always goes, however large: an empty answer would be taken for a hole.
+            let entries = (start..end).filter_map(|i| log.get(i));
+            // The first entry always goes, however large.
             let fitting = entries.take_while(|entry| {
                 let fits = bytes == 0 || bytes + entry.len() <= APPEND_BYTES_MAX;
                 bytes += entry.len();

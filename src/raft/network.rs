@@ -20,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::group::Group;
 use super::link::{Dispatch, Links, ServiceHandler};
+use super::log_store::PurgedReads;
 use super::state_machine::{SnapshotHandle, blocking, snapshot_name};
 use super::wire::{Call, LinkError, Return, SnapshotPart};
 use super::{TypeConfig, Vote};
@@ -43,6 +44,7 @@ static TRANSFERS: AtomicU64 = AtomicU64::new(1);
 pub struct Factory {
     pub group: GroupId,
     pub links: Links,
+    pub purged_reads: PurgedReads,
 }
 
 /// One group's client to one peer.
@@ -50,6 +52,7 @@ pub struct Network {
     group: GroupId,
     target: NodeId,
     links: Links,
+    purged_reads: PurgedReads,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Factory {
@@ -60,6 +63,7 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
             group: self.group,
             target,
             links: self.links.clone(),
+            purged_reads: self.purged_reads.clone(),
         }
     }
 }
@@ -93,7 +97,12 @@ impl Network {
         let target = self.target;
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-        let sent = self.links.call(target, Call::Append(self.group, request));
+        let sent = if request.entries.is_empty() && self.purged_reads.take() {
+            let why = "what it needs is purged".into();
+            Err(LinkError::Refused { node: target, why })
+        } else {
+            self.links.call(target, Call::Append(self.group, request))
+        };
         async move {
             let answer = sent.map_err(|e| unreachable(&e))?;
             let answer = tokio::time::timeout(APPEND_TIMEOUT, answer).await;
@@ -173,11 +182,13 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let results = input
             .map(|request| network.send_append(request))
             .buffered(APPENDS_IN_FLIGHT_MAX);
-        // The first failure or conflict is the last answer: openraft starts a new stream from where the peer is.
-        let until_failure = results.scan(false, |over, result| {
-            let item = (!*over).then_some(result);
-            *over = !matches!(item, Some(Ok(Ok(_))));
-            std::future::ready(item)
+        // The first failure or conflict is the last answer: openraft starts a new stream from where the peer is. This one
+        // must end right there: were it asked for another request, it would read entries that may be purged by now.
+        let until_failure = futures::stream::unfold(Some(results), |results| async move {
+            let mut results = results?;
+            let item = results.next().await?;
+            let rest = matches!(item, Ok(Ok(_))).then_some(results);
+            Some((item, rest))
         });
         let stream: BoxStream<'s, _> = Box::pin(until_failure);
         Box::pin(std::future::ready(Ok(stream)))

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use openraft::StorageError;
+use openraft::entry::RaftEntry;
+use openraft::storage::RaftLogStorage;
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader, StorageError};
 
-use super::TypeConfig;
 use super::log_store::LogStore;
 use super::shared::Shared;
 use super::state_machine::StateMachine;
+use super::{Entry, TypeConfig, entry};
 use crate::base::GroupId;
-use crate::storage::{Journal, Snapshots, open_store};
+use crate::storage::{Journal, Record, Snapshots, open_store};
 
 struct Builder;
 
@@ -24,6 +26,31 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
         let machine = StateMachine::new(Arc::new(Shared::new(group, 1)), journal, snapshots);
         Ok((dir, log, machine))
     }
+}
+
+/// Entries behind a hole must never go to a follower; the stream that asked has to be ended.
+#[tokio::test]
+async fn a_read_behind_a_purge_gives_nothing_and_leaves_a_mark() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = Journal::open(open_store(dir.path()).expect("store")).expect("journal");
+    let mut log = LogStore::new(3, journal.clone());
+    let id = openraft::testing::log_id::<TypeConfig>;
+    let blank = |index| Entry::new(id(1, 1, index), EntryPayload::Blank);
+    let encoded = (0..10).map(|index| entry::encode(&blank(index)).expect("encodes"));
+    let append = Record::Append {
+        group: 3,
+        first: 0,
+        entries: encoded.collect(),
+    };
+    journal.append(vec![append], None).expect("taken");
+    let mark = log.purged_reads();
+    log.purge(id(1, 1, 4)).await.expect("purges");
+    let read = log.limited_get_log_entries(5, 8).await.expect("reads");
+    assert_eq!(read, [5, 6, 7].map(blank));
+    assert!(!mark.take());
+    let read = log.limited_get_log_entries(4, 8).await.expect("reads");
+    assert_eq!(read, []);
+    assert!(mark.take() && !mark.take());
 }
 
 #[test]

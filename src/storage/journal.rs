@@ -33,7 +33,7 @@ pub(super) struct Op {
 
 pub(super) type Mirror = Arc<Mutex<BTreeMap<u32, GroupLog>>>;
 
-const DIR: &str = "journal";
+pub(super) const DIR: &str = "journal";
 
 /// Handle to the node's journal; cheap to clone. The last one dropped stops the flusher after what it has queued.
 #[derive(Clone)]
@@ -60,12 +60,11 @@ impl Journal {
         let mut logs: BTreeMap<u32, GroupLog> = BTreeMap::new();
         let mut needs = Needs::default();
         let opened = Segments::open(&store.dir.join(DIR), |segment, number, payload| {
-            let bad = |e: String| damaged(format!("journal frame {number}: {e}"));
-            let records = frame::decode(payload).map_err(|e| bad(e.to_string()))?;
+            let records = frame::decode(payload);
+            let records = records.map_err(|e| damaged(format!("journal frame {number}: {e}")))?;
             needs.take(segment, &records);
             for record in records {
-                let log = logs.entry(record.group()).or_default();
-                log.take(record).map_err(bad)?;
+                logs.entry(record.group()).or_default().take(record);
             }
             Ok(())
         });
@@ -76,6 +75,12 @@ impl Journal {
             return Err(damaged(format!(
                 "the journal ends before frame {next}, but frames before {acknowledged} were acknowledged: it was cut \
                  off or replaced. Remove the whole directory to have the node refilled by its peers"
+            )));
+        }
+        if let Some((group, log)) = logs.iter().find(|(_, log)| !log.is_whole()) {
+            let first = log.first;
+            return Err(damaged(format!(
+                "the journal lacks entries of group {group} before {first}"
             )));
         }
         let mirror: Mirror = Arc::new(Mutex::new(logs));
@@ -103,7 +108,13 @@ impl Journal {
         let mut mirror = self.inner.mirror.lock();
         for record in &records {
             let log = mirror.entry(record.group()).or_default();
-            log.take(record.clone()).map_err(io::Error::other)?;
+            if let Record::Append { group, first, .. } = record
+                && !log.continues(*first)
+            {
+                let why = format!("group {group}: entries from {first} would leave a hole in the log");
+                return Err(damaged(why));
+            }
+            log.take(record.clone());
         }
         let queue = self
             .inner
@@ -139,272 +150,4 @@ impl Drop for Inner {
 
 fn damaged(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::storage::open_store;
-
-    fn open(dir: &Path) -> Journal {
-        Journal::open(open_store(dir).expect("store opens")).expect("journal opens")
-    }
-
-    fn append(journal: &Journal, records: Vec<Record>) {
-        let (tx, rx) = std::sync::mpsc::sync_channel(1);
-        let done: Done = Box::new(move |result| tx.send(result).expect("the test waits"));
-        journal.append(records, Some(done)).expect("taken");
-        rx.recv().expect("answered").expect("durable");
-    }
-
-    fn entries(group: u32, first: u64, count: u64, size: usize) -> Record {
-        let entries = (first..first + count)
-            .map(|i| Bytes::from(vec![i as u8; size]))
-            .collect();
-        Record::Append {
-            group,
-            first,
-            entries,
-        }
-    }
-
-    fn purge(group: u32, upto: u64) -> Record {
-        Record::Purge {
-            group,
-            upto,
-            id: Bytes::from_static(b"id"),
-        }
-    }
-
-    #[test]
-    fn everything_acknowledged_is_there_after_reopening() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let journal = open(dir.path());
-        append(
-            &journal,
-            vec![
-                Record::Vote {
-                    group: 1,
-                    vote: Bytes::from_static(b"v1"),
-                },
-                entries(1, 1, 9, 10),
-            ],
-        );
-        append(&journal, vec![entries(2, 1, 3, 200_000)]);
-        append(
-            &journal,
-            vec![Record::Truncate { group: 1, from: 6 }, entries(1, 6, 1, 77)],
-        );
-        append(&journal, vec![purge(1, 2)]);
-        journal
-            .append(
-                vec![Record::Committed {
-                    group: 1,
-                    id: Bytes::from_static(b"c"),
-                }],
-                None,
-            )
-            .expect("taken");
-        let before: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
-        drop(journal);
-        let journal = open(dir.path());
-        let after: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
-        assert_eq!(before, after);
-        assert_eq!(
-            (after[0].first, after[0].end(), after[0].bytes),
-            (3, 7, 3 * 10 + 77)
-        );
-        assert_eq!(after[0].committed.as_deref(), Some(&b"c"[..]));
-    }
-
-    /// The segments' files, by age.
-    fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
-        let listed = std::fs::read_dir(dir.join(DIR)).expect("lists");
-        let mut paths: Vec<_> = listed.map(|e| e.expect("lists").path()).collect();
-        paths.sort();
-        paths
-    }
-
-    fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = std::fs::read(path).expect("reads");
-        change(&mut bytes);
-        std::fs::write(path, bytes).expect("writes");
-    }
-
-    fn refused(dir: &Path) -> String {
-        let before: Vec<_> = segments(dir)
-            .iter()
-            .map(std::fs::read)
-            .map(Result::unwrap)
-            .collect();
-        let refused = Journal::open(open_store(dir).expect("store opens")).err();
-        let after: Vec<_> = segments(dir)
-            .iter()
-            .take(before.len())
-            .map(std::fs::read)
-            .map(Result::unwrap)
-            .collect();
-        assert!(before == after, "a journal that is refused must stay as it is");
-        refused.expect("must be refused").to_string()
-    }
-
-    /// Where each frame of a segment begins, and where the last ends.
-    fn frames_of(bytes: &[u8]) -> Vec<usize> {
-        let mut at = vec![0];
-        while let Some(length) = bytes
-            .get(at[at.len() - 1]..)
-            .filter(|rest| rest.starts_with(b"QJ01"))
-            .and_then(|rest| rest.get(8..12))
-        {
-            let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
-            at.push(at[at.len() - 1] + super::super::segments::HEADER_BYTES + length as usize);
-        }
-        at
-    }
-
-    /// A crash in the middle of a write leaves a frame that nobody was told of.
-    #[test]
-    fn a_torn_frame_that_was_not_acknowledged_is_dropped() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let journal = open(dir.path());
-        append(&journal, vec![entries(1, 1, 3, 10)]);
-        let watermark = std::fs::read(dir.path().join("watermark")).expect("reads");
-        append(&journal, vec![entries(1, 4, 1, 200_000)]);
-        drop(journal);
-        std::fs::write(dir.path().join("watermark"), watermark).expect("writes");
-        change(&segments(dir.path())[0], |bytes| {
-            let last = frames_of(bytes);
-            bytes[last[2] - 100_000..last[2]].fill(0);
-        });
-        let journal = open(dir.path());
-        assert_eq!(journal.with(1, GroupLog::end), 4);
-        append(&journal, vec![entries(1, 4, 1, 5)]);
-        drop(journal);
-        assert_eq!(open(dir.path()).with(1, GroupLog::end), 5);
-    }
-
-    #[test]
-    fn missing_or_damaged_frames_that_were_acknowledged_are_refused() {
-        let fresh = || {
-            let dir = tempfile::tempdir().expect("temp dir");
-            let journal = open(dir.path());
-            (0..4).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 10)]));
-            (4..12).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 1 << 20)]));
-            drop(journal);
-            dir
-        };
-        // Any frame's payload or header, in the first, a middle and the last segment.
-        for (segment, frame) in [(0, 0), (0, 1), (0, 4), (1, 0), (1, 2), (2, 0)] {
-            for offset in [0, 5, 9, 13, 40] {
-                let dir = fresh();
-                let path = &segments(dir.path())[segment];
-                change(path, |bytes| {
-                    let at = frames_of(bytes)[frame] + offset;
-                    bytes[at] ^= 1;
-                });
-                let why = refused(dir.path());
-                let said = why.contains("missing or damaged") || why.contains("were acknowledged");
-                assert!(said, "segment {segment}, frame {frame}, offset {offset}: {why}");
-            }
-        }
-        let dir = fresh();
-        change(&segments(dir.path())[1], |bytes| bytes.truncate(2 << 20));
-        assert!(refused(dir.path()).contains("cut off"));
-        for segment in [0, 1, 2] {
-            let dir = fresh();
-            std::fs::remove_file(&segments(dir.path())[segment]).expect("removes");
-            refused(dir.path());
-            let dir = fresh();
-            change(&segments(dir.path())[segment], Vec::clear);
-            refused(dir.path());
-        }
-        let dir = fresh();
-        std::fs::remove_dir_all(dir.path().join(DIR)).expect("removes");
-        std::fs::create_dir(dir.path().join(DIR)).expect("makes");
-        assert!(refused(dir.path()).contains("were acknowledged"));
-    }
-
-    /// A power loss may take any sectors of the newest frame, also where it began a segment that was used before.
-    #[test]
-    fn a_torn_frame_at_the_front_of_a_reused_segment_is_dropped() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let journal = open(dir.path());
-        let rounds = 30;
-        for round in 0..rounds {
-            append(&journal, vec![entries(1, 1 + round, 1, 1 << 20)]);
-            append(&journal, vec![purge(1, round.saturating_sub(2))]);
-        }
-        let newest = |dir: &Path| {
-            let paths = segments(dir);
-            let first = |path: &Path| {
-                let bytes = std::fs::read(path).expect("reads");
-                u64::from_le_bytes(bytes[12..20].try_into().expect("eight bytes"))
-            };
-            paths.into_iter().max_by_key(|path| first(path)).expect("some")
-        };
-        let (mut last, before) = (1 + rounds, newest(dir.path()));
-        let mut watermark = Vec::new();
-        while newest(dir.path()) == before {
-            watermark = std::fs::read(dir.path().join("watermark")).expect("reads");
-            append(&journal, vec![entries(1, last, 1, 1 << 20)]);
-            last += 1;
-        }
-        let torn = newest(dir.path());
-        drop(journal);
-        std::fs::write(dir.path().join("watermark"), watermark).expect("writes");
-        change(&torn, |bytes| bytes[4096..8192].fill(7));
-        let journal = open(dir.path());
-        assert_eq!(journal.with(1, GroupLog::end), last - 1);
-        append(&journal, vec![entries(1, last - 1, 2, 100)]);
-        drop(journal);
-        assert_eq!(open(dir.path()).with(1, GroupLog::end), last + 1);
-    }
-
-    fn disk_use(dir: &Path) -> u64 {
-        let sizes = segments(dir)
-            .into_iter()
-            .map(|path| std::fs::metadata(path).expect("there").len());
-        sizes.sum()
-    }
-
-    #[test]
-    fn quiet_groups_do_not_pin_the_journal() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let journal = open(dir.path());
-        let vote = |group, vote: &'static [u8]| Record::Vote {
-            group,
-            vote: Bytes::from_static(vote),
-        };
-        append(&journal, vec![vote(9, b"quiet"), entries(9, 1, 200, 50_000)]);
-        append(&journal, vec![vote(8, b"silent")]);
-        append(
-            &journal,
-            vec![Record::Truncate { group: 9, from: 150 }, purge(9, 20)],
-        );
-        let mut most = 0;
-        for round in 0..300u64 {
-            append(&journal, vec![entries(1, 1 + round * 10, 10, 50_000)]);
-            append(&journal, vec![purge(1, round * 10 + 5)]);
-            // In steps, so that the quiet log is in several segments when it is rescued.
-            if round % 50 == 0 {
-                let end = journal.with(9, GroupLog::end);
-                append(&journal, vec![entries(9, end, 3, 10_000)]);
-            }
-            most = most.max(disk_use(dir.path()));
-        }
-        assert!(
-            most < 60 << 20,
-            "150 MB went through, 7 were live, {most} bytes were kept"
-        );
-        let before = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
-        drop(journal);
-        let journal = open(dir.path());
-        let after = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
-        assert!(before == after);
-        assert_eq!((after[0].first, after[0].end()), (21, 168));
-    }
 }

@@ -17,6 +17,8 @@ mod flusher;
 mod frame;
 mod identity;
 mod journal;
+#[cfg(test)]
+mod journal_tests;
 mod mirror;
 mod needs;
 mod segments;

@@ -97,7 +97,7 @@ impl Needs {
                 .take(usize::try_from(live).unwrap_or(usize::MAX));
             if let Some(last) = last {
                 let entries: Vec<_> = live.cloned().collect();
-                let first = last + 1 - entries.len() as u64;
+                let first = if entries.is_empty() { last + 1 } else { log.first };
                 records.push(Record::Keep {
                     group,
                     first,

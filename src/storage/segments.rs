@@ -114,7 +114,7 @@ fn read(dir: &Path, name: u32) -> io::Result<Vec<u8>> {
 /// Makes a segment of zeros, on disk with its length and its blocks.
 fn create(dir: &Path, name: u32, bytes: u64) -> io::Result<u32> {
     let mut file = File::create(path(dir, name))?;
-    let zeros = [0; 64 << 10];
+    let zeros = [0; 16 << 10];
     let mut left = bytes;
     while left > 0 {
         let part = zeros.len().min(usize::try_from(left).unwrap_or(zeros.len()));

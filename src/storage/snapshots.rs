@@ -6,10 +6,13 @@
 //!
 //! A directory without a pointer is rubbish from a crash and goes at the next start.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{flush_durably, open_db, sled_error, sync_dir};
@@ -27,10 +30,18 @@ struct Footer {
     crc: u32,
 }
 
-/// The node's directory of snapshots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The node's directory of snapshots. Clones share it.
+#[derive(Debug, Clone)]
 pub struct Snapshots {
     dir: PathBuf,
+    /// Those being read, since sled opens a database once at a time.
+    reading: Arc<Mutex<HashMap<String, Weak<sled::Db>>>>,
+}
+
+impl PartialEq for Snapshots {
+    fn eq(&self, other: &Snapshots) -> bool {
+        self.dir == other.dir
+    }
 }
 
 impl Snapshots {
@@ -41,6 +52,7 @@ impl Snapshots {
     pub fn open(dir: &Path, current: &[String]) -> io::Result<Snapshots> {
         let snapshots = Snapshots {
             dir: dir.join("snapshots"),
+            reading: Arc::default(),
         };
         std::fs::create_dir_all(&snapshots.dir)?;
         for entry in std::fs::read_dir(&snapshots.dir)? {
@@ -89,7 +101,7 @@ impl Snapshots {
                 format!("no snapshot {}", path.display()),
             ));
         }
-        let (db, _) = open_db(&path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
+        let db = self.open_to_read(name, &path)?;
         let footer = db.get(FOOTER).map_err(sled_error)?;
         let footer = footer.ok_or_else(|| damaged(&path, "has no footer: it was never finished"))?;
         let footer: Footer = codec::decode(&footer).map_err(|e| damaged(&path, &e.to_string()))?;
@@ -100,6 +112,18 @@ impl Snapshots {
             next: 0,
             crc: crc(),
         })
+    }
+
+    fn open_to_read(&self, name: &str, path: &Path) -> io::Result<Arc<sled::Db>> {
+        let mut reading = self.reading.lock();
+        reading.retain(|_, db| db.strong_count() > 0);
+        if let Some(db) = reading.get(name).and_then(Weak::upgrade) {
+            return Ok(db);
+        }
+        let (db, _) = open_db(path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
+        let db = Arc::new(db);
+        reading.insert(name.to_owned(), Arc::downgrade(&db));
+        Ok(db)
     }
 
     /// Removes a snapshot that is not the current one any more.
@@ -187,7 +211,7 @@ impl SnapshotWriter {
 
 /// A snapshot being read, front to back.
 pub struct SnapshotReader {
-    db: sled::Db,
+    db: Arc<sled::Db>,
     path: PathBuf,
     footer: Footer,
     next: u64,
@@ -244,6 +268,10 @@ mod tests {
             back.extend(bytes);
         }
         assert!(back == data);
+        // Two peers may be sent the same one at a time.
+        let mut other = snapshots.read("a").expect("reads");
+        assert!(other.next(1).expect("reads on").is_some());
+        drop(other);
         reader
             .db
             .insert(3u64.to_be_bytes(), &b"other"[..])

@@ -74,7 +74,6 @@ fn wait_refilled(nodes: &Nodes, node: u64) {
 }
 
 #[test]
-#[ignore = "1 run of 3: the node is not ready within 30 s; cause not found yet (cargo test --test cluster refill -- --ignored)"]
 fn a_wiped_node_is_refilled_by_snapshots() {
     let mut nodes = Nodes::start(|text| {
         let small = text.replace("# snapshot_log_bytes = 16777216", "snapshot_log_bytes = 65536");

@@ -1,0 +1,355 @@
+//! What the journal must survive: reopening, torn and damaged frames, quiet groups, any history.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::journal::DIR;
+use super::{Done, GroupLog, Journal, Record, open_store};
+
+fn open(dir: &Path) -> Journal {
+    Journal::open(open_store(dir).expect("store opens")).expect("journal opens")
+}
+
+fn append(journal: &Journal, records: Vec<Record>) {
+    let (tx, rx) = std::sync::mpsc::sync_channel(1);
+    let done: Done = Box::new(move |result| tx.send(result).expect("the test waits"));
+    journal.append(records, Some(done)).expect("taken");
+    rx.recv().expect("answered").expect("durable");
+}
+
+fn entries(group: u32, first: u64, count: u64, size: usize) -> Record {
+    let entries = (first..first + count)
+        .map(|i| Bytes::from(vec![i as u8; size]))
+        .collect();
+    Record::Append {
+        group,
+        first,
+        entries,
+    }
+}
+
+fn purge(group: u32, upto: u64) -> Record {
+    Record::Purge {
+        group,
+        upto,
+        id: Bytes::from_static(b"id"),
+    }
+}
+
+#[test]
+fn everything_acknowledged_is_there_after_reopening() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = open(dir.path());
+    append(
+        &journal,
+        vec![
+            Record::Vote {
+                group: 1,
+                vote: Bytes::from_static(b"v1"),
+            },
+            entries(1, 1, 9, 10),
+        ],
+    );
+    append(&journal, vec![entries(2, 1, 3, 200_000)]);
+    append(
+        &journal,
+        vec![Record::Truncate { group: 1, from: 6 }, entries(1, 6, 1, 77)],
+    );
+    append(&journal, vec![purge(1, 2)]);
+    journal
+        .append(
+            vec![Record::Committed {
+                group: 1,
+                id: Bytes::from_static(b"c"),
+            }],
+            None,
+        )
+        .expect("taken");
+    let before: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
+    drop(journal);
+    let journal = open(dir.path());
+    let after: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
+    assert_eq!(before, after);
+    assert_eq!(
+        (after[0].first, after[0].end(), after[0].bytes),
+        (3, 7, 3 * 10 + 77)
+    );
+    assert_eq!(after[0].committed.as_deref(), Some(&b"c"[..]));
+}
+
+/// The segments' files, by age.
+fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+    let listed = std::fs::read_dir(dir.join(DIR)).expect("lists");
+    let mut paths: Vec<_> = listed.map(|e| e.expect("lists").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).expect("reads");
+    change(&mut bytes);
+    std::fs::write(path, bytes).expect("writes");
+}
+
+fn refused(dir: &Path) -> String {
+    let before: Vec<_> = segments(dir)
+        .iter()
+        .map(std::fs::read)
+        .map(Result::unwrap)
+        .collect();
+    let refused = Journal::open(open_store(dir).expect("store opens")).err();
+    let after: Vec<_> = segments(dir)
+        .iter()
+        .take(before.len())
+        .map(std::fs::read)
+        .map(Result::unwrap)
+        .collect();
+    assert!(before == after, "a journal that is refused must stay as it is");
+    refused.expect("must be refused").to_string()
+}
+
+/// Where each frame of a segment begins, and where the last ends.
+fn frames_of(bytes: &[u8]) -> Vec<usize> {
+    let mut at = vec![0];
+    while let Some(length) = bytes
+        .get(at[at.len() - 1]..)
+        .filter(|rest| rest.starts_with(b"QJ01"))
+        .and_then(|rest| rest.get(8..12))
+    {
+        let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
+        at.push(at[at.len() - 1] + super::segments::HEADER_BYTES + length as usize);
+    }
+    at
+}
+
+/// What would be a hole after a restart is one now.
+#[test]
+fn entries_that_leave_a_hole_are_refused() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = open(dir.path());
+    append(&journal, vec![entries(1, 1, 3, 10)]);
+    let refused = |group, first| journal.append(vec![entries(group, first, 1, 10)], None).is_err();
+    assert!(refused(1, 5));
+    append(&journal, vec![purge(2, 7), purge(1, 9)]);
+    assert!(refused(2, 9) && refused(1, 11));
+    append(&journal, vec![entries(2, 8, 1, 10), entries(1, 10, 1, 10)]);
+}
+
+/// A crash in the middle of a write leaves a frame that nobody was told of.
+#[test]
+fn a_torn_frame_that_was_not_acknowledged_is_dropped() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = open(dir.path());
+    append(&journal, vec![entries(1, 1, 3, 10)]);
+    let watermark = std::fs::read(dir.path().join("watermark")).expect("reads");
+    append(&journal, vec![entries(1, 4, 1, 200_000)]);
+    drop(journal);
+    std::fs::write(dir.path().join("watermark"), watermark).expect("writes");
+    change(&segments(dir.path())[0], |bytes| {
+        let last = frames_of(bytes);
+        bytes[last[2] - 100_000..last[2]].fill(0);
+    });
+    let journal = open(dir.path());
+    assert_eq!(journal.with(1, GroupLog::end), 4);
+    append(&journal, vec![entries(1, 4, 1, 5)]);
+    drop(journal);
+    assert_eq!(open(dir.path()).with(1, GroupLog::end), 5);
+}
+
+#[test]
+fn missing_or_damaged_frames_that_were_acknowledged_are_refused() {
+    let fresh = || {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let journal = open(dir.path());
+        (0..4).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 10)]));
+        (4..12).for_each(|i| append(&journal, vec![entries(1, 1 + i, 1, 1 << 20)]));
+        drop(journal);
+        dir
+    };
+    // Any frame's payload or header, in the first, a middle and the last segment.
+    for (segment, frame) in [(0, 0), (0, 1), (0, 4), (1, 0), (1, 2), (2, 0)] {
+        for offset in [0, 5, 9, 13, 40] {
+            let dir = fresh();
+            let path = &segments(dir.path())[segment];
+            change(path, |bytes| {
+                let at = frames_of(bytes)[frame] + offset;
+                bytes[at] ^= 1;
+            });
+            let why = refused(dir.path());
+            let said = why.contains("missing or damaged") || why.contains("were acknowledged");
+            assert!(said, "segment {segment}, frame {frame}, offset {offset}: {why}");
+        }
+    }
+    let dir = fresh();
+    change(&segments(dir.path())[1], |bytes| bytes.truncate(2 << 20));
+    assert!(refused(dir.path()).contains("cut off"));
+    for segment in [0, 1, 2] {
+        let dir = fresh();
+        std::fs::remove_file(&segments(dir.path())[segment]).expect("removes");
+        refused(dir.path());
+        let dir = fresh();
+        change(&segments(dir.path())[segment], Vec::clear);
+        refused(dir.path());
+    }
+    let dir = fresh();
+    std::fs::remove_dir_all(dir.path().join(DIR)).expect("removes");
+    std::fs::create_dir(dir.path().join(DIR)).expect("makes");
+    assert!(refused(dir.path()).contains("were acknowledged"));
+}
+
+/// A power loss may take any sectors of the newest frame, also where it began a segment that was used before.
+#[test]
+fn a_torn_frame_at_the_front_of_a_reused_segment_is_dropped() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = open(dir.path());
+    let rounds = 30;
+    for round in 0..rounds {
+        append(&journal, vec![entries(1, 1 + round, 1, 1 << 20)]);
+        append(&journal, vec![purge(1, round.saturating_sub(2))]);
+    }
+    let newest = |dir: &Path| {
+        let paths = segments(dir);
+        let first = |path: &Path| {
+            let bytes = std::fs::read(path).expect("reads");
+            u64::from_le_bytes(bytes[12..20].try_into().expect("eight bytes"))
+        };
+        paths.into_iter().max_by_key(|path| first(path)).expect("some")
+    };
+    let (mut last, before) = (1 + rounds, newest(dir.path()));
+    let mut watermark = Vec::new();
+    while newest(dir.path()) == before {
+        watermark = std::fs::read(dir.path().join("watermark")).expect("reads");
+        append(&journal, vec![entries(1, last, 1, 1 << 20)]);
+        last += 1;
+    }
+    let torn = newest(dir.path());
+    drop(journal);
+    std::fs::write(dir.path().join("watermark"), watermark).expect("writes");
+    change(&torn, |bytes| bytes[4096..8192].fill(7));
+    let journal = open(dir.path());
+    assert_eq!(journal.with(1, GroupLog::end), last - 1);
+    append(&journal, vec![entries(1, last - 1, 2, 100)]);
+    drop(journal);
+    assert_eq!(open(dir.path()).with(1, GroupLog::end), last + 1);
+}
+
+fn disk_use(dir: &Path) -> u64 {
+    let sizes = segments(dir)
+        .into_iter()
+        .map(|path| std::fs::metadata(path).expect("there").len());
+    sizes.sum()
+}
+
+#[test]
+fn quiet_groups_do_not_pin_the_journal() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = open(dir.path());
+    let vote = |group, vote: &'static [u8]| Record::Vote {
+        group,
+        vote: Bytes::from_static(vote),
+    };
+    append(&journal, vec![vote(9, b"quiet"), entries(9, 1, 200, 50_000)]);
+    append(&journal, vec![vote(8, b"silent")]);
+    append(
+        &journal,
+        vec![Record::Truncate { group: 9, from: 150 }, purge(9, 20)],
+    );
+    let mut most = 0;
+    for round in 0..300u64 {
+        append(&journal, vec![entries(1, 1 + round * 10, 10, 50_000)]);
+        append(&journal, vec![purge(1, round * 10 + 5)]);
+        // In steps, so that the quiet log is in several segments when it is rescued.
+        if round % 50 == 0 {
+            let end = journal.with(9, GroupLog::end);
+            append(&journal, vec![entries(9, end, 3, 10_000)]);
+        }
+        most = most.max(disk_use(dir.path()));
+    }
+    assert!(
+        most < 60 << 20,
+        "150 MB went through, 7 were live, {most} bytes were kept"
+    );
+    let before = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
+    drop(journal);
+    let journal = open(dir.path());
+    let after = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
+    for (before, after) in before.iter().zip(&after) {
+        let brief = |log: &GroupLog| (log.first, log.end(), log.purged.clone(), log.vote.clone());
+        assert_eq!(brief(before), brief(after));
+        assert!(before == after);
+    }
+    assert_eq!((after[0].first, after[0].end()), (21, 168));
+}
+
+/// What one step of the random test does to a group.
+fn random_records(rng: &mut StdRng, journal: &Journal, group: u32) -> Vec<Record> {
+    let (first, end) = journal.with(group, |log| {
+        let first = log.purged.as_ref().map_or(1, |(upto, _)| upto + 1);
+        let end = if log.entries.is_empty() { first } else { log.end() };
+        (first, end)
+    });
+    let size = *[20, 3000, 90_000].choose(rng).expect("three");
+    match rng.random_range(0..12) {
+        0 => vec![Record::Vote {
+            group,
+            vote: Bytes::from(vec![rng.random(); 8]),
+        }],
+        1 => vec![Record::Truncate {
+            group,
+            from: rng.random_range(first..=end),
+        }],
+        2 => vec![purge(group, rng.random_range(first..=end + 2) - 1)],
+        3 => vec![entries(group, rng.random_range(first..=end), 2, size)],
+        4 => vec![
+            Record::Snapshot {
+                group,
+                name: format!("{end}"),
+                meta: Bytes::from_static(b"meta"),
+            },
+            purge(group, end - 1),
+        ],
+        _ => vec![entries(group, end, rng.random_range(1..6), size)],
+    }
+}
+
+/// Any history of busy, slow and silent groups reads back as it was, however often the journal was reopened, and
+/// with whatever was rescued meanwhile.
+#[test]
+fn random_histories_read_back() {
+    for seed in 0..6 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut journal = open(dir.path());
+        for step in 0..1500 {
+            // Group 3 is busy and short, 1 and 2 are slow.
+            let group = *[1, 2, 3, 3, 3, 3, 3, 3, 3, 3].choose(&mut rng).expect("ten");
+            let mut records = random_records(&mut rng, &journal, group);
+            if group == 3 && journal.with(3, |log| log.bytes) > 1 << 20 {
+                records = vec![purge(3, journal.with(3, GroupLog::end) - 1)];
+            }
+            let wait = rng.random_bool(0.5);
+            let done: Option<Done> = wait.then(|| Box::new(|_: io::Result<()>| ()) as Done);
+            journal.append(records, done).expect("taken");
+            if rng.random_bool(0.01) || step == 1499 {
+                let before = [1, 2, 3].map(|group| journal.with(group, GroupLog::clone));
+                drop(journal);
+                journal = open(dir.path());
+                for (group, before) in (1..).zip(&before) {
+                    let after = journal.with(group, GroupLog::clone);
+                    let brief = |log: &GroupLog| (log.first, log.end(), log.purged.clone());
+                    assert!(
+                        after == *before || (after.entries.is_empty() && before.entries.is_empty()),
+                        "seed {seed}, step {step}, group {group}: {:?} became {:?}",
+                        brief(before),
+                        brief(&after)
+                    );
+                }
+            }
+        }
+    }
+}
