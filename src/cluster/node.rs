@@ -119,12 +119,17 @@ impl Node {
             source,
         })?;
         let journal = Journal::open(store.clone()).map_err(storage)?;
+        let formed = !journal.groups().is_empty();
+        if formed && known.is_none() {
+            let why = "there is a journal, but no word of whose it is: store/db was cut off or removed. Remove the \
+                       whole directory to have the node refilled by its peers";
+            return Err(StartError::Storage(format!("{}: {why}", dir.display())));
+        }
         let snapshots = open_snapshots(&dir, &journal).map_err(storage)?;
 
         let links = new_links(&config, id);
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
         let groups = Groups::new(&links, snapshots.clone(), refilling);
-        let formed = !journal.groups().is_empty();
         if let Some(identity) = &known {
             links.introduce(identity.cluster_id, formed);
         }

@@ -177,7 +177,11 @@ impl Segments {
         if let Some(last) = segments.live.back() {
             segments.head = Some(segments.open_at(last.name, at)?);
         }
-        segments.prepare_spare()?;
+        // At once, so that a full disk is told of now.
+        if segments.free.is_empty() {
+            let name = segments.new_name();
+            segments.free.push(create(dir, name, JOURNAL_SEGMENT_BYTES)?);
+        }
         Ok((segments, next))
     }
 

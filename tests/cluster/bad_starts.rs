@@ -55,8 +55,23 @@ struct Bereft {
 
 impl Bereft {
     fn new() -> Bereft {
-        let mut nodes = Nodes::start(|text| text);
-        write_all(&mut nodes.client(1), 0);
+        Bereft::with(|text| text)
+    }
+
+    fn with(edit: impl Fn(String) -> String) -> Bereft {
+        let mut nodes = Nodes::start(edit);
+        let mut client = nodes.client(1);
+        write_all(&mut client, 0);
+        if nodes.config.limits.snapshot_log_bytes < 1 << 20 {
+            eventually("the victim holds snapshots of all shards", FULL, || {
+                write_all(&mut client, 0);
+                let status = nodes.status(VICTIM)?;
+                let mut shards = status["groups"].as_array()?.iter().skip(1);
+                shards
+                    .all(|group| group["snapshot"].as_u64().is_some_and(|at| at > 0))
+                    .then_some(())
+            });
+        }
         nodes.kill(VICTIM);
         Bereft { nodes, copies: 0 }
     }
@@ -99,37 +114,82 @@ fn name(path: &Path) -> &str {
     path.to_str().expect("temporary directories have plain names")
 }
 
-#[test]
-fn a_cut_off_database_is_refused() {
-    let mut bereft = Bereft::new();
-    let size = fs::metadata(bereft.nodes.node_dir(VICTIM).join("store/db"))
-        .expect("it is there")
-        .len();
-    for left in [size / 2, size / 8, 0] {
-        let dir = bereft.copy_of(VICTIM);
-        let file = File::options().write(true).open(dir.join("store/db"));
-        file.and_then(|file| file.set_len(left))
-            .expect("a file can be cut");
-        println!("cut from {size} to {left} bytes");
-        bereft.refuses(&dir, &[name(&dir)]);
+/// The files whose loss must be noticed: whose directory it is, every snapshot, every journal segment that is in use.
+fn precious(dir: &Path) -> Vec<PathBuf> {
+    let mut files = vec![dir.join("store/db")];
+    let listed = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).expect("it can be listed");
+        entries
+            .map(|entry| entry.expect("it can be listed").path())
+            .collect()
+    };
+    let used = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"QJ01"));
+    files.extend(listed(&dir.join("journal")).into_iter().filter(used));
+    files.extend(
+        listed(&dir.join("snapshots"))
+            .into_iter()
+            .map(|dir| dir.join("db")),
+    );
+    files
+}
+
+/// Spoils a copy of each precious file in turn; the node must refuse each.
+fn refuses_spoilt(edit: impl Fn(String) -> String, spoils: &[&dyn Fn(&Path)]) {
+    let mut bereft = Bereft::with(edit);
+    let original = bereft.nodes.node_dir(VICTIM);
+    let files = precious(&original);
+    for kind in ["store", "journal", "snapshots"] {
+        let of_kind = |file: &PathBuf| {
+            file.strip_prefix(&original)
+                .is_ok_and(|file| file.starts_with(kind))
+        };
+        assert!(files.iter().any(of_kind), "no {kind} file among {files:?}");
+    }
+    for file in &files {
+        for spoil in spoils {
+            let dir = bereft.copy_of(VICTIM);
+            spoil(&dir.join(file.strip_prefix(&original).expect("it is below")));
+            println!("spoilt {}", file.display());
+            bereft.refuses(&dir, &[name(&dir)]);
+            fs::remove_dir_all(dir).expect("a copy can be removed");
+        }
     }
     bereft.recovers();
 }
 
+fn small_snapshots(text: String) -> String {
+    let small = text.replace("# snapshot_log_bytes = 16777216", "snapshot_log_bytes = 65536");
+    assert_ne!(small, text, "the shipped config has another default");
+    small
+}
+
+fn cut_to(file: &Path, share: u64) {
+    let size = fs::metadata(file).expect("it is there").len();
+    let file = File::options().write(true).open(file);
+    file.and_then(|file| file.set_len(size * share / 8))
+        .expect("a file can be cut");
+}
+
 #[test]
-fn a_database_that_was_written_over_is_refused() {
-    let mut bereft = Bereft::new();
-    // At the front, where the log's first segment says what it is. Damage to bytes that hold only what was written anew
-    // since is harmless, and the journal's own checks (storage/journal.rs) tell the difference.
-    let dir = bereft.copy_of(VICTIM);
-    let path = dir.join("store/db");
-    let mut bytes = fs::read(&path).expect("it is there");
-    for (at, byte) in bytes.iter_mut().take(16 << 10).enumerate() {
-        *byte ^= u8::try_from(at % 251).expect("it is small") | 1;
-    }
-    fs::write(&path, bytes).expect("a file can be written");
-    bereft.refuses(&dir, &[name(&dir)]);
-    bereft.recovers();
+fn cut_off_files_are_refused() {
+    refuses_spoilt(
+        small_snapshots,
+        &[&|file| cut_to(file, 0), &|file| cut_to(file, 4)],
+    );
+}
+
+#[test]
+fn files_that_were_written_over_are_refused() {
+    // At the front. Damage to bytes that hold only what was written anew since is harmless, and the journal's own tests
+    // tell the difference (storage/journal_tests.rs).
+    let write_over = |path: &Path| {
+        let mut bytes = fs::read(path).expect("it is there");
+        for (at, byte) in bytes.iter_mut().take(16 << 10).enumerate() {
+            *byte ^= u8::try_from(at % 251).expect("it is small") | 1;
+        }
+        fs::write(path, bytes).expect("a file can be written");
+    };
+    refuses_spoilt(small_snapshots, &[&write_over]);
 }
 
 #[test]
