@@ -69,6 +69,8 @@ impl Flusher {
     /// Runs until every [`super::Journal`] handle is gone.
     pub(super) fn run(mut self, ops: &Receiver<Op>) {
         while let Some(first) = self.backlog.pop_front().or_else(|| ops.recv().ok()) {
+            // Who is about to append, and has only lost the processor to us, comes along: at no cost when nobody is.
+            std::thread::yield_now();
             let (records, dones, needed) = self.collect(first, ops);
             if needed {
                 let result = self.write(records).and_then(|()| self.sync());
