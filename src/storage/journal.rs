@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use super::flusher::Flusher;
+use super::mirror::Replayed;
 use super::needs::Needs;
 use super::segments::Segments;
 use super::watermark::Watermark;
@@ -57,14 +58,14 @@ impl Journal {
     /// The disk's; `InvalidData` for frames that were acknowledged and are missing or damaged. A torn *last* frame was
     /// never acknowledged and is dropped.
     pub fn open(store: Store) -> io::Result<Journal> {
-        let mut logs: BTreeMap<u32, GroupLog> = BTreeMap::new();
+        let mut replayed: BTreeMap<u32, Replayed> = BTreeMap::new();
         let mut needs = Needs::default();
         let opened = Segments::open(&store.dir.join(DIR), |segment, number, payload| {
             let records = frame::decode(payload);
             let records = records.map_err(|e| damaged(format!("journal frame {number}: {e}")))?;
             needs.take(segment, &records);
             for record in records {
-                logs.entry(record.group()).or_default().take(record);
+                replayed.entry(record.group()).or_default().take(record);
             }
             Ok(())
         });
@@ -77,12 +78,11 @@ impl Journal {
                  off or replaced. Remove the whole directory to have the node refilled by its peers"
             )));
         }
-        if let Some((group, log)) = logs.iter().find(|(_, log)| !log.is_whole()) {
-            let first = log.first;
-            return Err(damaged(format!(
-                "the journal lacks entries of group {group} before {first}"
-            )));
-        }
+        let logs = replayed.into_iter().map(|(group, log)| {
+            let lacks = |index| damaged(format!("the journal lacks entry {index} of group {group}"));
+            Ok((group, log.finish().map_err(lacks)?))
+        });
+        let logs: BTreeMap<u32, GroupLog> = logs.collect::<io::Result<_>>()?;
         let mirror: Mirror = Arc::new(Mutex::new(logs));
         let (queue, ops) = sync_channel(JOURNAL_QUEUE_MAX);
         let flusher = Flusher::new(segments, Arc::clone(&mirror), needs, next, watermark);

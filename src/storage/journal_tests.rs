@@ -286,6 +286,37 @@ fn quiet_groups_do_not_pin_the_journal() {
     assert_eq!((after[0].first, after[0].end()), (21, 168));
 }
 
+/// Groups of all speeds, each with megabytes that are needed: rescuing must free more than it writes.
+#[test]
+fn groups_of_all_speeds_keep_the_journal_bounded() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let journal = open(dir.path());
+    let mut most = 0;
+    for step in 1..=2400u64 {
+        for group in 0..5u32 {
+            if step % (1 << (2 * group)) != 0 {
+                continue;
+            }
+            let end = journal.with(group, |log| log.end().max(1));
+            append(&journal, vec![entries(group, end, 4, 30_000)]);
+            if journal.with(group, |log| log.bytes) > 8 << 20 {
+                append(&journal, vec![purge(group, end - 70)]);
+            }
+        }
+        most = most.max(disk_use(dir.path()));
+    }
+    let live: usize = (0..5).map(|group| journal.with(group, |log| log.bytes)).sum();
+    let before: Vec<_> = (0..5).map(|group| journal.with(group, GroupLog::clone)).collect();
+    assert!(
+        live < 40 << 20 && most < 128 << 20,
+        "{live} bytes were live, {most} kept"
+    );
+    drop(journal);
+    let journal = open(dir.path());
+    let after: Vec<_> = (0..5).map(|group| journal.with(group, GroupLog::clone)).collect();
+    assert!(before == after);
+}
+
 /// What one step of the random test does to a group.
 fn random_records(rng: &mut StdRng, journal: &Journal, group: u32) -> Vec<Record> {
     let (first, end) = journal.with(group, |log| {

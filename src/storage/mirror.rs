@@ -1,6 +1,6 @@
 //! What a group's records add up to, in memory: the state that Raft reads, and what a restart rebuilds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -36,9 +36,7 @@ impl GroupLog {
         self.entries.get(at)
     }
 
-    /// Takes one record in. In a replay the log may have a hole meanwhile, where entries were in a segment that is gone:
-    /// then only what follows the hole is held, until the record comes that has the rest. [`GroupLog::is_whole`] tells
-    /// at the end.
+    /// Takes one record in.
     pub fn take(&mut self, record: Record) {
         match record {
             Record::Append { first, entries, .. } => self.append(first, entries),
@@ -55,19 +53,13 @@ impl GroupLog {
             Record::Vote { vote, .. } => self.vote = Some(vote),
             Record::Committed { id, .. } => self.committed = Some(id),
             Record::Snapshot { name, meta, .. } => self.snapshot = Some((name, meta)),
-            Record::Keep { first, entries, .. } => self.keep(first, entries),
+            // They are here: only their place on disk has changed.
+            Record::Keep { .. } => {}
         }
     }
 
-    /// Whether the log begins where its purge says. (openraft's own test suite begins logs at 1.)
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        let begin = self.purged.as_ref().map_or(1, |(upto, _)| upto + 1);
-        self.entries.is_empty() || self.first <= begin
-    }
-
     /// Whether entries from `first` on would follow what is here without a hole. A log that never held anything may
-    /// begin anywhere; and in a replay, entries may come before the purge that explains where they begin.
+    /// begin anywhere.
     #[must_use]
     pub fn continues(&self, first: u64) -> bool {
         let purged = self.purged.as_ref().map(|(upto, _)| upto + 1);
@@ -76,10 +68,6 @@ impl GroupLog {
     }
 
     fn append(&mut self, first: u64, entries: Vec<Bytes>) {
-        if first > self.end() {
-            self.entries.clear();
-            self.bytes = 0;
-        }
         self.truncate(first);
         if self.entries.is_empty() {
             self.first = first;
@@ -90,38 +78,6 @@ impl GroupLog {
         }
     }
 
-    /// Fills in what of `entries` is missing: their own records may lie in segments that are gone, in front of the
-    /// oldest that is left or between two that were kept before.
-    fn keep(&mut self, first: u64, mut entries: Vec<Bytes>) {
-        let purged = self.purged.as_ref().map_or(0, |(upto, _)| upto + 1);
-        let gone = usize::try_from(purged.saturating_sub(first)).unwrap_or(usize::MAX);
-        entries.drain(..gone.min(entries.len()));
-        let first = first.max(purged);
-        if self.entries.is_empty() {
-            self.first = first;
-        }
-        let end = first + entries.len() as u64;
-        if entries.is_empty() || end < self.first || first > self.end() {
-            // What lies between was kept again later, and with it all that comes before.
-            return;
-        }
-        self.bytes += entries.iter().map(Bytes::len).sum::<usize>();
-        let (from, to) = (self.first, self.end());
-        let mut front = VecDeque::new();
-        for (index, entry) in (first..).zip(entries) {
-            if index < from {
-                front.push_back(entry);
-            } else if index >= to {
-                self.entries.push_back(entry);
-            } else {
-                self.bytes -= entry.len();
-            }
-        }
-        self.first -= front.len() as u64;
-        front.append(&mut self.entries);
-        self.entries = front;
-    }
-
     fn truncate(&mut self, from: u64) {
         while self.end() > from {
             match self.entries.pop_back() {
@@ -129,5 +85,54 @@ impl GroupLog {
                 None => break,
             }
         }
+    }
+}
+
+/// A log while it is read back. Entries that were kept have moved to the journal's head, so it has holes meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    log: GroupLog,
+    entries: BTreeMap<u64, Bytes>,
+}
+
+impl Replayed {
+    /// Takes one record in.
+    pub fn take(&mut self, record: Record) {
+        match record {
+            Record::Append { first, entries, .. } => {
+                self.entries.split_off(&first);
+                self.entries.extend((first..).zip(entries));
+            }
+            Record::Keep { first, entries, .. } => {
+                for (index, entry) in (first..).zip(entries) {
+                    self.entries.entry(index).or_insert(entry);
+                }
+            }
+            Record::Truncate { from, .. } => drop(self.entries.split_off(&from)),
+            Record::Purge { upto, .. } => {
+                self.entries = self.entries.split_off(&(upto + 1));
+                self.log.take(record);
+            }
+            other => self.log.take(other),
+        }
+    }
+
+    /// The log, if it is whole: it begins where its purge says, and has no hole. (openraft's own test suite begins logs
+    /// at 1.)
+    ///
+    /// # Errors
+    /// The index of an entry that is missing.
+    pub fn finish(self) -> Result<GroupLog, u64> {
+        let Replayed { mut log, entries } = self;
+        let begin = log.purged.as_ref().map_or(1, |(upto, _)| upto + 1);
+        let mut expected = None;
+        for (index, entry) in entries {
+            if *expected.get_or_insert(index.min(begin)) != index {
+                return Err(expected.unwrap_or(begin));
+            }
+            expected = Some(index + 1);
+            log.append(index, vec![entry]);
+        }
+        Ok(log)
     }
 }

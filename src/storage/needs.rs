@@ -12,8 +12,8 @@ pub(super) struct Needs {
 
 #[derive(Debug, Default)]
 struct GroupNeeds {
-    /// Segment, and last index of the group's entries in it.
-    entries: BTreeMap<u64, u64>,
+    /// The group's live entries, cut where they change segment: index of the first, index of the last, segment.
+    pieces: BTreeMap<u64, (u64, u64)>,
     vote: Option<u64>,
     purge: Option<u64>,
     committed: Option<u64>,
@@ -27,43 +27,65 @@ impl GroupNeeds {
     }
 
     fn oldest(&self) -> Option<u64> {
-        let entries = self.entries.first_key_value().map(|(&segment, _)| segment);
+        let entries = self.pieces.values().map(|&(_, segment)| segment).min();
         [entries, self.metadata()].into_iter().flatten().min()
     }
 
-    fn truncate(&mut self, from: u64) {
-        for last in self.entries.values_mut() {
-            *last = (*last).min(from.saturating_sub(1));
+    /// Cuts the piece around `index`, so that one begins there.
+    fn cut(&mut self, index: u64) {
+        if let Some((&first, piece)) = self.pieces.range_mut(..index).next_back()
+            && piece.0 >= index
+        {
+            let (last, segment) = *piece;
+            *piece = (index - 1, segment);
+            debug_assert!(first < index);
+            self.pieces.insert(index, (last, segment));
         }
     }
 
-    fn add(&mut self, segment: u64, last: u64) {
-        let known = self.entries.entry(segment).or_default();
-        *known = last.max(*known);
+    /// Entries from `first` on are in `segment` now, `count` of them.
+    fn put(&mut self, segment: u64, first: u64, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let last = first + count as u64 - 1;
+        self.cut(first);
+        self.cut(last + 1);
+        self.pieces.retain(|&at, _| at < first || at > last);
+        match self.pieces.range_mut(..first).next_back() {
+            Some((_, piece)) if *piece == (first.saturating_sub(1), segment) => piece.0 = last,
+            _ => drop(self.pieces.insert(first, (last, segment))),
+        }
+    }
+
+    fn truncate(&mut self, from: u64) {
+        self.cut(from);
+        self.pieces.split_off(&from);
     }
 
     fn take(&mut self, segment: u64, record: &Record) {
         match record {
             Record::Append { first, entries, .. } => {
                 self.truncate(*first);
-                self.add(segment, (first + entries.len() as u64).saturating_sub(1));
+                self.put(segment, *first, entries.len());
             }
-            Record::Keep { first, entries, .. } => {
-                let last = (first + entries.len() as u64).saturating_sub(1);
-                self.entries.retain(|_, known| *known > last);
-                if !entries.is_empty() {
-                    self.add(segment, last);
-                }
-            }
+            Record::Keep { first, entries, .. } => self.put(segment, *first, entries.len()),
             Record::Truncate { from, .. } => self.truncate(*from),
             Record::Purge { upto, .. } => {
-                self.entries.retain(|_, last| *last > *upto);
+                self.cut(upto + 1);
+                self.pieces = self.pieces.split_off(&(upto + 1));
                 self.purge = Some(segment);
             }
             Record::Vote { .. } => self.vote = Some(segment),
             Record::Committed { .. } => self.committed = Some(segment),
             Record::Snapshot { .. } => self.snapshot = Some(segment),
         }
+    }
+
+    /// The indexes of live entries in segments before `segment`.
+    fn before(&self, segment: u64) -> impl Iterator<Item = (u64, u64)> {
+        let old = self.pieces.iter().filter(move |(_, (_, at))| *at < segment);
+        old.map(|(&first, &(last, _))| (first, last))
     }
 }
 
@@ -89,20 +111,19 @@ impl Needs {
             if needs.metadata().is_some_and(|at| at < segment) {
                 records.extend(metadata(group, log));
             }
-            let last = needs.entries.range(..segment).map(|(_, &last)| last).max();
-            let live = last.map_or(0, |last| (last + 1).saturating_sub(log.first));
-            let live = log
-                .entries
-                .iter()
-                .take(usize::try_from(live).unwrap_or(usize::MAX));
-            if let Some(last) = last {
-                let entries: Vec<_> = live.cloned().collect();
-                let first = if entries.is_empty() { last + 1 } else { log.first };
-                records.push(Record::Keep {
-                    group,
-                    first,
-                    entries,
-                });
+            for (first, last) in needs.before(segment) {
+                // What is queued may have purged or truncated some of it: that goes by itself.
+                let entries: Vec<_> = (first..=last)
+                    .map_while(|index| log.get(index))
+                    .cloned()
+                    .collect();
+                if !entries.is_empty() {
+                    records.push(Record::Keep {
+                        group,
+                        first,
+                        entries,
+                    });
+                }
             }
         }
         records
