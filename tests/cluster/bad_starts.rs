@@ -157,7 +157,7 @@ fn refuses_spoilt(edit: impl Fn(String) -> String, spoils: &[&dyn Fn(&Path)]) {
     bereft.recovers();
 }
 
-fn small_snapshots(text: String) -> String {
+fn small_snapshots(text: &str) -> String {
     let small = text.replace("# snapshot_log_bytes = 16777216", "snapshot_log_bytes = 65536");
     assert_ne!(small, text, "the shipped config has another default");
     small
@@ -189,7 +189,7 @@ fn files_that_were_written_over_are_refused() {
         }
         fs::write(path, bytes).expect("a file can be written");
     };
-    refuses_spoilt(small_snapshots, &[&write_over]);
+    refuses_spoilt(|text| small_snapshots(&text), &[&write_over]);
 }
 
 #[test]
