@@ -173,7 +173,7 @@ fn cut_to(file: &Path, share: u64) {
 #[test]
 fn cut_off_files_are_refused() {
     refuses_spoilt(
-        small_snapshots,
+        |text| small_snapshots(&text),
         &[&|file| cut_to(file, 0), &|file| cut_to(file, 4)],
     );
 }
