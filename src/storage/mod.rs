@@ -111,6 +111,17 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Makes the files of a new database durable, and that they are there. sled leaves its own `conf` to chance.
+pub(crate) fn sync_files(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() {
+            File::open(path)?.sync_all()?;
+        }
+    }
+    sync_dir(dir)
+}
+
 /// Opens (or creates) the node's database under `dir/store`.
 ///
 /// # Errors
@@ -122,7 +133,7 @@ pub fn open_store(dir: &Path) -> io::Result<Store> {
     let path = dir.join("store");
     let (db, file) = open_db(&path, config).map_err(|e| named(e, "cannot open the database in"))?;
     flush_durably(&db, &file).map_err(|e| named(e, "cannot write to the database in"))?;
-    sync_dir(&path)?;
+    sync_files(&path)?;
     sync_dir(dir)?;
     Ok(Store {
         db,

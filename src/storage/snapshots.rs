@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{flush_durably, open_db, sled_error, sync_dir};
+use super::{flush_durably, open_db, sled_error, sync_dir, sync_files};
 use crate::base::codec;
 use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
 
@@ -203,7 +203,7 @@ impl SnapshotWriter {
         let footer = codec::encode(&footer).map_err(io::Error::other)?;
         self.db.insert(FOOTER, footer).map_err(sled_error)?;
         flush_durably(&self.db, &self.file)?;
-        sync_dir(&self.path)?;
+        sync_files(&self.path)?;
         sync_dir(&self.parent)?;
         Ok(self.bytes)
     }

@@ -233,6 +233,55 @@ fn the_coordinator_dies_when_one_participant_is_told() {
     coordinator_dies_at("txn-half-told", true);
 }
 
+/// The gateway gives up before there is a new leader: the client gets an id, and the id tells what became of it.
+fn outcome_is_asked_for(point: &str, commits: bool) {
+    let mut nodes = Nodes::prepare(|text| {
+        let text = text.replace("# request_ms = 10000", "request_ms = 1000");
+        text.replace("# txn_ms = 5000", "txn_ms = 1000")
+    });
+    assert_eq!(
+        nodes.config.timeouts.request_ms, 1000,
+        "the shipped config has another default"
+    );
+    let coordinator = quorate::base::GroupId::Coordinator(0);
+    let leader = nodes.config.placement()[&coordinator][0];
+    for node in NODES {
+        nodes.launch(node, (node == leader).then_some(point));
+    }
+    for node in NODES {
+        nodes.wait_ready(node);
+        nodes.wait_member(node);
+    }
+    wait_coordinating(&nodes, leader);
+    let gateway = leader % 3 + 1;
+    let mut client = nodes.client(gateway);
+    let attempt = Attempt::new(&nodes, "asked", true);
+    attempt.set_old(&mut client);
+    let fate = attempt.send(&mut client);
+    assert!(matches!(fate, Fate::Open(_)), "{point}: the client got {fate:?}");
+    nodes.wait_end(leader, DEATH);
+    wait_leaders(&nodes, gateway, leader);
+    for node in NODES.into_iter().filter(|&node| node != leader) {
+        nodes.wait_unprepared(node);
+    }
+    let done = attempt.outcome(&mut client);
+    assert_eq!(done, commits, "{point}");
+    // Any node can be asked.
+    for node in NODES.into_iter().filter(|&node| node != leader) {
+        compare(&fate, done, &mut nodes.client(node));
+    }
+}
+
+#[test]
+fn the_id_of_an_unknown_outcome_tells_that_it_was_aborted() {
+    outcome_is_asked_for("txn-prepares-sent", false);
+}
+
+#[test]
+fn the_id_of_an_unknown_outcome_tells_that_it_was_committed() {
+    outcome_is_asked_for("txn-decision-logged", true);
+}
+
 /// What one client of the dying gateway knows.
 #[derive(Default)]
 struct Streamed {
