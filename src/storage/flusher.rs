@@ -152,7 +152,11 @@ impl Flusher {
 
     /// Writes what is live in the oldest segment again, when the journal holds far more than what is needed of it.
     fn rescue(&mut self, ops: &Receiver<Op>) {
-        let Some(second) = self.segments.second_first().filter(|_| self.look) else {
+        // What was rescued before must be on disk before more is chosen.
+        if !self.look || !self.backlog.is_empty() {
+            return;
+        }
+        let Some(second) = self.segments.second_first() else {
             return;
         };
         // A writer may hold the lock while it waits for us: then after another frame.
@@ -165,10 +169,11 @@ impl Flusher {
             // The mirror is ahead of the disk by what is queued, so the rescued has its place right behind that. Nobody
             // can queue more while we hold the lock.
             self.backlog.extend(ops.try_iter());
-            self.backlog.push_back(Op {
-                records: self.needs.rescue(second, &mirror),
+            let rescued = self.needs.rescue(second, &mirror).into_iter().map(|record| Op {
+                records: vec![record],
                 done: None,
             });
+            self.backlog.extend(rescued);
             self.look = true;
         }
     }
@@ -176,7 +181,9 @@ impl Flusher {
 
 fn weight(record: &Record) -> usize {
     match record {
-        Record::Append { entries, .. } => entries.iter().map(Bytes::len).sum::<usize>() + 32,
+        Record::Append { entries, .. } | Record::Keep { entries, .. } => {
+            entries.iter().map(Bytes::len).sum::<usize>() + 32
+        }
         _ => 64,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{GroupLog, Record};
+use crate::base::limits::JOURNAL_FRAME_BYTES;
 
 /// By group, the segments (by their first frame) that hold live entries or newest metadata.
 #[derive(Debug, Default)]
@@ -112,18 +113,7 @@ impl Needs {
                 records.extend(metadata(group, log));
             }
             for (first, last) in needs.before(segment) {
-                // What is queued may have purged or truncated some of it: that goes by itself.
-                let entries: Vec<_> = (first..=last)
-                    .map_while(|index| log.get(index))
-                    .cloned()
-                    .collect();
-                if !entries.is_empty() {
-                    records.push(Record::Keep {
-                        group,
-                        first,
-                        entries,
-                    });
-                }
+                records.extend(keep(group, log, first, last));
             }
         }
         records
@@ -139,4 +129,29 @@ fn metadata(group: u32, log: &GroupLog) -> Vec<Record> {
     let committed = log.committed.clone();
     let committed = committed.map(|id| Record::Committed { group, id });
     [vote, snapshot, purge, committed].into_iter().flatten().collect()
+}
+
+/// The entries of a piece in records of at most half a frame, so that they fit into usual segments. What is queued may
+/// have purged or truncated some of them: those go by themselves.
+fn keep(group: u32, log: &GroupLog, first: u64, last: u64) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut size = 0;
+    for index in first.max(log.first)..=last {
+        let Some(entry) = log.get(index) else { break };
+        size += entry.len();
+        match records.last_mut() {
+            Some(Record::Keep { entries, .. }) if size <= JOURNAL_FRAME_BYTES / 2 => {
+                entries.push(entry.clone())
+            }
+            _ => {
+                size = entry.len();
+                records.push(Record::Keep {
+                    group,
+                    first: index,
+                    entries: vec![entry.clone()],
+                });
+            }
+        }
+    }
+    records
 }
