@@ -141,7 +141,7 @@ fn keep(group: u32, log: &GroupLog, first: u64, last: u64) -> Vec<Record> {
         size += entry.len();
         match records.last_mut() {
             Some(Record::Keep { entries, .. }) if size <= JOURNAL_FRAME_BYTES / 2 => {
-                entries.push(entry.clone())
+                entries.push(entry.clone());
             }
             _ => {
                 size = entry.len();
