@@ -152,8 +152,8 @@ impl Flusher {
 
     /// Writes what is live in the oldest segment again, when the journal holds far more than what is needed of it.
     fn rescue(&mut self, ops: &Receiver<Op>) {
-        // What was rescued before must be on disk before more is chosen.
-        if !self.look || !self.backlog.is_empty() {
+        // What was rescued before must be on disk before more is chosen; and after a failure nothing gets there.
+        if !self.look || !self.backlog.is_empty() || self.failed.is_some() {
             return;
         }
         let Some(second) = self.segments.second_first() else {

@@ -40,8 +40,8 @@ pub enum Record {
         name: String,
         meta: Bytes,
     },
-    /// Entries that are there already, written again so that the segment they came from can go: what of them is
-    /// missing belongs in front of the log.
+    /// Entries that are there already, written again so that the segment they came from can go: a replay fills in what
+    /// of them it has not met.
     Keep {
         group: u32,
         first: u64,

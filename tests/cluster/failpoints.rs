@@ -189,9 +189,8 @@ fn die_at(nodes: &mut Nodes, leader: u64, point: &str, attempt: &Attempt, must_c
     }
 }
 
-/// MSET on a fresh cluster, then MULTI after leadership has come back to the restarted node.
-fn coordinator_dies_at(point: &str, must_commit: bool) {
-    let mut nodes = Nodes::prepare(|text| text);
+/// Starts a cluster whose coordinator's leader dies at `point`; says which node that is.
+fn start_with_failpoint(nodes: &mut Nodes, point: &str) -> u64 {
     let coordinator = quorate::base::GroupId::Coordinator(0);
     let leader = nodes.config.placement()[&coordinator][0];
     for node in NODES {
@@ -201,7 +200,14 @@ fn coordinator_dies_at(point: &str, must_commit: bool) {
         nodes.wait_ready(node);
         nodes.wait_member(node);
     }
-    wait_coordinating(&nodes, leader);
+    wait_coordinating(nodes, leader);
+    leader
+}
+
+/// MSET on a fresh cluster, then MULTI after leadership has come back to the restarted node.
+fn coordinator_dies_at(point: &str, must_commit: bool) {
+    let mut nodes = Nodes::prepare(|text| text);
+    let leader = start_with_failpoint(&mut nodes, point);
     let attempt = Attempt::new(&nodes, "mset", false);
     die_at(&mut nodes, leader, point, &attempt, must_commit);
 
@@ -243,16 +249,7 @@ fn outcome_is_asked_for(point: &str, commits: bool) {
         nodes.config.timeouts.request_ms, 1000,
         "the shipped config has another default"
     );
-    let coordinator = quorate::base::GroupId::Coordinator(0);
-    let leader = nodes.config.placement()[&coordinator][0];
-    for node in NODES {
-        nodes.launch(node, (node == leader).then_some(point));
-    }
-    for node in NODES {
-        nodes.wait_ready(node);
-        nodes.wait_member(node);
-    }
-    wait_coordinating(&nodes, leader);
+    let leader = start_with_failpoint(&mut nodes, point);
     let gateway = leader % 3 + 1;
     let mut client = nodes.client(gateway);
     let attempt = Attempt::new(&nodes, "asked", true);
