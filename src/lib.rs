@@ -7,6 +7,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod gateway;
+pub mod host;
 pub mod machine;
 pub mod raft;
 pub mod resp;

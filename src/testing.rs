@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::base::NodeId;
+use crate::cluster::Env;
 use crate::config::{Config, ConfigError};
-use crate::gateway::{Server, ServerError, ServerOptions, system_clock};
-use crate::raft::Clock;
+use crate::gateway::{Server, ServerError, ServerOptions};
+use crate::host::{Clock, system_clock};
 
 /// How long a cluster may take to elect its leaders.
 const READY: Duration = Duration::from_secs(30);
@@ -126,8 +127,10 @@ impl Cluster {
         let options = ServerOptions {
             config: Arc::clone(&self.config),
             node,
-            dir: self.node_dir(node),
-            clock: self.clock(),
+            env: Env {
+                clock: self.clock(),
+                ..Env::real(&self.node_dir(node))
+            },
         };
         self.servers.insert(node, Server::start(options)?);
         Ok(())

@@ -31,11 +31,14 @@ const FLOORS: &[(&str, u8)] = &[
 /// Side rooms, with what each may name besides itself.
 const SIDE_ROOMS: &[(&str, &[&str])] = &[
     ("config", &["base", "ring"]),
-    ("client", &["base", "resp"]),
+    ("client", &["base", "host", "resp"]),
+    ("host", &["base"]),
     ("resp", &["base"]),
 ];
 /// From this floor on a module may name the side rooms `config` and `resp`; `client` is for `cli` alone.
 const SIDE_ROOMS_OPEN_FROM: u8 = 5;
+/// The lowest floor that knows sockets and chance.
+const HOST_OPEN_FROM: u8 = 4;
 /// `main.rs` counts as `cli`. `cli` and `testing` may name everything; nothing else may name `testing`.
 const TOP: &[&str] = &["cli", "testing"];
 
@@ -213,6 +216,7 @@ fn may_name(from: &str, to: &str) -> bool {
     };
     match (look_up(FLOORS, to), to) {
         (Some(target), _) => target < floor && !(PURE.contains(&from) && to == "storage"),
+        (None, "host") => floor >= HOST_OPEN_FROM,
         (None, "config" | "resp") => floor >= SIDE_ROOMS_OPEN_FROM,
         (None, _) => false,
     }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate::cluster::Env;
 use quorate::config::{Config, ConfigError};
-use quorate::gateway::{Server, ServerOptions, system_clock};
+use quorate::gateway::{Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often ended nodes are looked for.
@@ -73,8 +74,7 @@ fn run(config: Config, ids: &[u64], own_dir: Option<&Path>) -> ExitCode {
         match Server::start(ServerOptions {
             config: Arc::clone(&config),
             node,
-            dir,
-            clock: system_clock(),
+            env: Env::real(&dir),
         }) {
             Ok(server) => servers.push(server),
             Err(error) => {

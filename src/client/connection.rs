@@ -7,11 +7,11 @@ use redis_protocol::resp2::encode::extend_encode;
 use redis_protocol::resp2::types::BytesFrame as Request;
 use redis_protocol::resp3::decode::complete::decode_bytes_mut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Frame;
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{Error, Result, TxnId};
+use crate::host::{Network, Stream};
 
 /// Why a connection gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +22,15 @@ pub(super) enum Failure {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: BytesMut,
     /// Replies that were asked for and not read yet: an abandoned call leaves some.
     owed: usize,
 }
 
 impl Connection {
-    pub async fn open(address: &str) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    pub async fn open(network: &dyn Network, address: &str) -> io::Result<Connection> {
+        let stream = network.connect(address).await?;
         let mut connection = Connection {
             stream,
             buffer: BytesMut::new(),

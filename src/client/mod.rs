@@ -59,6 +59,7 @@ use tokio::time::Instant;
 
 pub use crate::base::Error;
 use crate::base::{RequestId, Result, SessionId};
+use crate::host::{Network, Tcp, chance};
 use connection::{Connection, Failure};
 pub use transaction::{Committed, Transaction};
 
@@ -94,6 +95,7 @@ pub struct Client {
 }
 
 struct Inner {
+    network: Arc<dyn Network>,
     addresses: Vec<String>,
     /// The address that answered last.
     current: AtomicU64,
@@ -137,15 +139,25 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`]; [`Error::Invalid`] without any address.
     pub async fn connect_with<A: ToString>(addresses: &[A], options: Options) -> Result<Client> {
+        Client::connect_over(Arc::new(Tcp), addresses, options).await
+    }
+
+    /// As [`Client::connect_with`], over a network that need not be TCP.
+    ///
+    /// # Errors
+    /// As [`Client::connect_with`].
+    pub async fn connect_over<A: ToString>(
+        network: Arc<dyn Network>,
+        addresses: &[A],
+        options: Options,
+    ) -> Result<Client> {
         if addresses.is_empty() {
             return Err(Error::Invalid("a client needs at least one address".into()));
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a client's session must differ from every other"
-        )]
-        let session: SessionId = rand::random();
+        // It must differ from every other client's.
+        let session = SessionId::from(chance()) << 64 | SessionId::from(chance());
         let inner = Inner {
+            network,
             addresses: addresses.iter().map(ToString::to_string).collect(),
             current: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),
@@ -171,7 +183,7 @@ impl Client {
             for _ in 0..self.inner.addresses.len() {
                 let current = self.inner.current.load(Ordering::Relaxed);
                 let at = usize::try_from(current).unwrap_or(0) % self.inner.addresses.len();
-                match Connection::open(&self.inner.addresses[at]).await {
+                match Connection::open(self.inner.network.as_ref(), &self.inner.addresses[at]).await {
                     Ok(connection) => return Ok(connection),
                     Err(e) => last = format!("{}: {e}", self.inner.addresses[at]),
                 }
@@ -308,8 +320,8 @@ impl Client {
     {
         for tries in 0..self.inner.options.conflict_tries.max(1) {
             if tries > 0 {
-                #[expect(clippy::disallowed_methods, reason = "jitter between conflicting clients")]
-                let jitter = rand::random::<u64>() % (1 << tries.min(6));
+                // Conflicting clients must not try in step.
+                let jitter = chance() % (1 << tries.min(6));
                 tokio::time::sleep(Duration::from_millis(jitter)).await;
             }
             let connection = self.open(Instant::now() + self.inner.options.timeout).await?;

@@ -18,8 +18,9 @@ use super::message::{Ask, Failure, Told};
 use super::router::{RouteError, Router};
 use crate::base::limits::TXNS_ACTIVE_MAX;
 use crate::base::{AttemptId, GroupId, Millis, TxnId};
+use crate::host::Clock;
 use crate::machine::{Body, Decide, Decision, Finish, No, Prepare, Refusal, Request, Response, Vote};
-use crate::raft::{Clock, Group};
+use crate::raft::Group;
 use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
 /// How often leadership is looked at, and attempts that wait are started again, with and without transactions.
@@ -83,18 +84,22 @@ impl Driver {
             leading: None,
         };
         tokio::spawn(async move {
+            let mut ticked = Instant::now();
             loop {
                 let busy = driver
                     .leading
                     .as_ref()
                     .is_some_and(|leading| leading.coordinator.active() > 0);
                 tokio::select! {
-                    Some((term, report)) = results.recv() => driver.report(term, report),
-                    Some(call) = inbox.recv() => driver.call(call).await,
-                    () = tokio::time::sleep(if busy { TICK } else { IDLE_TICK }) => {
+                    biased;
+                    // First, and by the clock: under load there is always a report or a call.
+                    () = tokio::time::sleep_until(ticked + if busy { TICK } else { IDLE_TICK }) => {
                         driver.follow_leadership().await;
                         driver.tick();
+                        ticked = Instant::now();
                     }
+                    Some((term, report)) = results.recv() => driver.report(term, report),
+                    Some(call) = inbox.recv() => driver.call(call).await,
                 }
             }
         });

@@ -13,6 +13,7 @@ use super::numbering::Numbered;
 use super::router::RouteError;
 use crate::base::limits::OPTIMISTIC_TRIES_MAX;
 use crate::base::{Error, GroupId, Reply, RequestId, Result, TxnId};
+use crate::host::chance;
 use crate::machine::{
     Body, Command, Condition, Decide, Decision, Fate, Read, Refusal, Request, Response, Seen, scope_of,
 };
@@ -125,11 +126,7 @@ impl Node {
         work: &BTreeMap<u16, Work>,
         deadline: Instant,
     ) -> Result<Option<(BTreeMap<u16, Vec<Reply>>, BTreeMap<u16, Vec<Condition>>)>> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a read's randomness (RANDOMKEY) changes nothing"
-        )]
-        let seed = rand::random();
+        let seed = chance();
         let reads = work.iter().map(|(&shard, work)| async move {
             let (commands, conditions) = (work.commands.clone(), work.conditions.clone());
             let ask = Ask::Read(Read::Run {
@@ -351,11 +348,7 @@ impl Node {
                 break;
             };
             let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "randomness of a gateway-run command; only results are logged"
-            )]
-            let run = Optimistic::run(&wish.commands, &keys, &fetched, self.now(), rand::random());
+            let run = Optimistic::run(&wish.commands, &keys, &fetched, self.now(), chance());
             let touched = touched.into_values().flatten().collect();
             let attempt = Wish {
                 commands: run.commands,

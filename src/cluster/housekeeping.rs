@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::base::{GroupId, NodeId};
+use crate::host::Clock;
 use crate::machine::{Body, Request};
-use crate::raft::{Clock, Group, Groups, Links};
+use crate::raft::{Group, Groups, Links};
 use crate::ring::Placement;
 
 const TICK: Duration = Duration::from_millis(100);

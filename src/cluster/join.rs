@@ -21,6 +21,7 @@ use super::node::StartError;
 use super::router::Router;
 use crate::base::NodeId;
 use crate::config::Config;
+use crate::host::chance;
 use crate::raft::{Group, Groups, Links};
 use crate::storage::{Identity, Store};
 
@@ -48,8 +49,7 @@ pub async fn identify(
             break Identity::new(cluster_id, me, layout, refilling);
         }
         if first && (peers.len() + 1) * 2 > config.nodes.len() {
-            #[expect(clippy::disallowed_methods, reason = "a cluster id is random by definition")]
-            let cluster_id = rand::random();
+            let cluster_id = u128::from(chance()) << 64 | u128::from(chance());
             break Identity::new(cluster_id, me, layout, false);
         }
         if hellos.changed().await.is_err() {

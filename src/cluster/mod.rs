@@ -10,6 +10,7 @@
 //! Not here: RESP, sessions, command names (gateway); what a decision means (machine, txn).
 
 mod driver;
+mod env;
 mod execute;
 mod housekeeping;
 mod join;
@@ -20,6 +21,7 @@ mod recovery;
 mod router;
 mod status;
 
+pub use env::{Env, OpenDisk};
 pub use execute::{Outcome, Wish};
 pub use node::{Node, NodeOptions, StartError};
 pub use status::{NodeStatus, ShardShare};

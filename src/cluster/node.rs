@@ -1,15 +1,15 @@
 //! Putting a node together, and taking it apart.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::driver::Driver;
+use super::env::Env;
 use super::housekeeping::Housekeeping;
 use super::join;
 use super::numbering::Numbering;
@@ -17,9 +17,10 @@ use super::recovery::Recovery;
 use super::router::Router;
 use crate::base::{GroupId, Millis, NodeId, RequestId};
 use crate::config::Config;
-use crate::raft::{Clock, Group, GroupOptions, Groups, LinkOptions, Links};
+use crate::host::{Clock, Listener, Network, chance};
+use crate::raft::{Group, GroupOptions, Groups, LinkOptions, Links};
 use crate::ring::Ring;
-use crate::storage::{Identity, IdentityError, Journal, Snapshots, Store, open_store};
+use crate::storage::{Disk, Identity, IdentityError, Journal, Snapshots, Store};
 
 /// Why a node does not start. Nothing on disk was changed, but for a fresh directory's own files.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +41,9 @@ pub enum StartError {
 pub struct NodeOptions {
     pub config: Arc<Config>,
     pub id: NodeId,
-    /// The node's own directory.
-    pub dir: PathBuf,
-    pub clock: Clock,
+    pub env: Env,
     /// Bound before anything on disk is touched.
-    pub peers: TcpListener,
+    pub peers: Listener,
 }
 
 /// A running node; cheap to clone.
@@ -73,17 +72,17 @@ impl Drop for Inner {
     }
 }
 
-fn open_snapshots(dir: &Path, journal: &Journal) -> std::io::Result<Snapshots> {
+fn open_snapshots(disk: Arc<dyn Disk>, journal: &Journal) -> std::io::Result<Snapshots> {
     let current = |group| {
         journal
             .with(group, |log| log.snapshot.clone())
             .map(|(name, _)| name)
     };
     let current: Vec<String> = journal.groups().into_iter().filter_map(current).collect();
-    Snapshots::open(dir, &current)
+    Snapshots::open(disk, &current)
 }
 
-fn new_links(config: &Config, node: NodeId) -> Links {
+fn new_links(config: &Config, node: NodeId, network: Arc<dyn Network>) -> Links {
     let peers = config
         .nodes
         .iter()
@@ -91,6 +90,7 @@ fn new_links(config: &Config, node: NodeId) -> Links {
         .collect();
     Links::new(LinkOptions {
         node,
+        network,
         peers,
         layout: config.layout(),
     })
@@ -106,28 +106,30 @@ impl Node {
         let NodeOptions {
             config,
             id,
-            dir,
-            clock,
+            env,
             peers,
         } = options;
-        let storage = |e: std::io::Error| StartError::Storage(format!("{}: {e}", dir.display()));
-        let store = open_store(&dir).map_err(|e| StartError::Storage(e.to_string()))?;
+        let unusable = |e: std::io::Error| StartError::Storage(e.to_string());
+        let disk = (env.open_disk)().map_err(unusable)?;
+        let place = disk.place();
+        let storage = |e: std::io::Error| StartError::Storage(format!("{place}: {e}"));
+        let store = Store::open(Arc::clone(&disk)).map_err(unusable)?;
         // Refused before a peer hears of us.
         let known = Identity::load(&store, id, &config.layout());
         let known = known.map_err(|source| StartError::Identity {
-            dir: dir.clone(),
+            dir: place.clone().into(),
             source,
         })?;
-        let journal = Journal::open(store.clone()).map_err(storage)?;
+        let journal = Journal::open_with(store.clone(), env.start_flusher.as_ref()).map_err(storage)?;
         let formed = !journal.groups().is_empty();
         if formed && known.is_none() {
             let why = "there is a journal, but no word of whose it is: store/db was cut off or removed. Remove the \
                        whole directory to have the node refilled by its peers";
-            return Err(StartError::Storage(format!("{}: {why}", dir.display())));
+            return Err(StartError::Storage(format!("{place}: {why}")));
         }
-        let snapshots = open_snapshots(&dir, &journal).map_err(storage)?;
+        let snapshots = open_snapshots(disk, &journal).map_err(storage)?;
 
-        let links = new_links(&config, id);
+        let links = new_links(&config, id, env.network);
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
         let groups = Groups::new(&links, snapshots.clone(), refilling);
         if let Some(identity) = &known {
@@ -142,11 +144,8 @@ impl Node {
 
         let placement = config.placement();
         let router = Router::new(id, Arc::clone(&groups), links.clone(), placement.clone());
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "tells this process's proposals and session from earlier ones"
-        )]
-        let boot: u32 = rand::random();
+        // Tells this process's proposals and session from earlier ones.
+        let boot = chance() as u32;
         let (fatal_tx, fatal) = watch::channel(None);
         let node = Node {
             inner: Arc::new(Inner {
@@ -154,7 +153,7 @@ impl Node {
                 numbering: Numbering::new(u128::from(id) << 64 | u128::from(boot)),
                 config,
                 id,
-                clock,
+                clock: env.clock,
                 identity,
                 groups,
                 links,

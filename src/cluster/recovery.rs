@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::message::{Ask, Told};
 use super::router::Router;
 use crate::base::Millis;
+use crate::host::Clock;
 use crate::machine::{Body, Decision, Finish, Prepared, Request};
-use crate::raft::{Clock, Group, Groups};
+use crate::raft::{Group, Groups};
 
 /// Questions of one round; the rest waits for the next.
 const ASK_MAX: usize = 256;

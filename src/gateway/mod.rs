@@ -17,4 +17,4 @@ mod server;
 mod session;
 mod table;
 
-pub use server::{Server, ServerError, ServerOptions, system_clock};
+pub use server::{Server, ServerError, ServerOptions, serve};

@@ -5,14 +5,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
@@ -20,9 +19,9 @@ use super::admin;
 use super::info::Counts;
 use super::session::Session;
 use crate::base::NodeId;
-use crate::cluster::{Node, NodeOptions, StartError};
+use crate::cluster::{Env, Node, NodeOptions, StartError};
 use crate::config::Config;
-use crate::raft::Clock;
+use crate::host::{Listener, Stream};
 
 /// How long sessions may take to finish their last requests when the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -50,9 +49,7 @@ pub enum ServerError {
 pub struct ServerOptions {
     pub config: Arc<Config>,
     pub node: NodeId,
-    /// The node's own directory.
-    pub dir: PathBuf,
-    pub clock: Clock,
+    pub env: Env,
 }
 
 /// Counters that sessions and the admin port share.
@@ -77,20 +74,6 @@ impl Shared {
             uptime_s: self.started.elapsed().as_secs(),
         }
     }
-}
-
-/// The machine's wall clock, in milliseconds since the epoch.
-#[must_use]
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place where wall-clock time enters the program"
-        )]
-        let now = std::time::SystemTime::now();
-        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 /// Handle to a node's thread.
@@ -203,8 +186,20 @@ impl Drop for Server {
     }
 }
 
-async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address)
+/// Runs a node in the caller's task until it cannot go on; `ready` becomes true when all of its groups have leaders. For
+/// simulations: [`Server`] gives a node a thread of its own.
+///
+/// # Errors
+/// As for [`Server::start`], and what the node ended with.
+pub async fn serve(options: ServerOptions, ready: &watch::Sender<bool>) -> Result<(), ServerError> {
+    let (_stop, stopped) = oneshot::channel();
+    let (bound, _binding) = std_mpsc::sync_channel(1);
+    run(options, stopped, &bound, ready).await
+}
+
+async fn bind(env: &Env, what: &'static str, address: SocketAddr) -> Result<Listener, ServerError> {
+    env.network
+        .bind(address)
         .await
         .map_err(|source| ServerError::Bind {
             what,
@@ -222,16 +217,15 @@ async fn run(
     let ServerOptions {
         config,
         node: id,
-        dir,
-        clock,
+        env,
     } = options;
     let section = config
         .node(id)
         .map_err(|e| ServerError::Fatal(e.to_string()))?
         .clone();
-    let clients = bind("client", section.client).await?;
-    let peers = bind("peer", section.peer).await?;
-    let admin_port = bind("admin", section.admin).await?;
+    let clients = bind(&env, "client", section.client).await?;
+    let peers = bind(&env, "peer", section.peer).await?;
+    let admin_port = bind(&env, "admin", section.admin).await?;
     let shared = Arc::new(Shared {
         connections: AtomicUsize::new(0),
         accepted: AtomicU64::new(0),
@@ -242,17 +236,19 @@ async fn run(
     let starting = Node::start(NodeOptions {
         config,
         id,
-        dir,
-        clock,
+        env,
         peers,
     });
     let Some(node) = start(starting, bound, &mut stopped).await? else {
         return Ok(());
     };
-    tokio::spawn(admin::serve(admin_port, node.clone(), Arc::clone(&shared)));
+    if let Listener::Tcp(port) = admin_port {
+        tokio::spawn(admin::serve(port, node.clone(), Arc::clone(&shared)));
+    }
     tokio::spawn(accept(clients, node.clone(), shared, Arc::clone(&permits)));
     let mut fatal = node.fatal();
     tokio::select! {
+        biased;
         how = stopped => {
             if matches!(how, Ok(Stop::Gracefully)) {
                 permits.close();
@@ -282,6 +278,7 @@ async fn start(
     match started {
         Some(node) => Ok(Some(node)),
         None => tokio::select! {
+            biased;
             node = &mut starting => Ok(Some(node?)),
             _ = stopped => Ok(None),
         },
@@ -295,7 +292,7 @@ async fn announce(node: &Node, ready: &watch::Sender<bool>) {
     std::future::pending::<()>().await;
 }
 
-async fn accept(listener: TcpListener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
+async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
     let mut next_id = 1;
     loop {
         let (stream, address) = match listener.accept().await {
@@ -310,7 +307,7 @@ async fn accept(listener: TcpListener, node: Node, shared: Arc<Shared>, permits:
             return;
         }
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            refuse(&stream);
+            tokio::spawn(refuse(stream));
             continue;
         };
         shared.accepted.fetch_add(1, Ordering::Relaxed);
@@ -328,7 +325,7 @@ async fn accept(listener: TcpListener, node: Node, shared: Arc<Shared>, permits:
     }
 }
 
-fn refuse(stream: &TcpStream) {
-    // The socket is new and its buffer empty: the line goes, or the client is gone.
-    let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+async fn refuse(mut stream: Stream) {
+    // The socket is new and its buffer empty: the line goes at once, or the client is gone.
+    let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::burst::{self, Item};
 use super::client::{self, ClientState};
@@ -16,6 +15,7 @@ use super::table::{self, Own};
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, WATCHED_KEYS_MAX};
 use crate::base::{Reply, RequestId, TxnId};
 use crate::cluster::{Node, Outcome, Wish};
+use crate::host::Stream;
 use crate::machine::{Command, Condition, commands};
 use crate::resp::{RequestReader, encode};
 
@@ -58,8 +58,7 @@ impl Session {
     ///
     /// # Errors
     /// The socket's.
-    pub async fn serve(mut self, mut stream: TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+    pub async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
         let mut reader = RequestReader::default();
         let mut buffer = BytesMut::with_capacity(16 << 10);
         loop {

@@ -18,12 +18,10 @@ use super::shared::Shared;
 use super::state_machine::StateMachine;
 use super::{LogId, Raft};
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
-use crate::base::{GroupId, Millis, NodeId};
+use crate::base::{GroupId, NodeId};
+use crate::host::Clock;
 use crate::machine::{Machine, Read, Request, Response, Seen};
 use crate::storage::{Journal, Snapshots};
-
-/// Reads the node's wall clock. Passed in, so that tests can bend it.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// Why a group did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

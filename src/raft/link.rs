@@ -19,13 +19,13 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{Encoder, FramedRead, LengthDelimitedCodec};
 
 use super::wire::{Call, Frame, Hello, LinkError, Return, WIRE_VERSION};
 use crate::base::limits::{FRAME_BYTES_MAX, LINK_QUEUE_MAX};
 use crate::base::{NodeId, codec};
+use crate::host::{Listener, Network, ReadHalf, Stream, chance};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 const HELLO_BYTES_MAX: usize = 4096;
@@ -36,9 +36,10 @@ const DIAL_MAX_MS: u64 = 1000;
 pub type ServiceHandler = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
 
 /// Who this node is, and where its peers listen.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LinkOptions {
     pub node: NodeId,
+    pub network: Arc<dyn Network>,
     pub peers: BTreeMap<NodeId, String>,
     pub layout: String,
 }
@@ -133,7 +134,7 @@ impl Links {
     }
 
     /// Starts accepting on `listener` and dialling the peers with higher ids. Runs until the runtime ends.
-    pub fn start(&self, listener: TcpListener) {
+    pub fn start(&self, listener: Listener) {
         let links = self.clone();
         tokio::spawn(async move { links.accept(listener).await });
         for (&peer, addr) in self.inner.options.peers.range(self.inner.options.node + 1..) {
@@ -142,7 +143,7 @@ impl Links {
         }
     }
 
-    async fn accept(&self, listener: TcpListener) {
+    async fn accept(&self, listener: Listener) {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
@@ -164,7 +165,7 @@ impl Links {
     async fn dial(&self, peer: NodeId, addr: String) {
         let mut delay = DIAL_MIN_MS;
         loop {
-            match TcpStream::connect(&addr).await {
+            match self.inner.options.network.connect(&addr).await {
                 Ok(stream) => match self.run(stream, Some(peer)).await {
                     Ok(()) => delay = DIAL_MIN_MS,
                     Err(e) => {
@@ -175,19 +176,15 @@ impl Links {
                 },
                 Err(e) => tracing::debug!(peer, %addr, "cannot connect: {e}"),
             }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "jitter, so that peers do not dial in step"
-            )]
-            let jitter = rand::random::<u64>() % delay;
+            // So that peers do not dial in step.
+            let jitter = chance() % delay;
             tokio::time::sleep(Duration::from_millis(delay / 2 + jitter)).await;
             delay = (delay * 2).min(DIAL_MAX_MS);
         }
     }
 
     /// Greets, then serves the link until it breaks. `Ok` if it stood at all.
-    async fn run(&self, mut stream: TcpStream, expected: Option<NodeId>) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+    async fn run(&self, mut stream: Stream, expected: Option<NodeId>) -> io::Result<()> {
         let mine = self.inner.hello.lock().clone();
         let theirs = tokio::time::timeout(HELLO_TIMEOUT, greet(&mut stream, &mine))
             .await
@@ -233,7 +230,7 @@ impl Links {
         );
         // The queue's strong senders live in `conns`: replacing the connection ends the writer, and with it this.
         drop(queue);
-        let ended = tokio::select! { r = writer => r, r = reader => r };
+        let ended = tokio::select! { biased; r = writer => r, r = reader => r };
         if let Err(e) = ended {
             tracing::debug!(peer, "link broke: {e}");
         }
@@ -283,7 +280,7 @@ impl Links {
     async fn read_frames(
         &self,
         peer: NodeId,
-        mut frames: FramedRead<tokio::net::tcp::OwnedReadHalf, LengthDelimitedCodec>,
+        mut frames: FramedRead<ReadHalf, LengthDelimitedCodec>,
         answers: mpsc::WeakSender<Bytes>,
         pending: &Pending,
     ) -> io::Result<()> {
@@ -402,7 +399,7 @@ fn respond(answers: &mpsc::WeakSender<Bytes>, id: u64, body: Return) {
     }
 }
 
-async fn greet(stream: &mut TcpStream, mine: &Hello) -> io::Result<Hello> {
+async fn greet(stream: &mut Stream, mine: &Hello) -> io::Result<Hello> {
     let hello = codec::encode(mine).map_err(io::Error::other)?;
     let length = u32::try_from(hello.len()).map_err(io::Error::other)?;
     stream.write_u32(length).await?;

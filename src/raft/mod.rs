@@ -18,11 +18,12 @@ mod log_store;
 mod network;
 mod proposer;
 mod reader;
+mod runtime;
 mod shared;
 mod state_machine;
 mod wire;
 
-pub use group::{Clock, Group, GroupError, GroupOptions, GroupStatus};
+pub use group::{Group, GroupError, GroupOptions, GroupStatus};
 pub use link::{LinkOptions, Links, PeerHello, ServiceHandler};
 pub use network::Groups;
 pub use wire::LinkError;
@@ -36,6 +37,7 @@ openraft::declare_raft_types!(
         D = entry::Payload,
         R = (),
         Node = openraft::impls::EmptyNode,
+        AsyncRuntime = runtime::Runtime,
 );
 
 type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;

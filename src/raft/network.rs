@@ -21,11 +21,12 @@ use parking_lot::{Mutex, RwLock};
 use super::group::Group;
 use super::link::{Dispatch, Links, ServiceHandler};
 use super::log_store::PurgedReads;
-use super::state_machine::{SnapshotHandle, blocking, snapshot_name};
+use super::state_machine::{SnapshotHandle, snapshot_name};
 use super::wire::{Call, LinkError, Return, SnapshotPart};
 use super::{TypeConfig, Vote};
 use crate::base::limits::{APPENDS_IN_FLIGHT_MAX, SNAPSHOT_FRAME_BYTES};
 use crate::base::{GroupId, NodeId};
+use crate::host::blocking;
 use crate::storage::{SnapshotWriter, Snapshots};
 
 type OurSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotHandle>;
@@ -227,6 +228,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let answer = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = self.send_snapshot(vote, snapshot) => answer?,
         };

@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 
 use super::Raft;
 use super::entry::Payload;
-use super::group::{Clock, GroupError};
+use super::group::GroupError;
 use super::shared::{Shared, Waiter};
 use crate::base::codec;
 use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX};
+use crate::host::{Clock, chance};
 use crate::machine::{Batch, Origin, Request};
 
 /// A request on its way into the log.
@@ -85,11 +86,7 @@ impl Proposer {
             waiters.push(answer);
         }
         let time = (self.clock)().max(self.shared.with(|state| state.machine.time()));
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place where a leader's randomness enters the log"
-        )]
-        let seed = rand::random();
+        let seed = chance();
         let origin = Origin {
             node: self.shared.node,
             nonce,

@@ -15,11 +15,12 @@ use openraft::ReadPolicy;
 use openraft::error::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::group::{Clock, GroupError};
+use super::group::GroupError;
 use super::proposer::Proposal;
 use super::shared::Shared;
 use super::{Raft, TypeConfig};
 use crate::base::limits::GROUP_QUEUE_MAX;
+use crate::host::Clock;
 use crate::machine::{Body, Read, ReadOutcome, Request, Seen};
 
 /// A read on its way.
@@ -45,6 +46,7 @@ impl Reader {
         let mut applied = self.shared.watch_applied();
         loop {
             tokio::select! {
+                biased;
                 taken = queue.recv_many(&mut fresh, GROUP_QUEUE_MAX) => {
                     if taken == 0 {
                         return;

@@ -11,6 +11,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use super::shared::Shared;
 use super::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::base::codec::{self, CodecError};
+use crate::host::{blocking, chance};
 use crate::machine::{Frozen, Thaw};
 use crate::storage::{Journal, Record, SnapshotWriter, Snapshots};
 
@@ -42,18 +43,8 @@ pub struct Builder {
 
 /// A directory name that was never used on this node.
 pub fn snapshot_name(group: u32, index: u64) -> String {
-    #[expect(clippy::disallowed_methods, reason = "a name must be fresh, not reproducible")]
-    let unique: u64 = rand::random();
+    let unique = chance();
     format!("{group:06x}-{index:016x}-{unique:016x}")
-}
-
-/// Runs blocking work on tokio's blocking threads.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }
 
 impl StateMachine {

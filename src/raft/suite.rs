@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::state_machine::StateMachine;
 use super::{Entry, TypeConfig, entry};
 use crate::base::GroupId;
-use crate::storage::{Journal, Record, Snapshots, open_store};
+use crate::storage::{Directory, Journal, Record, Snapshots, open_store};
 
 struct Builder;
 
@@ -20,7 +20,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("temp dir");
         let journal = Journal::open(open_store(dir.path()).expect("store")).expect("journal");
-        let snapshots = Snapshots::open(dir.path(), &[]).expect("snapshots");
+        let snapshots = Snapshots::open(Arc::new(Directory::open(dir.path()).expect("directory")), &[])
+            .expect("snapshots");
         let group = GroupId::Shard(3);
         let log = LogStore::new(group.number(), journal.clone());
         let machine = StateMachine::new(Arc::new(Shared::new(group, 1)), journal, snapshots);

@@ -23,7 +23,9 @@ use super::watermark::Watermark;
 use super::{Record, frame};
 use crate::base::limits::{JOURNAL_FRAME_BYTES, JOURNAL_SLACK_BYTES};
 
-pub(super) struct Flusher {
+/// See the module. Runs as a thread, or step by step in a simulation.
+pub struct Flusher {
+    ops: Receiver<Op>,
     segments: Segments,
     mirror: Mirror,
     needs: Needs,
@@ -41,10 +43,13 @@ pub(super) struct Flusher {
     watermark: Watermark,
     /// A segment was begun since pinned ones were last looked for.
     look: bool,
+    /// A frame that is not synced yet: how writing it went, and who waits for it.
+    written: Option<(Result<(), String>, Vec<Done>)>,
 }
 
 impl Flusher {
     pub(super) fn new(
+        ops: Receiver<Op>,
         segments: Segments,
         mirror: Mirror,
         needs: Needs,
@@ -52,6 +57,7 @@ impl Flusher {
         watermark: Watermark,
     ) -> Self {
         Flusher {
+            ops,
             segments,
             mirror,
             needs,
@@ -63,28 +69,47 @@ impl Flusher {
             failed: None,
             watermark,
             look: true,
+            written: None,
         }
     }
 
     /// Runs until every [`super::Journal`] handle is gone.
-    pub(super) fn run(mut self, ops: &Receiver<Op>) {
-        while let Some(first) = self.backlog.pop_front().or_else(|| ops.recv().ok()) {
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.backlog.pop_front().or_else(|| self.ops.recv().ok()) {
             // Who is about to append, and has only lost the processor to us, comes along: at no cost when nobody is.
             std::thread::yield_now();
-            let (records, dones, needed) = self.collect(first, ops);
-            if needed {
-                let result = self.write(records).and_then(|()| self.sync());
-                for done in dones {
-                    done(result.clone().map_err(io::Error::other));
-                }
-                self.rescue(ops);
-            }
+            self.backlog.push_front(first);
+            self.write_waiting();
+            self.sync_written();
         }
         let last = std::mem::take(&mut self.lazy).into_values().collect::<Vec<_>>();
         if !last.is_empty() {
             // Only commit indexes: losing them costs a restart some waiting, so the error has been said enough.
             let _ = self.write(last).and_then(|()| self.sync());
         }
+    }
+
+    /// Writes what waits as one frame. Whether there is one to sync now; to be called again when it is synced.
+    pub fn write_waiting(&mut self) -> bool {
+        if let Some(first) = self.backlog.pop_front().or_else(|| self.ops.try_recv().ok()) {
+            let (records, dones, needed) = self.collect(first);
+            if needed {
+                self.written = Some((self.write(records), dones));
+            }
+        }
+        self.written.is_some()
+    }
+
+    /// Syncs the frame that was written, and says so to whoever waits for it.
+    pub fn sync_written(&mut self) {
+        let Some((result, dones)) = self.written.take() else {
+            return;
+        };
+        let result = result.and_then(|()| self.sync());
+        for done in dones {
+            done(result.clone().map_err(io::Error::other));
+        }
+        self.rescue();
     }
 
     fn fail(&mut self, error: &io::Error) -> String {
@@ -104,7 +129,7 @@ impl Flusher {
     }
 
     /// Joins what waits into one frame's records; also whether anything among them needs one.
-    fn collect(&mut self, first: Op, ops: &Receiver<Op>) -> (Vec<Record>, Vec<Done>, bool) {
+    fn collect(&mut self, first: Op) -> (Vec<Record>, Vec<Done>, bool) {
         let (mut size, mut records, mut dones) = (0, Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(op) = next {
@@ -117,7 +142,7 @@ impl Flusher {
             }
             dones.extend(op.done);
             next = if size < JOURNAL_FRAME_BYTES {
-                self.backlog.pop_front().or_else(|| ops.try_recv().ok())
+                self.backlog.pop_front().or_else(|| self.ops.try_recv().ok())
             } else {
                 None
             };
@@ -151,7 +176,7 @@ impl Flusher {
     }
 
     /// Writes what is live in the oldest segment again, when the journal holds far more than what is needed of it.
-    fn rescue(&mut self, ops: &Receiver<Op>) {
+    fn rescue(&mut self) {
         // What was rescued before must be on disk before more is chosen; and after a failure nothing gets there.
         if !self.look || !self.backlog.is_empty() || self.failed.is_some() {
             return;
@@ -168,7 +193,7 @@ impl Flusher {
         if self.segments.bytes() > 2 * live as u64 + JOURNAL_SLACK_BYTES {
             // The mirror is ahead of the disk by what is queued, so the rescued has its place right behind that. Nobody
             // can queue more while we hold the lock.
-            self.backlog.extend(ops.try_iter());
+            self.backlog.extend(self.ops.try_iter());
             let rescued = self.needs.rescue(second, &mirror).into_iter().map(|record| Op {
                 records: vec![record],
                 done: None,

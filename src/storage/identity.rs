@@ -4,13 +4,12 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, flush_durably, sled_error};
+use super::Store;
 use crate::base::{NodeId, codec};
 
 /// Version of everything on disk; another one is refused.
 const FORMAT_VERSION: u32 = 1;
-const TREE: &str = "meta";
-const KEY: &str = "identity";
+const KEY: &[u8] = b"identity";
 
 /// What a data directory remembers about its node and cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +65,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`], which names what differs.
     pub fn load(store: &Store, node_id: NodeId, layout: &str) -> Result<Option<Identity>, IdentityError> {
-        let tree = store.db.open_tree(TREE).map_err(sled_error)?;
-        let Some(bytes) = tree.get(KEY).map_err(sled_error)? else {
+        let Some(bytes) = store.db.get(KEY)? else {
             return Ok(None);
         };
         let (format, _) = codec::decode_prefix::<u32>(&bytes).map_err(io::Error::other)?;
@@ -95,10 +93,10 @@ impl Identity {
     /// # Errors
     /// The disk's.
     pub fn save(&self, store: &Store) -> io::Result<()> {
-        let tree = store.db.open_tree(TREE).map_err(sled_error)?;
-        tree.insert(KEY, codec::encode(self).map_err(io::Error::other)?)
-            .map_err(sled_error)?;
-        flush_durably(&store.db, &store.file)
+        store
+            .db
+            .put(KEY, &codec::encode(self).map_err(io::Error::other)?)?;
+        store.db.sync()
     }
 }
 

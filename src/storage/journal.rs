@@ -34,8 +34,6 @@ pub(super) struct Op {
 
 pub(super) type Mirror = Arc<Mutex<BTreeMap<u32, GroupLog>>>;
 
-pub(super) const DIR: &str = "journal";
-
 /// Handle to the node's journal; cheap to clone. The last one dropped stops the flusher after what it has queued.
 #[derive(Clone)]
 pub struct Journal {
@@ -51,6 +49,18 @@ struct Inner {
     _store: Store,
 }
 
+/// Has a flusher run. A thread that it gives is waited for when the journal is closed.
+pub type StartFlusher = dyn Fn(Flusher) -> io::Result<Option<JoinHandle<()>>> + Send + Sync;
+
+/// A flusher in a thread of its own.
+///
+/// # Errors
+/// The system's.
+pub fn flusher_thread(flusher: Flusher) -> io::Result<Option<JoinHandle<()>>> {
+    let thread = std::thread::Builder::new().name("quorate-flusher".into());
+    thread.spawn(move || flusher.run()).map(Some)
+}
+
 impl Journal {
     /// Rebuilds every group's log from the frames on disk and starts the flusher.
     ///
@@ -58,9 +68,17 @@ impl Journal {
     /// The disk's; `InvalidData` for frames that were acknowledged and are missing or damaged. A torn *last* frame was
     /// never acknowledged and is dropped.
     pub fn open(store: Store) -> io::Result<Journal> {
+        Journal::open_with(store, &flusher_thread)
+    }
+
+    /// As [`Journal::open`], with a flusher that runs as `start` has it run.
+    ///
+    /// # Errors
+    /// As for [`Journal::open`]; those of `start`.
+    pub fn open_with(store: Store, start: &StartFlusher) -> io::Result<Journal> {
         let mut replayed: BTreeMap<u32, Replayed> = BTreeMap::new();
         let mut needs = Needs::default();
-        let opened = Segments::open(&store.dir.join(DIR), |segment, number, payload| {
+        let opened = Segments::open(&store.disk, |segment, number, payload| {
             let records = frame::decode(payload);
             let records = records.map_err(|e| damaged(format!("journal frame {number}: {e}")))?;
             needs.take(segment, &records);
@@ -70,7 +88,7 @@ impl Journal {
             Ok(())
         });
         let (segments, next) = opened?;
-        let watermark = Watermark::open(&store.dir)?;
+        let watermark = Watermark::open(store.disk.as_ref())?;
         if next < watermark.next() {
             let acknowledged = watermark.next();
             return Err(damaged(format!(
@@ -85,15 +103,13 @@ impl Journal {
         let logs: BTreeMap<u32, GroupLog> = logs.collect::<io::Result<_>>()?;
         let mirror: Mirror = Arc::new(Mutex::new(logs));
         let (queue, ops) = sync_channel(JOURNAL_QUEUE_MAX);
-        let flusher = Flusher::new(segments, Arc::clone(&mirror), needs, next, watermark);
-        let thread = std::thread::Builder::new()
-            .name("quorate-flusher".into())
-            .spawn(move || flusher.run(&ops))?;
+        let flusher = Flusher::new(ops, segments, Arc::clone(&mirror), needs, next, watermark);
+        let flusher = start(flusher)?;
         Ok(Journal {
             inner: Arc::new(Inner {
                 mirror,
                 queue: Some(queue),
-                flusher: Some(thread),
+                flusher,
                 _store: store,
             }),
         })

@@ -6,9 +6,9 @@ use std::path::Path;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
-use super::journal::DIR;
+use super::segments::FOLDER as DIR;
 use super::{Done, GroupLog, Journal, Record, open_store};
 
 fn open(dir: &Path) -> Journal {

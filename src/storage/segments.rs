@@ -13,14 +13,15 @@
 //! Only one frame is ever written and not synced, so at most the last one is torn.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::sync_dir;
-use crate::base::limits::{JOURNAL_FREE_SEGMENTS_MAX, JOURNAL_SEGMENT_BYTES};
+use super::disk::{Disk, DiskFile};
+use crate::base::limits::JOURNAL_FREE_SEGMENTS_MAX;
 
+/// The journal's folder.
+pub(super) const FOLDER: &str = "journal";
 const MAGIC: u32 = u32::from_le_bytes(*b"QJ01");
 /// Bytes of a frame's header; a frame's buffer begins with this much room.
 pub(super) const HEADER_BYTES: usize = 28;
@@ -36,12 +37,11 @@ struct Segment {
 }
 
 /// The journal's segments, and the place where the next frame goes.
-#[derive(Debug)]
 pub(super) struct Segments {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Oldest first; the last is being written.
     live: VecDeque<Segment>,
-    head: Option<File>,
+    head: Option<Box<dyn DiskFile>>,
     at: u64,
     free: Vec<u32>,
     /// Files of another size without a frame: half-made, or damaged. Removed once the journal has proved whole.
@@ -101,29 +101,13 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     })
 }
 
-fn path(dir: &Path, name: u32) -> PathBuf {
-    dir.join(format!("{name:04}.seg"))
+fn path(name: u32) -> String {
+    format!("{FOLDER}/{name:04}.seg")
 }
 
-fn read(dir: &Path, name: u32) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path(dir, name))?.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Makes a segment of zeros, on disk with its length and its blocks.
-fn create(dir: &Path, name: u32, bytes: u64) -> io::Result<u32> {
-    let mut file = File::create(path(dir, name))?;
-    let zeros = [0; 16 << 10];
-    let mut left = bytes;
-    while left > 0 {
-        let part = zeros.len().min(usize::try_from(left).unwrap_or(zeros.len()));
-        file.write_all(&zeros[..part])?;
-        left -= part as u64;
-    }
-    file.sync_all()?;
-    sync_dir(dir)?;
-    Ok(name)
+fn read(disk: &dyn Disk, name: u32) -> io::Result<Vec<u8>> {
+    let bytes = disk.read(&path(name))?;
+    bytes.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{} is gone", path(name))))
 }
 
 impl Segments {
@@ -133,16 +117,15 @@ impl Segments {
     /// # Errors
     /// The disk's; `InvalidData` for a file that was cut off and for frames that are missing; `replay`'s own.
     pub fn open(
-        dir: &Path,
+        disk: &Arc<dyn Disk>,
         mut replay: impl FnMut(u64, u64, &[u8]) -> io::Result<()>,
     ) -> io::Result<(Self, u64)> {
-        std::fs::create_dir_all(dir)?;
         let Scanned {
             mut found,
             mut free,
             rubbish,
             names,
-        } = scan(dir)?;
+        } = scan(disk.as_ref())?;
         found.sort_by_key(|found| found.segment.first);
         let floor = found.last().map_or(0, |last| last.floor);
         let needed = found.partition_point(|found| found.end <= floor);
@@ -150,14 +133,13 @@ impl Segments {
         let mut next = found.first().map_or(0, |first| first.segment.first.min(floor));
         for found in &found {
             if found.segment.first > next {
-                let (to, in_file) = (found.segment.first, path(dir, found.segment.name));
-                let in_file = in_file.display();
+                let (to, in_file) = (found.segment.first, path(found.segment.name));
                 return Err(damaged(format!(
                     "journal frames {next} to {} are missing or damaged before {in_file}",
                     to - 1
                 )));
             }
-            let bytes = read(dir, found.segment.name)?;
+            let bytes = read(disk.as_ref(), found.segment.name)?;
             for (header, payload) in frames(&bytes) {
                 replay(found.segment.first, header.number, payload)?;
             }
@@ -165,7 +147,7 @@ impl Segments {
         }
         let at = found.last().map_or(0, |last| last.end_at);
         let mut segments = Segments {
-            dir: dir.to_path_buf(),
+            disk: Arc::clone(disk),
             live: found.into_iter().map(|found| found.segment).collect(),
             head: None,
             at,
@@ -175,20 +157,15 @@ impl Segments {
             spare: None,
         };
         if let Some(last) = segments.live.back() {
-            segments.head = Some(segments.open_at(last.name, at)?);
+            segments.head = Some(disk.open(&path(last.name))?);
         }
         // At once, so that a full disk is told of now.
         if segments.free.is_empty() {
             let name = segments.new_name();
-            segments.free.push(create(dir, name, JOURNAL_SEGMENT_BYTES)?);
+            disk.create(&path(name), disk.segment_bytes())?;
+            segments.free.push(name);
         }
         Ok((segments, next))
-    }
-
-    fn open_at(&self, name: u32, at: u64) -> io::Result<File> {
-        let mut file = File::options().write(true).open(path(&self.dir, name))?;
-        file.seek(SeekFrom::Start(at))?;
-        Ok(file)
     }
 
     /// Writes a frame; [`Segments::sync`] makes it durable. `buffer` holds [`HEADER_BYTES`] of room, then the payload.
@@ -213,7 +190,7 @@ impl Segments {
             .head
             .as_mut()
             .ok_or_else(|| io::Error::other("the journal has no segment"))?;
-        head.write_all(buffer)?;
+        head.write_at(buffer, self.at)?;
         self.at += bytes;
         Ok(!fits)
     }
@@ -223,7 +200,7 @@ impl Segments {
     /// # Errors
     /// The disk's.
     pub fn sync(&self) -> io::Result<()> {
-        self.head.as_ref().map_or(Ok(()), File::sync_data)
+        self.head.as_ref().map_or(Ok(()), |head| head.sync())
     }
 
     /// Lets segments go that hold only frames before `floor`. `floor` must stand in a frame that is durable: a start
@@ -233,17 +210,17 @@ impl Segments {
     /// The disk's.
     pub fn release(&mut self, floor: u64) -> io::Result<()> {
         for name in std::mem::take(&mut self.rubbish) {
-            std::fs::remove_file(path(&self.dir, name))?;
+            self.disk.remove(&path(name))?;
         }
         while self.live.get(1).is_some_and(|second| second.first <= floor) {
             let Some(oldest) = self.live.pop_front() else {
                 break;
             };
-            let usual = oldest.bytes == JOURNAL_SEGMENT_BYTES;
+            let usual = oldest.bytes == self.disk.segment_bytes();
             if usual && self.free.len() < JOURNAL_FREE_SEGMENTS_MAX {
                 self.free.push(oldest.name);
             } else {
-                std::fs::remove_file(path(&self.dir, oldest.name))?;
+                self.disk.remove(&path(oldest.name))?;
             }
         }
         Ok(())
@@ -265,10 +242,10 @@ impl Segments {
     }
 
     fn begin_segment(&mut self, first: u64, bytes: u64) -> io::Result<()> {
-        let size = bytes.max(JOURNAL_SEGMENT_BYTES);
-        let name = if size > JOURNAL_SEGMENT_BYTES {
-            let name = self.new_name();
-            create(&self.dir, name, size)?
+        let usual = self.disk.segment_bytes();
+        let size = bytes.max(usual);
+        let name = if size > usual {
+            self.create(size)?
         } else {
             match (self.free.pop(), self.spare.take()) {
                 (Some(name), spare) => {
@@ -276,13 +253,10 @@ impl Segments {
                     name
                 }
                 (None, Some(spare)) => joined(spare)?,
-                (None, None) => {
-                    let name = self.new_name();
-                    create(&self.dir, name, size)?
-                }
+                (None, None) => self.create(size)?,
             }
         };
-        self.head = Some(self.open_at(name, 0)?);
+        self.head = Some(self.disk.open(&path(name))?);
         self.at = 0;
         self.live.push_back(Segment {
             name,
@@ -294,12 +268,19 @@ impl Segments {
 
     /// Has another segment made meanwhile, if none is left: the writer should not wait for that.
     fn prepare_spare(&mut self) -> io::Result<()> {
-        if self.free.is_empty() && self.spare.is_none() {
-            let (dir, name) = (self.dir.clone(), self.new_name());
+        if self.disk.threads() && self.free.is_empty() && self.spare.is_none() {
+            let (disk, name) = (Arc::clone(&self.disk), self.new_name());
             let thread = std::thread::Builder::new().name("quorate-segment".into());
-            self.spare = Some(thread.spawn(move || create(&dir, name, JOURNAL_SEGMENT_BYTES))?);
+            let make = move || disk.create(&path(name), disk.segment_bytes()).map(|()| name);
+            self.spare = Some(thread.spawn(make)?);
         }
         Ok(())
+    }
+
+    fn create(&mut self, bytes: u64) -> io::Result<u32> {
+        let name = self.new_name();
+        self.disk.create(&path(name), bytes)?;
+        Ok(name)
     }
 
     fn new_name(&mut self) -> u32 {
@@ -331,26 +312,29 @@ struct Scanned {
 }
 
 /// Reads what the segments hold.
-fn scan(dir: &Path) -> io::Result<Scanned> {
+fn scan(disk: &dyn Disk) -> io::Result<Scanned> {
     let mut scanned = Scanned::default();
-    for entry in std::fs::read_dir(dir)? {
-        let file_name = entry?.file_name();
-        let name = file_name.to_str().and_then(|name| name.strip_suffix(".seg"));
-        let Some(name) = name.and_then(|name| name.parse::<u32>().ok()) else {
+    let usual = disk.segment_bytes();
+    for file in disk.files(FOLDER)? {
+        let name = file
+            .strip_suffix(".seg")
+            .and_then(|name| name.parse::<u32>().ok());
+        let Some(name) = name else {
             continue;
         };
         scanned.names = scanned.names.max(name);
-        let bytes = read(dir, name)?;
+        let bytes = read(disk, name)?;
         let size = bytes.len() as u64;
         match found(name, &bytes) {
-            Some(_) if size < JOURNAL_SEGMENT_BYTES => {
+            Some(_) if size < usual => {
                 return Err(damaged(format!(
-                    "{} has {size} bytes instead of {JOURNAL_SEGMENT_BYTES}: it was cut off",
-                    path(dir, name).display()
+                    "{}/{} has {size} bytes instead of {usual}: it was cut off",
+                    disk.place(),
+                    path(name)
                 )));
             }
             Some(found) => scanned.found.push(found),
-            None if size == JOURNAL_SEGMENT_BYTES => scanned.free.push(name),
+            None if size == usual => scanned.free.push(name),
             None => scanned.rubbish.push(name),
         }
     }

@@ -7,18 +7,18 @@
 //! A directory without a pointer is rubbish from a crash and goes at the next start.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{flush_durably, open_db, sled_error, sync_dir, sync_files};
+use super::disk::{Create, Database, Disk};
 use crate::base::codec;
 use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
 
+const FOLDER: &str = "snapshots";
 const FOOTER: &[u8] = b"footer";
 const CACHE_BYTES: u64 = 16 << 20;
 
@@ -30,58 +30,54 @@ struct Footer {
     crc: u32,
 }
 
-/// The node's directory of snapshots. Clones share it.
-#[derive(Debug, Clone)]
+/// The node's snapshots. Clones share them.
+#[derive(Clone)]
 pub struct Snapshots {
-    dir: PathBuf,
-    /// Those being read, since sled opens a database once at a time.
-    reading: Arc<Mutex<HashMap<String, Weak<sled::Db>>>>,
+    disk: Arc<dyn Disk>,
+    /// Those being read, since a database is opened once at a time.
+    reading: Arc<Mutex<HashMap<String, Weak<dyn Database>>>>,
+}
+
+impl fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshots({})", self.disk.place())
+    }
 }
 
 impl PartialEq for Snapshots {
     fn eq(&self, other: &Snapshots) -> bool {
-        self.dir == other.dir
+        self.disk.place() == other.disk.place()
     }
 }
 
+fn path(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
 impl Snapshots {
-    /// Opens `dir/snapshots` and removes what `current` does not name.
+    /// Opens the folder `snapshots` and removes what `current` does not name.
     ///
     /// # Errors
     /// The disk's.
-    pub fn open(dir: &Path, current: &[String]) -> io::Result<Snapshots> {
-        let snapshots = Snapshots {
-            dir: dir.join("snapshots"),
-            reading: Arc::default(),
-        };
-        std::fs::create_dir_all(&snapshots.dir)?;
-        for entry in std::fs::read_dir(&snapshots.dir)? {
-            let entry = entry?;
-            if !current
-                .iter()
-                .any(|name| entry.file_name().to_str() == Some(name))
-            {
-                std::fs::remove_dir_all(entry.path())?;
+    pub fn open(disk: Arc<dyn Disk>, current: &[String]) -> io::Result<Snapshots> {
+        for name in disk.databases(FOLDER)? {
+            if !current.contains(&name) {
+                disk.remove_database(&path(&name))?;
             }
         }
-        sync_dir(dir)?;
-        Ok(snapshots)
+        Ok(Snapshots {
+            disk,
+            reading: Arc::default(),
+        })
     }
 
     /// Starts a snapshot under a name that was never used (`name` must be unique per node).
     ///
     /// # Errors
-    /// The disk's; a directory that is there already.
+    /// The disk's; one that is there already.
     pub fn create(&self, name: &str) -> io::Result<SnapshotWriter> {
-        let path = self.dir.join(name);
-        std::fs::create_dir(&path)?;
-        let (db, file) = open_db(&path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
-        let parent = self.dir.clone();
         Ok(SnapshotWriter {
-            db,
-            file,
-            path,
-            parent,
+            db: self.disk.database(&path(name), Create::Fresh, CACHE_BYTES)?,
             buffer: Vec::new(),
             chunks: 0,
             bytes: 0,
@@ -92,36 +88,28 @@ impl Snapshots {
     /// Opens a finished snapshot for reading.
     ///
     /// # Errors
-    /// The disk's; `InvalidData` if it has no footer.
+    /// The disk's; `NotFound`; `InvalidData` if it has no footer.
     pub fn read(&self, name: &str) -> io::Result<SnapshotReader> {
-        let path = self.dir.join(name);
-        if !path.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("no snapshot {}", path.display()),
-            ));
-        }
-        let db = self.open_to_read(name, &path)?;
-        let footer = db.get(FOOTER).map_err(sled_error)?;
-        let footer = footer.ok_or_else(|| damaged(&path, "has no footer: it was never finished"))?;
-        let footer: Footer = codec::decode(&footer).map_err(|e| damaged(&path, &e.to_string()))?;
+        let db = self.open_to_read(name)?;
+        let footer = db.get(FOOTER)?;
+        let footer = footer.ok_or_else(|| damaged(name, "has no footer: it was never finished"))?;
+        let footer: Footer = codec::decode(&footer).map_err(|e| damaged(name, &e.to_string()))?;
         Ok(SnapshotReader {
             db,
-            path,
+            name: name.to_owned(),
             footer,
             next: 0,
             crc: crc(),
         })
     }
 
-    fn open_to_read(&self, name: &str, path: &Path) -> io::Result<Arc<sled::Db>> {
+    fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn Database>> {
         let mut reading = self.reading.lock();
         reading.retain(|_, db| db.strong_count() > 0);
         if let Some(db) = reading.get(name).and_then(Weak::upgrade) {
             return Ok(db);
         }
-        let (db, _) = open_db(path, sled::Config::new().cache_capacity(CACHE_BYTES))?;
-        let db = Arc::new(db);
+        let db = self.disk.database(&path(name), Create::No, CACHE_BYTES)?;
         reading.insert(name.to_owned(), Arc::downgrade(&db));
         Ok(db)
     }
@@ -131,10 +119,7 @@ impl Snapshots {
     /// # Errors
     /// The disk's; one that is gone already is none.
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.dir.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        self.disk.remove_database(&path(name))
     }
 }
 
@@ -142,19 +127,13 @@ fn crc() -> crc32fast::Hasher {
     crc32fast::Hasher::new()
 }
 
-fn damaged(path: &Path, why: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("snapshot {} {why}", path.display()),
-    )
+fn damaged(name: &str, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {name} {why}"))
 }
 
 /// A snapshot being written: a byte stream, cut into chunks.
 pub struct SnapshotWriter {
-    db: sled::Db,
-    file: File,
-    path: PathBuf,
-    parent: PathBuf,
+    db: Arc<dyn Database>,
     buffer: Vec<u8>,
     chunks: u64,
     bytes: u64,
@@ -177,9 +156,7 @@ impl SnapshotWriter {
 
     fn put(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.crc.update(chunk);
-        self.db
-            .insert(self.chunks.to_be_bytes(), chunk)
-            .map_err(sled_error)?;
+        self.db.put(&self.chunks.to_be_bytes(), chunk)?;
         self.chunks += 1;
         self.bytes += chunk.len() as u64;
         Ok(())
@@ -201,18 +178,16 @@ impl SnapshotWriter {
             crc: self.crc.clone().finalize(),
         };
         let footer = codec::encode(&footer).map_err(io::Error::other)?;
-        self.db.insert(FOOTER, footer).map_err(sled_error)?;
-        flush_durably(&self.db, &self.file)?;
-        sync_files(&self.path)?;
-        sync_dir(&self.parent)?;
+        self.db.put(FOOTER, &footer)?;
+        self.db.sync()?;
         Ok(self.bytes)
     }
 }
 
 /// A snapshot being read, front to back.
 pub struct SnapshotReader {
-    db: Arc<sled::Db>,
-    path: PathBuf,
+    db: Arc<dyn Database>,
+    name: String,
     footer: Footer,
     next: u64,
     crc: crc32fast::Hasher,
@@ -237,14 +212,14 @@ impl SnapshotReader {
     pub fn next(&mut self, at_least: usize) -> io::Result<Option<Vec<u8>>> {
         let mut out = Vec::with_capacity(at_least + SNAPSHOT_CHUNK_BYTES);
         while out.len() < at_least && self.next < self.footer.chunks {
-            let chunk = self.db.get(self.next.to_be_bytes()).map_err(sled_error)?;
-            let chunk = chunk.ok_or_else(|| damaged(&self.path, &format!("lacks chunk {}", self.next)))?;
+            let chunk = self.db.get(&self.next.to_be_bytes())?;
+            let chunk = chunk.ok_or_else(|| damaged(&self.name, &format!("lacks chunk {}", self.next)))?;
             self.crc.update(&chunk);
             out.extend_from_slice(&chunk);
             self.next += 1;
         }
         if self.next == self.footer.chunks && self.crc.clone().finalize() != self.footer.crc {
-            return Err(damaged(&self.path, "does not match its checksum"));
+            return Err(damaged(&self.name, "does not match its checksum"));
         }
         Ok((!out.is_empty()).then_some(out))
     }
@@ -253,11 +228,16 @@ impl SnapshotReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Directory;
+
+    fn disk(dir: &tempfile::TempDir) -> Arc<dyn Disk> {
+        Arc::new(Directory::open(dir.path()).expect("opens"))
+    }
 
     #[test]
     fn a_snapshot_reads_back_whole_and_damage_is_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let snapshots = Snapshots::open(dir.path(), &[]).expect("opens");
+        let snapshots = Snapshots::open(disk(&dir), &[]).expect("opens");
         let data: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
         let mut writer = snapshots.create("a").expect("creates");
         data.chunks(777).for_each(|c| writer.write(c).expect("writes"));
@@ -272,10 +252,7 @@ mod tests {
         let mut other = snapshots.read("a").expect("reads");
         assert!(other.next(1).expect("reads on").is_some());
         drop(other);
-        reader
-            .db
-            .insert(3u64.to_be_bytes(), &b"other"[..])
-            .expect("damages");
+        reader.db.put(&3u64.to_be_bytes(), b"other").expect("damages");
         drop(reader);
         let mut reader = snapshots.read("a").expect("opens");
         assert!(
@@ -290,7 +267,7 @@ mod tests {
     #[test]
     fn unfinished_and_unnamed_snapshots_go() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let snapshots = Snapshots::open(dir.path(), &[]).expect("opens");
+        let snapshots = Snapshots::open(disk(&dir), &[]).expect("opens");
         for name in ["kept", "old"] {
             snapshots
                 .create(name)
@@ -300,7 +277,7 @@ mod tests {
         }
         drop(snapshots.create("torn").expect("creates"));
         assert!(snapshots.read("torn").is_err());
-        let snapshots = Snapshots::open(dir.path(), &["kept".into()]).expect("opens");
+        let snapshots = Snapshots::open(disk(&dir), &["kept".into()]).expect("opens");
         assert!(snapshots.read("kept").is_ok() && snapshots.read("old").is_err());
         assert_eq!(
             std::fs::read_dir(dir.path().join("snapshots"))

@@ -4,20 +4,16 @@
 //! It is written after every sync, and synced itself now and then: after a crash of the process it is exact, after a
 //! power loss a little behind, and never ahead.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use std::time::Instant;
+use super::disk::{Disk, DiskFile};
 
 const NAME: &str = "watermark";
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
 pub(super) struct Watermark {
-    file: File,
+    file: Box<dyn DiskFile>,
     next: u64,
     synced: Option<Instant>,
 }
@@ -27,30 +23,23 @@ impl Watermark {
     ///
     /// # Errors
     /// The disk's; `InvalidData` for a file that does not match its checksum.
-    pub fn open(dir: &Path) -> io::Result<Watermark> {
-        let path = dir.join(NAME);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
-        let mut bytes = [0; 12];
-        let next = if file.metadata()?.len() == 0 {
-            0
-        } else {
-            file.read_exact_at(&mut bytes, 0)?;
-            let (next, crc) = bytes.split_at(8);
-            if crc32fast::hash(next).to_le_bytes() != crc {
-                let why = format!("{} does not match its checksum", path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    pub fn open(disk: &dyn Disk) -> io::Result<Watermark> {
+        let next = match disk.read(NAME)? {
+            None => 0,
+            Some(bytes) if bytes.is_empty() => 0,
+            Some(bytes) => {
+                let (next, crc) = bytes.split_at(bytes.len().min(8));
+                if next.len() != 8 || crc32fast::hash(next).to_le_bytes() != crc {
+                    let why = format!("{}/{NAME} does not match its checksum", disk.place());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
+                next.iter()
+                    .rev()
+                    .fold(0, |value, &byte| value << 8 | u64::from(byte))
             }
-            next.iter()
-                .rev()
-                .fold(0, |value, &byte| value << 8 | u64::from(byte))
         };
         Ok(Watermark {
-            file,
+            file: disk.open(NAME)?,
             next,
             synced: None,
         })
@@ -74,9 +63,9 @@ impl Watermark {
         bytes[..8].copy_from_slice(&next.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..8]).to_le_bytes();
         bytes[8..].copy_from_slice(&crc);
-        self.file.write_all_at(&bytes, 0)?;
+        self.file.write_at(&bytes, 0)?;
         if self.synced.is_none_or(|at| at.elapsed() >= SYNC_EVERY) {
-            self.file.sync_data()?;
+            self.file.sync()?;
             #[expect(clippy::disallowed_methods, reason = "paces syncs; no state depends on it")]
             let now = Instant::now();
             self.synced = Some(now);

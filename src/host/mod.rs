@@ -1,0 +1,53 @@
+//! Side room: what a node takes from the machine that it runs on, and what a simulation gives it instead.
+//!
+//! | what | in a process | in a simulation |
+//! |---|---|---|
+//! | sockets | [`Tcp`] | any other [`Network`] |
+//! | chance | the system's generator | one generator for the thread, see [`simulate`] |
+//! | blocking work | tokio's blocking threads | done at once, in its task |
+//! | wall clock | [`Clock`] | [`Clock`] |
+//!
+//! The disk has a seam of its own: `storage::Disk`. Monotonic time is tokio's, which a simulation pauses.
+
+mod chance;
+mod net;
+
+use std::io;
+use std::sync::Arc;
+
+pub use chance::{chance, generator, is_simulated, simulate};
+pub use net::{Duplex, Listener, Network, ReadHalf, SimulatedListener, Stream, Tcp, WriteHalf};
+
+use crate::base::Millis;
+
+/// Reads a node's wall clock. Passed in, so that tests can bend it.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// The machine's wall clock, in milliseconds since the epoch.
+#[must_use]
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place where wall-clock time enters the program"
+        )]
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Runs blocking work on tokio's blocking threads.
+///
+/// # Errors
+/// Those of the work; work that panicked or was given up.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if is_simulated() {
+        return work();
+    }
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
