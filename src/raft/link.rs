@@ -7,7 +7,7 @@
 //! Calls are handed to the node in the order in which they came (each is polled once before the next is read), so
 //! appends of a pipeline reach openraft in order. A full queue refuses a call instead of holding it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -29,6 +29,10 @@ use crate::host::{Listener, Network, ReadHalf, Stream, chance};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 const HELLO_BYTES_MAX: usize = 4096;
+/// A link with nothing to say says so: silence means that the peer, or the way to it, is gone. TCP alone would find that
+/// out after minutes, and after a partition wait as long again before it sends anew.
+const PING_EVERY: Duration = Duration::from_millis(500);
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 const DIAL_MIN_MS: u64 = 20;
 const DIAL_MAX_MS: u64 = 1000;
 
@@ -73,7 +77,7 @@ struct Inner {
     hellos: watch::Sender<BTreeMap<NodeId, PeerHello>>,
 }
 
-type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Return>>>>;
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Return>>>>;
 
 #[derive(Clone)]
 struct Conn {
@@ -206,7 +210,12 @@ impl Links {
             let mut batch = Vec::new();
             let mut buffer = BytesMut::new();
             let mut framing = framing();
-            while frames.recv_many(&mut batch, 256).await > 0 {
+            loop {
+                match tokio::time::timeout(PING_EVERY, frames.recv_many(&mut batch, 256)).await {
+                    Ok(0) => return io::Result::Ok(()),
+                    Ok(_) => {}
+                    Err(_) => batch.push(codec::encode(&Frame::Ping).map_err(io::Error::other)?.into()),
+                }
                 // What is about to be queued goes out with the same write.
                 tokio::task::yield_now().await;
                 while batch.len() < 256
@@ -220,7 +229,6 @@ impl Links {
                 write.write_all(&buffer).await?;
                 buffer.clear();
             }
-            io::Result::Ok(())
         };
         let reader = self.read_frames(
             peer,
@@ -284,8 +292,13 @@ impl Links {
         answers: mpsc::WeakSender<Bytes>,
         pending: &Pending,
     ) -> io::Result<()> {
-        while let Some(frame) = frames.next().await {
+        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer is silent");
+        while let Some(frame) = tokio::time::timeout(SILENCE_MAX, frames.next())
+            .await
+            .map_err(silent)?
+        {
             match codec::decode::<Frame>(&frame?).map_err(io::Error::other)? {
+                Frame::Ping => {}
                 Frame::Response { id, body } => {
                     if let Some(waiter) = pending.lock().remove(&id) {
                         // Nobody waits any more: the caller timed out.

@@ -1,6 +1,6 @@
 //! openraft's network over the links, and the other end: calls from peers to this node's groups.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -266,7 +266,7 @@ pub struct Groups {
     replicas: RwLock<BTreeMap<GroupId, Group>>,
     service: OnceLock<ServiceHandler>,
     snapshots: Snapshots,
-    incoming: Mutex<HashMap<(NodeId, GroupId), Incoming>>,
+    incoming: Mutex<BTreeMap<(NodeId, GroupId), Incoming>>,
     /// Set while the node has forgotten its votes: it must not grant any.
     refilling: AtomicBool,
 }
@@ -286,7 +286,7 @@ impl Groups {
             replicas: RwLock::new(BTreeMap::new()),
             service: OnceLock::new(),
             snapshots,
-            incoming: Mutex::new(HashMap::new()),
+            incoming: Mutex::new(BTreeMap::new()),
             refilling: AtomicBool::new(refilling),
         });
         links.set_dispatch(Arc::new(Handle(Arc::clone(&groups))));

@@ -1,6 +1,6 @@
 //! A replica's state in memory, and who waits for what to be applied to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 
 use parking_lot::Mutex;
@@ -30,9 +30,9 @@ pub struct State {
     /// Bytes of entries applied since the last snapshot was cut.
     pub bytes_since_snapshot: u64,
     /// Batches proposed here, by nonce.
-    proposed: HashMap<u64, Vec<Waiter>>,
+    proposed: BTreeMap<u64, Vec<Waiter>>,
     /// Requests parked on locks, by where they stand in the log.
-    parked: HashMap<Ticket, Waiter>,
+    parked: BTreeMap<Ticket, Waiter>,
 }
 
 impl Shared {
@@ -43,8 +43,8 @@ impl Shared {
             applied: None,
             membership: StoredMembership::default(),
             bytes_since_snapshot: 0,
-            proposed: HashMap::new(),
-            parked: HashMap::new(),
+            proposed: BTreeMap::new(),
+            parked: BTreeMap::new(),
         };
         Shared {
             group,

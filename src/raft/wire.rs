@@ -11,7 +11,7 @@ use super::{SnapshotMeta, TypeConfig, Vote};
 use crate::base::{GroupId, NodeId};
 
 /// Version of everything on the wire between peers; another one is refused.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// First frame in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +28,16 @@ pub struct Hello {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Frame {
-    Request { id: u64, body: Call },
-    Response { id: u64, body: Return },
+    Request {
+        id: u64,
+        body: Call,
+    },
+    Response {
+        id: u64,
+        body: Return,
+    },
+    /// Nothing to say, still there.
+    Ping,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
