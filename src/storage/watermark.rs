@@ -5,17 +5,18 @@
 //! power loss a little behind, and never ahead.
 
 use std::io;
-use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile};
 
 const NAME: &str = "watermark";
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Frames between two syncs: about a second under load.
+const SYNC_EVERY: u64 = 1000;
 
 pub(super) struct Watermark {
     file: Box<dyn DiskFile>,
     next: u64,
-    synced: Option<Instant>,
+    /// As of the last sync by this process.
+    synced: Option<u64>,
 }
 
 impl Watermark {
@@ -64,11 +65,9 @@ impl Watermark {
         let crc = crc32fast::hash(&bytes[..8]).to_le_bytes();
         bytes[8..].copy_from_slice(&crc);
         self.file.write_at(&bytes, 0)?;
-        if self.synced.is_none_or(|at| at.elapsed() >= SYNC_EVERY) {
+        if self.synced.is_none_or(|synced| next >= synced + SYNC_EVERY) {
             self.file.sync()?;
-            #[expect(clippy::disallowed_methods, reason = "paces syncs; no state depends on it")]
-            let now = Instant::now();
-            self.synced = Some(now);
+            self.synced = Some(next);
         }
         Ok(())
     }

@@ -1,0 +1,107 @@
+//! Whole nodes in a simulated world: real gateways, drivers, openraft and journal, on a network that is cut, on disks that
+//! lose what was not synced, with clocks that jump. Time is paused, so a minute takes a second.
+//!
+//! One number makes one run; the same number makes the same run. `QUORATE_SIM_SEEDS=20000 cargo test --release --test sim`
+//! runs more of them (from `QUORATE_SIM_FIRST` on, on as many threads as `QUORATE_SIM_THREADS`);
+//! `QUORATE_SIM_SEED=n` runs one and prints its story if it fails.
+//!
+//! The pure floors have a simulation of their own, a thousand times faster: tests/txn_sim.rs.
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "sim/client.rs"]
+mod client;
+#[path = "sim/disk.rs"]
+mod disk;
+#[path = "sim/history.rs"]
+mod history;
+#[path = "sim/net.rs"]
+mod net;
+#[path = "sim/verify.rs"]
+mod verify;
+#[path = "sim/workload.rs"]
+mod workload;
+#[path = "sim/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use world::World;
+
+const SEEDS: u64 = 20;
+/// Lines of the story that a failing run prints.
+const STORY_LINES: usize = 300;
+
+type Stats = BTreeMap<&'static str, u64>;
+
+fn number_from(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+/// Runs one seed; its story and what it has seen.
+fn run(seed: u64, tell: bool) -> (Vec<String>, Stats) {
+    let mut world = World::new(seed);
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let story = world.history.story.borrow().clone();
+    if let Err(why) = outcome {
+        if tell {
+            let from = story.len().saturating_sub(STORY_LINES);
+            story[from..].iter().for_each(|line| println!("{line}"));
+        }
+        println!("seed {seed} fails; its story:");
+        println!("    QUORATE_SIM_SEED={seed} cargo test --test sim -- --nocapture");
+        resume_unwind(why);
+    }
+    let stats = world.history.stats.borrow().clone();
+    (story, stats)
+}
+
+fn trace() {
+    if std::env::var_os("QUORATE_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_env("QUORATE_LOG");
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+#[test]
+fn no_chain_of_accidents_breaks_a_cluster() {
+    trace();
+    if let Some(seed) = number_from("QUORATE_SIM_SEED") {
+        run(seed, true);
+        return;
+    }
+    let first = number_from("QUORATE_SIM_FIRST").unwrap_or(0);
+    let seeds = number_from("QUORATE_SIM_SEEDS").unwrap_or(SEEDS);
+    let threads = number_from("QUORATE_SIM_THREADS").unwrap_or(1);
+    let seen: Vec<Stats> = std::thread::scope(|scope| {
+        let part = |thread| {
+            move || {
+                let mut all = Stats::new();
+                for seed in (first + thread..first + seeds).step_by(usize::try_from(threads).expect("few")) {
+                    let (_, stats) = run(seed, false);
+                    stats.into_iter().for_each(|(what, n)| *all.entry(what).or_default() += n);
+                }
+                all
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(part(thread))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why))).collect()
+    });
+    let mut all = Stats::new();
+    seen.into_iter().flatten().for_each(|(what, n)| *all.entry(what).or_default() += n);
+    println!("{seeds} runs: {all:?}");
+    for what in ["txns committed", "register operations", "transfers", "crashes", "cuts"] {
+        assert!(all.get(what).copied().unwrap_or(0) > seeds / 4, "{seeds} runs have seen too few {what}");
+    }
+}
+
+#[test]
+fn one_seed_makes_one_story() {
+    for seed in 0..2 {
+        let [(one, _), (other, _)] = [run(seed, false), run(seed, false)];
+        if let Some(at) = (0..one.len().max(other.len())).find(|&at| one.get(at) != other.get(at)) {
+            panic!("seed {seed} differs at line {at}:\n{:?}\n{:?}", one.get(at), other.get(at));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The last questions, asked when everything works again.
+
+use std::time::Duration;
+
+use quorate::checker::list_append::{Op, Outcome, Txn};
+use redis_protocol::resp2::types::BytesFrame as Frame;
+use serde_json::Value;
+
+use crate::client::{Client, Sent, Verdict, command, number, text, verdict};
+use crate::history::Shared;
+use crate::workload::{ACCOUNTS, OPENING, parse_list};
+use crate::world::gateways;
+
+/// A transaction may stay undecided this long with all nodes there.
+const RESOLVED: Duration = Duration::from_secs(5);
+
+/// Asks until there is an answer.
+async fn ask(client: &mut Client, words: &[&str]) -> Frame {
+    loop {
+        if let Sent::Replied(replies) = client.send(&[command(words)]).await
+            && let Verdict::Done(reply) = verdict(&replies[0])
+        {
+            return reply;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Pays into all accounts, once the cluster is there.
+pub async fn open_accounts(seed: u64, history: &Shared) {
+    let nodes = gateways();
+    let at = usize::try_from(seed % nodes.len() as u64).expect("few nodes");
+    let mut client = Client::new(nodes[at]);
+    for account in 0..ACCOUNTS {
+        ask(&mut client, &["SET", &format!("a:{account}"), &OPENING.to_string(), "NX"]).await;
+    }
+    history.tell(|| "accounts are open".into());
+}
+
+pub async fn everything(history: &Shared) {
+    no_locks().await;
+    for node in gateways() {
+        let mut client = Client::new(node);
+        lists(&mut client, history).await;
+        money(&mut client).await;
+        marks(&mut client, history).await;
+        counters(&mut client, history).await;
+        statuses(&mut client, history).await;
+    }
+}
+
+/// No shard holds a prepared transaction any more.
+async fn no_locks() {
+    let start = tokio::time::Instant::now();
+    for node in gateways() {
+        let mut client = Client::new(node);
+        loop {
+            let status = text(&ask(&mut client, &["QUORATE", "STATUS"]).await).expect("a text");
+            let status: Value = serde_json::from_str(&status).expect("JSON");
+            let shards = status["ring"].as_array().expect("shards");
+            if shards.iter().all(|shard| shard["prepared"] == 0) {
+                break;
+            }
+            assert!(start.elapsed() < RESOLVED, "keys stay locked: {status}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Reads all lists in one transaction, which joins the history.
+async fn lists(client: &mut Client, history: &Shared) {
+    let keys: Vec<u64> = (0..6).collect();
+    let names: Vec<String> = keys.iter().map(|key| format!("l:{key}")).collect();
+    let mut words = vec!["MGET"];
+    words.extend(names.iter().map(String::as_str));
+    let invoked = history.now();
+    let Frame::Array(replies) = ask(client, &words).await else {
+        panic!("MGET answers an array");
+    };
+    let ops = keys.iter().zip(&replies).map(|(&key, reply)| Op::Read {
+        key,
+        list: Some(parse_list(reply)),
+    });
+    let ops = ops.collect();
+    let at = history.now();
+    let outcome = Outcome::Committed { at };
+    history.txns.borrow_mut().push(Txn {
+        client: 0,
+        invoked,
+        outcome,
+        ops,
+    });
+}
+
+async fn money(client: &mut Client) {
+    let mut total = 0;
+    for account in 0..ACCOUNTS {
+        let balance = ask(client, &["GET", &format!("a:{account}")]).await;
+        total += number(&balance).expect("an account");
+    }
+    assert_eq!(total, OPENING * ACCOUNTS as i64, "money was made or lost");
+}
+
+/// What was acknowledged is there, whole; what is unknown is whole or not there.
+async fn marks(client: &mut Client, history: &Shared) {
+    let (acked, open) = (history.acked.borrow().clone(), history.open.borrow().clone());
+    for element in acked.iter().chain(&open) {
+        let words = ["MGET", &format!("u:{element}"), &format!("m:{element}")];
+        let Frame::Array(pair) = ask(client, &words).await else {
+            panic!("MGET answers an array");
+        };
+        assert_eq!(pair[0], pair[1], "half of transaction {element} is there");
+        let there = pair[0] != Frame::Null;
+        assert!(there || open.contains(element), "acknowledged element {element} is lost");
+    }
+}
+
+async fn counters(client: &mut Client, history: &Shared) {
+    for (key, (acked, unknown)) in history.counts.borrow().clone() {
+        let count = number(&ask(client, &["GET", &key]).await).unwrap_or(0);
+        let count = u64::try_from(count).expect("it only grows");
+        assert!(
+            (acked..=acked + unknown).contains(&count),
+            "{key} is {count}, with {acked} increments acknowledged and {unknown} unknown"
+        );
+    }
+}
+
+/// Every id that was given with an unknown outcome has one now, and the effects say the same.
+async fn statuses(client: &mut Client, history: &Shared) {
+    for (id, at) in history.unknown.borrow().clone() {
+        let start = tokio::time::Instant::now();
+        let committed = loop {
+            match text(&ask(client, &["TXN", "STATUS", &id]).await).expect("a word").as_str() {
+                "committed" => break true,
+                "aborted" => break false,
+                open => assert!(start.elapsed() < RESOLVED * 2, "{id} is still {open}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        history.count("unknown outcomes resolved");
+        // From here on the checker knows, too.
+        let at_now = history.now();
+        let txn = &mut history.txns.borrow_mut()[at];
+        let reads = txn.ops.iter().any(|op| matches!(op, Op::Read { .. }));
+        if !committed {
+            txn.outcome = Outcome::Aborted { at: at_now };
+        } else if !reads {
+            txn.outcome = Outcome::Committed { at: at_now };
+        }
+    }
+}
