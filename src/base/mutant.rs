@@ -98,6 +98,8 @@ mutants! {
     FinishedNumbersRunAgain "finished-numbers-run-again" "P4" Logs;
     /// A session's replies are forgotten after a few milliseconds instead of minutes.
     SessionsForgottenEarly "sessions-forgotten-early" "P4" Logs;
+    /// A copy that arrives after its session's replies were forgotten is executed.
+    StraysExecuted "strays-executed" "P4" Logs;
 
     // ── First phase at a participant
     /// WATCH over shards: a prepare does not look at its conditions.

@@ -104,7 +104,11 @@ impl Profile {
             nights: if !is_endless && rng.per_mille(100) { 3 } else { 0 },
             ops: 5 + rng.index(22),
             patience: 20 + rng.below(100),
-            timeout: if is_endless { ENDLESS_MS } else { 60 + rng.below(300) },
+            timeout: if is_endless {
+                ENDLESS_MS
+            } else {
+                60 + rng.below(300)
+            },
         }
     }
 }
