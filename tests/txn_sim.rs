@@ -16,7 +16,7 @@ mod query;
 #[path = "txn_sim/sim.rs"]
 mod sim;
 
-use sim::{Failure, Stats, World, digest, run};
+use sim::{Failure, Stats, World, digest, run, run_all};
 
 const SEEDS: u64 = 6000;
 /// Lines of the story that a failing run prints.
@@ -46,19 +46,14 @@ fn no_chain_of_accidents_breaks_a_transaction() {
     }
     let first = number_from("QUORATE_SIM_FIRST").unwrap_or(0);
     let seeds = number_from("QUORATE_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut stats = Stats::default();
-    for seed in first..first + seeds {
-        match run(seed, false) {
-            Ok(world) => stats.merge(&world.stats),
-            Err(failure) => fail(seed, &failure),
-        }
-    }
+    let stats = run_all(first..first + seeds).unwrap_or_else(|failure| fail(&failure));
     println!("{seeds} runs: {:?}", stats.0);
     assert_not_vacuous(&stats, seeds);
 }
 
 #[expect(clippy::panic, reason = "a test fails by panicking")]
-fn fail(seed: u64, failure: &Failure) -> ! {
+fn fail(failure: &Failure) -> ! {
+    let seed = failure.seed;
     let from = failure.story.len().saturating_sub(STORY_LINES);
     for line in &failure.story[from..] {
         println!("{line}");
@@ -71,7 +66,7 @@ fn fail(seed: u64, failure: &Failure) -> ! {
 /// Runs one seed and, if it fails, prints what happened last.
 fn tell(seed: u64) {
     if let Err(failure) = run(seed, true) {
-        fail(seed, &failure);
+        fail(&failure);
     }
 }
 
@@ -123,7 +118,7 @@ fn assert_not_vacuous(stats: &Stats, seeds: u64) {
 
 #[test]
 fn one_seed_makes_one_story() {
-    let story = |seed| run(seed, true).unwrap_or_else(|failure| fail(seed, &failure));
+    let story = |seed| run(seed, true).unwrap_or_else(|failure| fail(&failure));
     for seed in 0..20 {
         let [one, other] = [story(seed), story(seed)];
         assert_eq!(one.trace, other.trace, "seed {seed}");

@@ -21,6 +21,8 @@ pub enum Hunt {
     Logs,
     /// Tier 2: whole nodes, Raft and disks.
     Nodes,
+    /// No simulation could.
+    Nobody,
 }
 
 macro_rules! mutants {
@@ -71,6 +73,9 @@ macro_rules! mutants {
 }
 
 mutants! {
+    /// Nothing at all: no code asks for it, so that the hunt can be seen to fail.
+    Inert "inert" "none" Nobody;
+
     // ── Reads and runs on one shard
     /// A read does not wait for the decision of the transaction that holds its key.
     ReadsIgnoreLocks "reads-ignore-locks" "P1" Logs;

@@ -106,6 +106,7 @@ impl World {
                 });
             }
         }
+        self.stats.add(done.kind.name());
         let commands = done.commands.clone();
         let expected = commands.iter().map(|command| self.model.run(command, times));
         self.ops[op].expected = Some(expected.collect());
@@ -193,7 +194,7 @@ impl World {
     }
 
     /// What an operation was answered is what it had to be at the moment it happened.
-    pub fn check_replies(&mut self, op: OpId, replies: &[Reply]) {
+    pub fn check_replies(&self, op: OpId, replies: &[Reply]) {
         let asked = &self.ops[op];
         let Some(expected) = &asked.expected else { return };
         let fit = replies.len() == expected.len() && expected.iter().zip(replies).all(|(e, r)| e.fits(r));
@@ -213,7 +214,6 @@ impl World {
                 format!("op {op} counts {sum} of {}", self.money())
             });
         }
-        self.stats.add(asked.kind.name());
     }
 
     /// All participants have acknowledged, it is said.
