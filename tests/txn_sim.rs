@@ -1,34 +1,22 @@
 //! Two-phase commit in a world of chance: perfect logs, and between them messages that are lost, doubled, reordered and
 //! held up, leaders that die or are deposed without knowing it, gateways that ask again, and clocks that disagree.
 //!
-//! One number makes one run; the same number makes the same run. `QUORATE_SIM_SEEDS=200000 cargo test --test txn_sim`
-//! runs more of them (from `QUORATE_SIM_FIRST` on); `QUORATE_SIM_SEED=n` runs one and prints its story if it fails.
-//! `QUORATE_SIM_BELIEVE=1` plants an error that must be found (see `Profile::believe`).
+//! One number makes one run; the same number makes the same run.
 //!
-//! Not here: Raft (the logs are perfect), expiry and eviction, snapshots under load (tests/machine.rs).
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+//! ```text
+//! QUORATE_SIM_SEEDS=200000 cargo test --release --test txn_sim        more runs (from QUORATE_SIM_FIRST on)
+//! QUORATE_SIM_SEED=17 cargo test --test txn_sim -- --nocapture        one run; its story if it fails
+//! QUORATE_MUTANT=decided-twice … --features mutants                   with a fault of src/base/mutant.rs
+//! ```
+//!
+//! What happens in a run: `txn_sim/sim.rs`. What must be so: `txn_sim/checks.rs`.
 
-#[path = "txn_sim/gateway.rs"]
-mod gateway;
-#[path = "txn_sim/leader.rs"]
-mod leader;
-#[path = "txn_sim/message.rs"]
-mod message;
-#[path = "txn_sim/model.rs"]
-mod model;
-#[path = "txn_sim/op.rs"]
-mod op;
 #[path = "txn_sim/query.rs"]
 mod query;
-#[path = "txn_sim/rng.rs"]
-mod rng;
-#[path = "txn_sim/world.rs"]
-mod world;
+#[path = "txn_sim/sim.rs"]
+mod sim;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use world::{Stats, World, run};
+use sim::{Failure, Stats, World, digest, run, run_all};
 
 const SEEDS: u64 = 6000;
 /// Lines of the story that a failing run prints.
@@ -39,43 +27,46 @@ fn number_from(name: &str) -> Option<u64> {
     Some(text.parse().expect("a number of a seed or of seeds"))
 }
 
+/// A planted fault, to hear its story.
+#[cfg(feature = "mutants")]
+fn plant() {
+    if let Ok(name) = std::env::var("QUORATE_MUTANT") {
+        quorate::base::mutant::activate(&name).expect("a mutant's name");
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+fn plant() {}
+
 #[test]
 fn no_chain_of_accidents_breaks_a_transaction() {
+    plant();
     if let Some(seed) = number_from("QUORATE_SIM_SEED") {
         return tell(seed);
     }
     let first = number_from("QUORATE_SIM_FIRST").unwrap_or(0);
     let seeds = number_from("QUORATE_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut stats = Stats::default();
-    for seed in first..first + seeds {
-        match catch_unwind(|| run(seed, false).stats) {
-            Ok(more) => more
-                .0
-                .into_iter()
-                .for_each(|(what, n)| *stats.0.entry(what).or_default() += n),
-            Err(why) => fail(seed, why),
-        }
-    }
+    let stats = run_all(first..first + seeds).unwrap_or_else(|failure| fail(&failure));
     println!("{seeds} runs: {:?}", stats.0);
     assert_not_vacuous(&stats, seeds);
 }
 
-fn fail(seed: u64, why: Box<dyn Any + Send>) -> ! {
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+fn fail(failure: &Failure) -> ! {
+    let seed = failure.seed;
+    let from = failure.story.len().saturating_sub(STORY_LINES);
+    for line in &failure.story[from..] {
+        println!("{line}");
+    }
     println!("seed {seed} fails; its story:");
     println!("    QUORATE_SIM_SEED={seed} cargo test --test txn_sim -- --nocapture");
-    resume_unwind(why)
+    panic!("seed {seed}: {}", failure.why);
 }
 
 /// Runs one seed and, if it fails, prints what happened last.
 fn tell(seed: u64) {
-    let mut world = World::new(seed, true);
-    if let Err(why) = catch_unwind(AssertUnwindSafe(|| world.run())) {
-        let story = world.trace.take().unwrap_or_default();
-        let from = story.len().saturating_sub(STORY_LINES);
-        for line in &story[from..] {
-            println!("{line}");
-        }
-        fail(seed, why);
+    if let Err(failure) = run(seed, true) {
+        fail(&failure);
     }
 }
 
@@ -86,6 +77,7 @@ fn assert_not_vacuous(stats: &Stats, seeds: u64) {
         "aborts recorded",
         "aborts",
         "conflicts",
+        "retries",
         "votes no",
         "attempts aborted",
         "unreachable",
@@ -95,10 +87,28 @@ fn assert_not_vacuous(stats: &Stats, seeds: u64) {
         "deaths between effects",
         "gateways killed",
         "restarts",
-        "counts",
-        "audits",
+        "leaders changed",
+        "replicas compared",
+        "nights",
+        "reads that met a lock",
+        "expiries logged for a read",
         "snapshots read",
         "single requests run",
+        "looks",
+        "moves",
+        "shifts",
+        "audits",
+        "pairs",
+        "counts",
+        "lists",
+        "register writes",
+        "set adds",
+        "set reads",
+        "increments",
+        "bumps",
+        "leases",
+        "renewals",
+        "renames",
     ];
     for what in wanted {
         let seen = stats.0.get(what).copied().unwrap_or(0);
@@ -108,13 +118,13 @@ fn assert_not_vacuous(stats: &Stats, seeds: u64) {
 
 #[test]
 fn one_seed_makes_one_story() {
+    let story = |seed| run(seed, true).unwrap_or_else(|failure| fail(&failure));
     for seed in 0..20 {
-        let [one, other] = [run(seed, true), run(seed, true)];
+        let [one, other] = [story(seed), story(seed)];
         assert_eq!(one.trace, other.trace, "seed {seed}");
         let digests = |world: &World| -> Vec<u32> {
             let logs = world.shards.iter().chain(&world.coordinators);
-            logs.map(|log| log.machine.digest().expect("a state is encoded"))
-                .collect()
+            logs.map(|log| digest(&log.machine)).collect()
         };
         assert_eq!(digests(&one), digests(&other), "seed {seed}");
     }

@@ -6,11 +6,13 @@ pub mod codec;
 pub mod error;
 pub mod ids;
 pub mod limits;
+pub mod mutant;
 pub mod reply;
 pub mod slot;
 
 pub use error::{Error, Result};
 pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId};
+pub use mutant::Mutant;
 pub use reply::Reply;
 
 /// Milliseconds since the Unix epoch. Time reaches the pure floors only inside log entries.

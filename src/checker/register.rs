@@ -110,7 +110,9 @@ impl Model for Register {
 
     fn makes(&self, call: &Call, reply: Option<&Reply>) -> Makes<Option<u64>> {
         match (*call, reply) {
-            (Call::Get, _) | (Call::SetIf { .. }, Some(Reply::Swapped(false))) => Makes::Nothing,
+            (Call::Get, _)
+            | (Call::SetIf { .. }, Some(Reply::Swapped(false)))
+            | (Call::Delete, Some(Reply::Deleted(false))) => Makes::Nothing,
             (Call::Set(value) | Call::SetIf { value, .. }, _) => Makes::Only(Some(value)),
             (Call::Incr, Some(Reply::Count(count))) => Makes::Only(Some(*count)),
             (Call::Incr, _) => Makes::Anything,

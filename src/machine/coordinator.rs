@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::read::{Read, ReadOutcome, Seen};
 use super::request::{Batch, Body, Decide, Decision, Refusal, Response, Ticket};
 use super::sessions::{Known, Sessions};
-use crate::base::{Millis, TxnId};
+use crate::base::{Millis, Mutant, TxnId, mutant};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coordinator {
     /// Commits that not all participants have acknowledged: a durable queue.
-    unretired: BTreeMap<TxnId, Decision>,
-    outcomes: Sessions<Decision>,
+    pub(super) unretired: BTreeMap<TxnId, Decision>,
+    pub(super) outcomes: Sessions<Decision>,
     time: Millis,
 }
 
@@ -50,6 +50,9 @@ impl Coordinator {
                 Body::Decide(decide) => self.decide(*decide, request.below),
                 Body::Retire(txn) => {
                     self.unretired.remove(&txn);
+                    if mutant::is(Mutant::OutcomeForgottenWhenRetired) {
+                        self.outcomes.forget(txn);
+                    }
                     Response::Done
                 }
                 Body::Sweep => Response::Done,
@@ -64,15 +67,19 @@ impl Coordinator {
 
     /// First record wins. Every answer without a record is one that no later entry can change.
     fn decide(&mut self, decide: Decide, below: u64) -> Response {
-        if let Some(decision) = self.unretired.get(&decide.txn) {
+        let recorded = self.unretired.get(&decide.txn);
+        if let Some(decision) = recorded.filter(|_| !mutant::is(Mutant::DecidedTwice)) {
             return Response::Decision(decision.clone());
         }
         let decision = match self.outcomes.look_up(decide.txn, below, self.time) {
+            Known::Seen(_) if mutant::is(Mutant::DecidedTwice) => decide.decision,
             Known::Seen(decision) => return Response::Decision(decision.clone()),
             // The session will not ask again, and a commit of a finished number is refused here for ever.
             Known::Finished => return Response::Decision(Decision::Abort),
             Known::Full => return Response::Refused(Refusal::Full),
-            Known::New if self.time > decide.deadline => Decision::Abort,
+            Known::New if self.time > decide.deadline && !mutant::is(Mutant::CommitPastDeadline) => {
+                Decision::Abort
+            }
             Known::New => decide.decision,
         };
         self.outcomes.record(decide.txn, decision.clone());

@@ -1,5 +1,5 @@
-//! The keys of one shard, copy-on-write by slot: cutting a snapshot clones 16384 pointers, and a write after that
-//! clones one slot's map at the most.
+//! The keys of one shard, copy-on-write by slot: cutting a snapshot clones 16384 pointers at the most, and a write after
+//! that clones one slot's map at the most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::base::Millis;
 use crate::base::slot::{SLOTS, slot_of};
+use crate::base::{Millis, Mutant, mutant};
 
 /// What a key holds. Strings only, so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,16 +48,16 @@ pub type Slot = BTreeMap<Bytes, Object>;
 /// All keys, and which expire when. Expired keys stay until a logged expiry or a write removes them.
 #[derive(Debug, Clone)]
 pub struct Keyspace {
-    slots: Vec<Arc<Slot>>,
+    /// `None`: nothing was ever put there.
+    slots: Vec<Option<Arc<Slot>>>,
     expiries: BTreeSet<(Millis, Bytes)>,
     len: usize,
 }
 
 impl Default for Keyspace {
     fn default() -> Self {
-        let empty = Arc::new(Slot::new());
         Keyspace {
-            slots: vec![empty; usize::from(SLOTS)],
+            slots: vec![None; usize::from(SLOTS)],
             expiries: BTreeSet::new(),
             len: 0,
         }
@@ -78,16 +78,16 @@ impl Keyspace {
 
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Object> {
-        self.slots[usize::from(slot_of(key))].get(key)
+        self.slots[usize::from(slot_of(key))].as_ref()?.get(key)
     }
 
     /// Puts or (`None`) removes a key.
     pub fn set(&mut self, key: &Bytes, object: Option<Object>) {
         let slot = &mut self.slots[usize::from(slot_of(key))];
-        if object.is_none() && !slot.contains_key(key) {
+        if object.is_none() && !slot.as_ref().is_some_and(|slot| slot.contains_key(key)) {
             return;
         }
-        let slot = Arc::make_mut(slot);
+        let slot = Arc::make_mut(slot.get_or_insert_default());
         let expires = object.as_ref().and_then(|o| o.expires);
         let old = match object {
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
@@ -123,23 +123,26 @@ impl Keyspace {
 
     /// Keys of one slot, in order.
     pub fn slot(&self, slot: u16) -> impl Iterator<Item = (&Bytes, &Object)> {
-        self.slots[usize::from(slot)].iter()
+        self.slots[usize::from(slot)].iter().flat_map(|slot| slot.iter())
     }
 
     /// All keys, by slot and then by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Object)> {
-        self.slots.iter().flat_map(|slot| slot.iter())
+        self.slots.iter().flatten().flat_map(|slot| slot.iter())
     }
 
     /// The slots as they are now, for a snapshot; later writes do not show in them.
     #[must_use]
     pub fn freeze(&self) -> Vec<Arc<Slot>> {
-        self.slots.clone()
+        self.slots.iter().flatten().cloned().collect()
     }
 
     /// Takes in one slot of a snapshot.
     pub fn load(&mut self, slot: Slot) {
-        for (key, object) in slot {
+        for (key, mut object) in slot {
+            object.expires = object
+                .expires
+                .filter(|_| !mutant::is(Mutant::ExpiriesLostInSnapshot));
             self.set(&key, Some(object));
         }
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Ticket;
-use crate::base::AttemptId;
+use super::request::Condition;
+use super::{Command, Ticket, Touches};
+use crate::base::{AttemptId, Mutant, mutant};
 
 /// What a request touches in one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,7 @@ impl Locks {
         let mut owners: BTreeSet<AttemptId> = self.whole.into_iter().collect();
         match scope {
             Scope::Keys(keys) => owners.extend(keys.iter().filter_map(|key| self.owners.get(key))),
+            Scope::All if mutant::is(Mutant::WholeLockSeesNoKeys) => {}
             Scope::All => owners.extend(self.owners.values()),
         }
         owners
@@ -131,4 +133,23 @@ impl Locks {
             }
         }
     }
+}
+
+/// Everything that commands and conditions touch in this shard.
+#[must_use]
+pub fn scope_of(commands: &[Command], conditions: &[Condition]) -> Scope {
+    let mut keys = Vec::new();
+    for command in commands {
+        match command.touches() {
+            Touches::Keys(more) => keys.extend(more.into_iter().cloned()),
+            Touches::Everything | Touches::Shard(_) => return Scope::All,
+        }
+    }
+    for condition in conditions {
+        match condition {
+            Condition::Key { key, .. } => keys.push(key.clone()),
+            Condition::Whole { .. } => return Scope::All,
+        }
+    }
+    Scope::Keys(keys)
 }

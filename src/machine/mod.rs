@@ -25,13 +25,13 @@ mod snapshot;
 
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
-pub use locks::Scope;
+pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
     Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request,
     Response, Ticket, Vote,
 };
-pub use shard::{Fate, Shard, scope_of};
+pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
 
 use crate::base::{GroupId, Millis};

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::keyspace::{Keyspace, Object, Value};
-use crate::base::Millis;
 use crate::base::slot::{SLOTS, slot_of};
+use crate::base::{Millis, Mutant, mutant};
 
 /// What a transaction would change: the body of an intent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ impl Writes {
             keyspace.clear();
         }
         for (key, write) in self.keys {
+            let old = || keyspace.get(&key).map_or(version, |object| object.version);
+            let version = if mutant::is(Mutant::WritesKeepOldVersion) {
+                old()
+            } else {
+                version
+            };
             let object = write.map(|(value, expires)| Object {
                 value,
                 expires,
@@ -76,7 +82,8 @@ impl<'a> Overlay<'a> {
         if self.writes.flush {
             return None;
         }
-        let object = self.base.get(key).filter(|object| !object.expired(self.now))?;
+        let found = |object: &&Object| !object.expired(self.now) || mutant::is(Mutant::ExpiredKeysAreFound);
+        let object = self.base.get(key).filter(found)?;
         Some((&object.value, object.expires))
     }
 

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::locks::Scope;
+use super::locks::scope_of;
 use super::overlay::Overlay;
 use super::request::Condition;
-use super::shard::{Fate, Shard, scope_of};
+use super::shard::{Fate, Shard};
 use super::{Command, Decision};
-use crate::base::{Millis, Reply, RequestId};
+use crate::base::{Millis, Mutant, Reply, RequestId, mutant};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Read {
@@ -69,11 +70,11 @@ impl Shard {
             "a write among reads"
         );
         let scope = scope_of(commands, conditions);
-        if !self.locks().in_the_way(&scope).is_empty() {
+        if !self.locks().in_the_way(&scope).is_empty() && !mutant::is(Mutant::ReadsIgnoreLocks) {
             return ReadOutcome::Locked;
         }
         let now = now.max(self.time());
-        if self.sees_unlogged_expiry(&scope, now) {
+        if self.sees_unlogged_expiry(&scope, now) && !mutant::is(Mutant::ExpiryByLocalClock) {
             return ReadOutcome::Expired;
         }
         if !self.hold(conditions) {

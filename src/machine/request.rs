@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Command, Scope};
-use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
+use crate::base::limits::STRAY_AFTER_MS;
+use crate::base::{AttemptId, GroupId, Millis, Mutant, NodeId, Reply, RequestId, TxnId, mutant};
 
 /// Names a request by where it stands: log index, and place in the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Request {
     pub id: Option<RequestId>,
     /// All requests of the session with smaller numbers are finished.
     pub below: u64,
-    /// Time after which a request that waits for a lock is refused instead.
+    /// Time after which a request that waits for a lock is refused instead, and long after which any is.
     pub deadline: Millis,
     pub body: Body,
 }
@@ -150,7 +151,7 @@ pub enum Refusal {
     Deadline,
     /// A bound of the shard was reached.
     Full,
-    /// Its session has declared it finished: a stray duplicate.
+    /// Its session has declared it finished, or it is long past its deadline: a stray duplicate.
     Finished,
     /// The request is not for this kind of group.
     Misdirected,
@@ -177,6 +178,12 @@ impl Request {
             deadline: Millis::MAX,
             body,
         }
+    }
+
+    /// Whether it comes so late, in replicated time, that its reply may have been forgotten with its session.
+    #[must_use]
+    pub fn is_stray(&self, now: Millis) -> bool {
+        now > self.deadline.saturating_add(STRAY_AFTER_MS) && !mutant::is(Mutant::StraysExecuted)
     }
 
     /// Bytes, roughly, for bounding batches.

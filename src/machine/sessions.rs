@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{SESSION_IDLE_MS, SESSION_REPLIES_MAX, SESSIONS_MAX};
-use crate::base::{Millis, RequestId, SessionId};
+use crate::base::{Millis, Mutant, RequestId, SessionId, mutant};
 
 /// How coarsely a session's last use is kept, so that a busy one does not move in the index at every request.
 const TOUCH_STEP_MS: u64 = SESSION_IDLE_MS / 20;
@@ -76,7 +76,7 @@ impl<T> Sessions<T> {
         if let Some(reply) = session.replies.get(&id.seq) {
             return Known::Seen(reply);
         }
-        if id.seq < session.below {
+        if id.seq < session.below && !mutant::is(Mutant::FinishedNumbersRunAgain) {
             Known::Finished
         } else if session.replies.len() >= SESSION_REPLIES_MAX {
             Known::Full
@@ -98,9 +98,21 @@ impl<T> Sessions<T> {
         }
     }
 
+    /// For a mutant; correct code forgets by watermark and by age only.
+    pub fn forget(&mut self, id: RequestId) {
+        if let Some(session) = self.sessions.get_mut(&id.session) {
+            session.replies.remove(&id.seq);
+        }
+    }
+
     fn forget_idle(&mut self, now: Millis) {
+        let idle = if mutant::is(Mutant::SessionsForgottenEarly) {
+            20
+        } else {
+            SESSION_IDLE_MS + TOUCH_STEP_MS
+        };
         while let Some(&(touched, session)) = self.by_use.first() {
-            if touched + SESSION_IDLE_MS + TOUCH_STEP_MS > now && self.sessions.len() < SESSIONS_MAX {
+            if touched + idle > now && self.sessions.len() < SESSIONS_MAX {
                 break;
             }
             self.by_use.remove(&(touched, session));

@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Command;
 use super::keyspace::{Keyspace, Object};
-use super::locks::{Locks, Scope};
+use super::locks::{Locks, Scope, scope_of};
 use super::overlay::{Overlay, Writes};
 use super::parked::{Parked, ParkedTable};
 use super::request::Vote;
@@ -26,13 +27,12 @@ use super::request::{
     Age, Batch, Body, Condition, Finish, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
 };
 use super::sessions::{Known, Sessions};
-use super::{Command, Touches};
 use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
-use crate::base::{AttemptId, GroupId, Millis, Reply, RequestId};
+use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
 /// A prepared transaction: its intent and what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Intent {
+pub(super) struct Intent {
     age: Age,
     coordinator: GroupId,
     deadline: Millis,
@@ -56,7 +56,7 @@ pub enum Fate {
 
 /// What the reply table holds for a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Answered {
+pub(super) enum Answered {
     Done(Response),
     Parked(Ticket),
 }
@@ -64,14 +64,14 @@ enum Answered {
 /// Everything of a shard but its keys: small, and written as one piece of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Head {
-    locks: Locks,
-    prepared: BTreeMap<AttemptId, Intent>,
+    pub(super) locks: Locks,
+    pub(super) prepared: BTreeMap<AttemptId, Intent>,
     /// Attempts that were refused or finished (committed?), until no message of theirs can count any more.
-    finished: BTreeMap<AttemptId, bool>,
+    pub(super) finished: BTreeMap<AttemptId, bool>,
     finished_until: BTreeSet<(Millis, AttemptId)>,
-    parked: ParkedTable,
-    sessions: Sessions<Answered>,
-    time: Millis,
+    pub(super) parked: ParkedTable,
+    pub(super) sessions: Sessions<Answered>,
+    pub(super) time: Millis,
     last_write: u64,
 }
 
@@ -154,7 +154,12 @@ impl Shard {
     }
 
     pub(super) fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
-        self.head.time = self.head.time.max(batch.time);
+        let backwards = mutant::is(Mutant::ReplicatedTimeGoesBack);
+        self.head.time = if backwards {
+            batch.time
+        } else {
+            self.head.time.max(batch.time)
+        };
         let mut applying = Applying {
             index,
             seed: batch.seed,
@@ -169,8 +174,14 @@ impl Shard {
     }
 
     fn request(&mut self, ticket: Ticket, request: Request, applying: &mut Applying) {
-        if let Some(id) = request.id {
+        if let Some(id) = request
+            .id
+            .filter(|_| !mutant::is(Mutant::ReplyTableNeverConsulted))
+        {
             match self.head.sessions.look_up(id, request.below, self.head.time) {
+                Known::New if request.is_stray(self.head.time) => {
+                    return applying.out.push((ticket, Response::Refused(Refusal::Finished)));
+                }
                 Known::New => {}
                 Known::Seen(Answered::Done(response)) => {
                     return applying.out.push((ticket, response.clone()));
@@ -183,7 +194,7 @@ impl Shard {
         let response = match &request.body {
             Body::Run { commands, conditions } => {
                 let scope = scope_of(commands, conditions);
-                if self.head.locks.in_the_way(&scope).is_empty() {
+                if self.head.locks.in_the_way(&scope).is_empty() || mutant::is(Mutant::RunsIgnoreLocks) {
                     let response = self.run(commands, conditions, applying);
                     self.remember(request.id, &response);
                     Some(response)
@@ -206,7 +217,8 @@ impl Shard {
     }
 
     fn remember(&mut self, id: Option<RequestId>, response: &Response) {
-        if let Some(id) = id {
+        let forget = !matches!(response, Response::Replies(_)) && mutant::is(Mutant::RefusalsNotRemembered);
+        if let Some(id) = id.filter(|_| !forget) {
             self.head.sessions.record(id, Answered::Done(response.clone()));
         }
     }
@@ -251,7 +263,7 @@ impl Shard {
     }
 
     fn run(&mut self, commands: &[Command], conditions: &[Condition], applying: &Applying) -> Response {
-        if !self.hold(conditions) {
+        if !self.hold(conditions) && !mutant::is(Mutant::ConditionsIgnoredAtRun) {
             return Response::Conflict;
         }
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
@@ -281,7 +293,7 @@ impl Shard {
     pub fn version(&self, key: &[u8], now: Millis) -> u64 {
         self.keyspace
             .get(key)
-            .filter(|object| !object.expired(now))
+            .filter(|object| !object.expired(now) || mutant::is(Mutant::WatchBlindToExpiry))
             .map_or(0, |object: &Object| object.version)
     }
 
@@ -289,14 +301,19 @@ impl Shard {
         let Body::Prepare(prepare) = &request.body else {
             return None;
         };
-        if let Some(intent) = self.head.prepared.get(&prepare.attempt) {
+        if let Some(intent) = self.head.prepared.get(&prepare.attempt)
+            && !mutant::is(Mutant::PrepareExecutedTwice)
+        {
             return Some(Response::Vote(Vote::Yes(intent.replies.clone())));
         }
         if let Some(first) = self.head.parked.of_attempt(prepare.attempt) {
             self.head.parked.join(first, ticket);
             return None;
         }
-        if self.head.finished.contains_key(&prepare.attempt) || self.head.time > prepare.deadline {
+        let over = self.head.finished.contains_key(&prepare.attempt);
+        if over && !mutant::is(Mutant::FinishedAttemptPreparesAgain)
+            || self.head.time > prepare.deadline && !mutant::is(Mutant::LatePrepareAccepted)
+        {
             return Some(Response::Vote(Vote::No(No::Late)));
         }
         let full = self.head.prepared.len() >= PREPARED_MAX || self.head.parked.len() >= PARKED_MAX;
@@ -324,7 +341,8 @@ impl Shard {
         }
         let younger = |owner: &AttemptId| {
             // An older attempt of the same transaction is about to be aborted: no cycle runs through it.
-            owner.txn == prepare.attempt.txn
+            mutant::is(Mutant::YoungerWaitsForOlder)
+                || owner.txn == prepare.attempt.txn
                 || self.head.prepared.get(owner).is_some_and(|i| prepare.age < i.age)
         };
         Some(owners.iter().all(younger))
@@ -332,12 +350,14 @@ impl Shard {
 
     /// Says no, and keeps to it for as long as the attempt can come again.
     fn refuse(&mut self, prepare: &Prepare, why: No) -> Response {
-        self.remember_finished(prepare.attempt, prepare.deadline, false);
+        if !mutant::is(Mutant::YesAfterNo) {
+            self.remember_finished(prepare.attempt, prepare.deadline, false);
+        }
         Response::Vote(Vote::No(why))
     }
 
     fn vote(&mut self, prepare: &Prepare, applying: &Applying) -> Response {
-        if !self.hold(&prepare.conditions) {
+        if !self.hold(&prepare.conditions) && !mutant::is(Mutant::ConditionsIgnoredAtPrepare) {
             return self.refuse(prepare, No::Condition);
         }
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
@@ -355,6 +375,9 @@ impl Shard {
             writes: view.writes,
             replies: replies.clone(),
         };
+        if mutant::is(Mutant::IntentsAppliedAtPrepare) {
+            self.write(intent.writes.clone(), applying.index);
+        }
         self.head.locks.lock(&intent.scope, prepare.attempt);
         self.head.prepared.insert(prepare.attempt, intent);
         Response::Vote(Vote::Yes(replies))
@@ -368,8 +391,11 @@ impl Shard {
         } = finish;
         if let Some(intent) = self.head.prepared.remove(&attempt) {
             self.remember_finished(attempt, deadline, commit);
-            if commit {
+            if commit || mutant::is(Mutant::AbortAppliesIntent) {
                 self.write(intent.writes, applying.index);
+            }
+            if !commit && mutant::is(Mutant::AbortKeepsLocks) {
+                return;
             }
             let woken = self.head.locks.unlock(&intent.scope, attempt);
             self.wake(&woken, applying);
@@ -381,7 +407,7 @@ impl Shard {
             !commit || before == Some(true) || self.head.time > deadline,
             "commit of {attempt}, which did not prepare here or was aborted"
         );
-        if before == Some(true) {
+        if before == Some(true) && !mutant::is(Mutant::AbortAfterCommit) {
             // A participant asked, was told to commit by others meanwhile, and its question came up when the record
             // had been retired and forgotten: "abort" then speaks of attempts that are still prepared.
             return;
@@ -401,7 +427,7 @@ impl Shard {
 
     /// Gives those who waited for freed locks another go, in order of arrival.
     fn wake(&mut self, woken: &BTreeSet<Ticket>, applying: &mut Applying) {
-        for &ticket in woken {
+        for &ticket in woken.iter().filter(|_| !mutant::is(Mutant::FreedLocksWakeNobody)) {
             let Some(parked) = self.head.parked.get(ticket) else {
                 continue;
             };
@@ -465,23 +491,4 @@ impl Shard {
         };
         self.write(writes, index);
     }
-}
-
-/// Everything that commands and conditions touch in this shard.
-#[must_use]
-pub fn scope_of(commands: &[Command], conditions: &[Condition]) -> Scope {
-    let mut keys = Vec::new();
-    for command in commands {
-        match command.touches() {
-            Touches::Keys(more) => keys.extend(more.into_iter().cloned()),
-            Touches::Everything | Touches::Shard(_) => return Scope::All,
-        }
-    }
-    for condition in conditions {
-        match condition {
-            Condition::Key { key, .. } => keys.push(key.clone()),
-            Condition::Whole { .. } => return Scope::All,
-        }
-    }
-    Scope::Keys(keys)
 }

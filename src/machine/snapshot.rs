@@ -8,6 +8,7 @@ use super::keyspace::{Keyspace, Slot};
 use super::shard::{Head, Shard};
 use super::{Coordinator, Machine};
 use crate::base::codec::{self, CodecError};
+use crate::base::{Mutant, mutant};
 
 /// Layout of the sections; another one is refused.
 const FORMAT_VERSION: u32 = 1;
@@ -36,11 +37,13 @@ impl Machine {
             Machine::Shard(shard) => {
                 let (keyspace, head) = shard.parts();
                 Frozen::Shard {
-                    head: Box::new(head.clone()),
+                    head: Box::new(remembered(head.clone())),
                     slots: keyspace.freeze(),
                 }
             }
-            Machine::Coordinator(coordinator) => Frozen::Coordinator(coordinator.clone()),
+            Machine::Coordinator(coordinator) => {
+                Frozen::Coordinator(remembered_by_coordinator(coordinator.clone()))
+            }
         }
     }
 
@@ -56,6 +59,40 @@ impl Machine {
         })?;
         Ok(crc.finalize())
     }
+}
+
+/// All of it; a mutant forgets a part.
+fn remembered(mut head: Head) -> Head {
+    if mutant::is(Mutant::LocksLostInSnapshot) {
+        head.locks = Default::default();
+    }
+    if mutant::is(Mutant::IntentsLostInSnapshot) {
+        head.prepared = Default::default();
+    }
+    if mutant::is(Mutant::RepliesLostInSnapshot) {
+        head.sessions = Default::default();
+    }
+    if mutant::is(Mutant::ParkedLostInSnapshot) {
+        head.parked = Default::default();
+    }
+    if mutant::is(Mutant::FinishedLostInSnapshot) {
+        head.finished = Default::default();
+    }
+    if mutant::is(Mutant::TimeLostInSnapshot) {
+        head.time = 0;
+    }
+    head
+}
+
+/// All of it; a mutant forgets a part.
+fn remembered_by_coordinator(mut coordinator: Box<Coordinator>) -> Box<Coordinator> {
+    if mutant::is(Mutant::CommitsLostInSnapshot) {
+        coordinator.unretired = Default::default();
+    }
+    if mutant::is(Mutant::OutcomesLostInSnapshot) {
+        coordinator.outcomes = Default::default();
+    }
+    coordinator
 }
 
 impl Frozen {

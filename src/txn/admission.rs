@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::base::{GroupId, TxnId};
+use crate::base::{GroupId, Mutant, TxnId, mutant};
 
 /// A key of a shard, as transactions share it.
 pub(super) type Lane = (GroupId, Bytes);
@@ -43,7 +43,7 @@ impl Admission {
                 queue.retain(|other| *other != txn);
                 match queue.front() {
                     None => drop(self.lanes.remove(lane)),
-                    Some(next) if was_first => {
+                    Some(next) if was_first && !mutant::is(Mutant::LaneNeverFreed) => {
                         let left = self.blocked.entry(*next).or_default();
                         *left = left.saturating_sub(1);
                         if *left == 0 {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::admission::{Admission, Lane};
-use crate::base::{AttemptId, GroupId, Millis, Reply, TxnId};
+use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
 use crate::machine::{Age, Command, Condition, Decide, Decision, Finish, No, Prepare, Scope, Vote};
 
 /// How long an attempt that died on a lock waits before the next, doubling up to [`RETRY_MAX_MS`].
@@ -135,7 +135,10 @@ impl Coordinator {
     /// Takes over the commits that an earlier leader recorded and did not see acknowledged.
     pub fn recover(&mut self, unretired: &BTreeMap<TxnId, Decision>) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for (&txn, decision) in unretired {
+        for (&txn, decision) in unretired
+            .iter()
+            .filter(|_| !mutant::is(Mutant::NewLeaderForgetsCommits))
+        {
             if let Decision::Commit {
                 attempt,
                 participants,
@@ -162,6 +165,9 @@ impl Coordinator {
         }
         let id = txn.id;
         let lanes = lanes(&txn.parts);
+        if mutant::is(Mutant::AttemptNamesReused) {
+            self.attempts = 0;
+        }
         let active = Active {
             txn,
             lanes: lanes.clone().unwrap_or_default(),
@@ -221,7 +227,8 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(&attempt.txn) else {
             return Vec::new();
         };
-        if attempt.term != self.term || attempt.number != active.number {
+        let is_current = attempt.number == active.number || mutant::is(Mutant::StaleVotesCount);
+        if attempt.term != self.term || !is_current {
             return Vec::new();
         }
         let Phase::Preparing { votes } = &mut active.phase else {
@@ -230,26 +237,35 @@ impl Coordinator {
         match vote {
             Vote::Yes(replies) => {
                 votes.insert(shard, replies);
-                if votes.len() < active.txn.parts.len() {
+                if votes.len() < active.txn.parts.len() && !mutant::is(Mutant::FirstYesDecides) {
                     return Vec::new();
                 }
-                let participants = std::mem::take(votes).into_iter().collect();
+                let participants: Vec<_> = std::mem::take(votes).into_iter().collect();
+                let mut effects = Vec::new();
+                if mutant::is(Mutant::AnswerBeforeRecord) {
+                    let answer = Answer::Committed(participants.clone());
+                    effects.push(Effect::Answer {
+                        txn: attempt.txn,
+                        answer,
+                    });
+                }
                 active.phase = Phase::Deciding;
-                let deadline = active.txn.deadline;
+                let (deadline, below) = (active.txn.deadline, active.txn.below);
                 let decision = Decision::Commit {
                     attempt,
                     participants,
                     deadline,
                 };
+                if mutant::is(Mutant::CommitWithoutRecord) {
+                    return self.decided(attempt.txn, &decision, now);
+                }
                 let decide = Box::new(Decide {
                     txn: attempt.txn,
                     deadline,
                     decision,
                 });
-                vec![Effect::Decide {
-                    decide,
-                    below: active.txn.below,
-                }]
+                effects.push(Effect::Decide { decide, below });
+                effects
             }
             Vote::No(No::Locked) if now < active.txn.deadline => {
                 let delay = (RETRY_MIN_MS << active.tries.min(10)).min(RETRY_MAX_MS);
@@ -373,7 +389,7 @@ impl Coordinator {
         };
         if *telling == attempt {
             left.remove(&shard);
-            if left.is_empty() {
+            if left.is_empty() || mutant::is(Mutant::RetiredAfterFirstAck) {
                 self.telling.remove(&attempt.txn);
                 return vec![Effect::Retire { txn: attempt.txn }];
             }
@@ -412,6 +428,7 @@ impl Coordinator {
             Some(active) if matches!(active.phase, Phase::Waiting { .. }) => Query::Abort,
             Some(_) => Query::Pending,
             None if self.telling.contains_key(&attempt.txn) => Query::Pending,
+            None if mutant::is(Mutant::RecoveryAbortsUnlogged) => Query::Abort,
             None => Query::Unknown,
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::base::{Millis, Reply};
+use crate::base::{Millis, Mutant, Reply, mutant};
 use crate::machine::keyspace::{Keyspace, Object};
 use crate::machine::overlay::Overlay;
 use crate::machine::{Command, Condition, Touches};
@@ -75,6 +75,8 @@ impl Optimistic {
     /// name keeps both conditions: if they differ, one of them fails, and rightly.
     #[must_use]
     pub fn conditions(watched: &[Condition], touched: Vec<Condition>) -> Vec<Condition> {
+        let unconditional = mutant::is(Mutant::OptimisticWithoutConditions);
+        let touched = touched.into_iter().filter(|_| !unconditional);
         watched.iter().cloned().chain(touched).collect()
     }
 }

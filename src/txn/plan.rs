@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::base::Reply;
+use crate::base::{Mutant, Reply, mutant};
 use crate::machine::{Command, Condition, Touches};
 
 /// One shard's share of a plan.
@@ -57,6 +57,9 @@ impl Plan {
         }
         for condition in conditions {
             if let Condition::Key { key, .. } = condition {
+                if mutant::is(Mutant::PlanDropsLoneConditions) && !plan.work.contains_key(&shard_of(key)) {
+                    continue;
+                }
                 plan.work
                     .entry(shard_of(key))
                     .or_default()

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use quorate::base::mutant::{self, Mutant};
 use quorate::base::{GroupId, Reply, RequestId, TxnId};
 use quorate::machine::{
     Body, Command, Condition, Decide, Decision, Read, ReadOutcome, Refusal, Request, Response, Seen,
 };
 use quorate::txn::{Answer, Txn};
 
-use crate::message::{Decider, Message, OpId};
-use crate::op::{Kind, Op, Outcome, State};
-use crate::world::World;
+use super::checks::check;
+use super::message::{Decider, Message, OpId, Waiter};
+use super::op::{Look, Op, Outcome, State};
+use super::workload::Kind;
+use super::world::World;
 
 #[derive(Debug)]
 pub struct Gateway {
@@ -22,6 +26,8 @@ pub struct Gateway {
 
 /// Sessions of one place over its lives.
 const LIVES: u64 = 1 << 20;
+/// Operations that run at one time.
+const OPEN_MAX: usize = 6;
 
 impl Gateway {
     pub fn new(place: u64) -> Gateway {
@@ -44,6 +50,15 @@ impl Gateway {
     }
 }
 
+/// Replies by shard, as a coordinator's record has them.
+pub fn by_shard(participants: &[(GroupId, Vec<Reply>)]) -> BTreeMap<u16, Vec<Reply>> {
+    let of_shard = |(group, replies): &(GroupId, Vec<Reply>)| match group {
+        GroupId::Shard(n) => Some((*n, replies.clone())),
+        GroupId::Coordinator(_) => None,
+    };
+    participants.iter().filter_map(of_shard).collect()
+}
+
 impl World {
     /// The coordinator group of a transaction: by its session.
     pub fn coordinator_of(&self, txn: TxnId) -> GroupId {
@@ -52,22 +67,18 @@ impl World {
     }
 
     pub fn start_op(&mut self) {
-        let open = |op: &&Op| !matches!(op.state, State::Over(_) | State::Left);
-        if self.ops.len() >= self.profile.ops || self.ops.iter().filter(open).count() >= 6 {
+        let open = self.ops.iter().filter(|op| op.is_open()).count();
+        if self.ops.len() >= self.profile.ops || open >= OPEN_MAX {
             return;
         }
-        let kind = match self.rng.below(100) {
-            0..35 => Kind::Move,
-            35..55 => Kind::Shift,
-            55..75 => Kind::Pair,
-            75..82 => Kind::Count,
-            82..90 => Kind::Audit,
-            _ => Kind::Snapshot,
-        };
         let gateway = self.rng.index(self.gateways.len());
-        let shards = u16::try_from(self.shards.len()).expect("few shards");
-        let mut op = Op::new(kind, gateway, self.ops.len(), shards, &mut self.rng);
-        op.started = self.now;
+        let mut op = Op::new(Kind::some(&mut self.rng), gateway);
+        op.draw(self.ops.len(), self.keys, self.now, &mut self.rng);
+        self.enter(op);
+    }
+
+    fn enter(&mut self, mut op: Op) {
+        op.invoked = self.moment();
         let number = self.ops.len();
         self.note(|| format!("op {number}: {op:?}"));
         self.ops.push(op);
@@ -89,6 +100,9 @@ impl World {
     }
 
     fn poke(&mut self, op: OpId) {
+        if !self.ops[op].is_open() {
+            return;
+        }
         let now = self.clock();
         match self.ops[op].state {
             State::Reading => self.read_next(op),
@@ -108,17 +122,27 @@ impl World {
         }
     }
 
+    /// Reads one key at its leader. `None`: a lock or an expiry that is not logged yet is in the way.
     fn read_key(&mut self, op: OpId, at: usize, conditions: Vec<Condition>) -> Option<Seen> {
-        let (shard, key) = self.ops[op].to_read[at].clone();
+        let key = self.ops[op].to_read[at].clone();
+        let log = &self.shards[self.model.shard_of(&key)];
         let read = Read::Run {
-            commands: vec![Command::Get { key }],
+            commands: vec![Command::Fetch { keys: vec![key] }],
             conditions,
             seed: 0,
         };
-        match self.shards[usize::from(shard)].machine.read(&read, self.now) {
+        let (group, now) = (log.group, log.clock(self.now));
+        match log.machine.read(&read, now) {
             ReadOutcome::Ready(seen) => Some(seen),
-            ReadOutcome::Locked => None,
-            ReadOutcome::Expired => panic!("nothing expires here"),
+            ReadOutcome::Locked => {
+                self.stats.add("reads that met a lock");
+                None
+            }
+            ReadOutcome::Expired => {
+                self.stats.add("expiries logged for a read");
+                self.propose(group, Request::anonymous(Body::Sweep), Waiter::Nobody);
+                None
+            }
         }
     }
 
@@ -128,59 +152,58 @@ impl World {
             let Some(seen) = self.read_key(op, at, Vec::new()) else {
                 return;
             };
-            let (shard, key) = self.ops[op].to_read[at].clone();
-            let (value, version) = value_and_version(&seen);
-            assert_eq!(
-                value,
-                self.model.value(shard, &key),
-                "op {op} read {key:?} otherwise than it was committed"
-            );
-            self.ops[op].seen.insert((shard, key), (value, version));
+            let key = self.ops[op].to_read[at].clone();
+            let mut look = look_of(&seen);
+            look.generation = self.check_read(op, &key, &look);
+            self.ops[op].seen.insert(key, look);
             return;
         }
-        if self.ops[op].kind == Kind::Snapshot {
-            self.ops[op].state = State::Checking;
-            return;
+        match self.ops[op].kind {
+            Kind::Snapshot => self.ops[op].state = State::Checking,
+            kind if kind.only_looks() => {
+                self.stats.add("looks");
+                self.ops[op].returned = self.moment();
+                self.ops[op].state = State::Over(Outcome::Done);
+            }
+            _ => self.launch(op),
         }
-        self.launch(op);
     }
 
     /// Snapshot read, second round: has anything changed since the first?
     fn check_next(&mut self, op: OpId) {
         let at = self.ops[op].asks as usize;
-        if let Some((shard, key)) = self.ops[op].to_read.get(at).cloned() {
-            let (_, version) = self.ops[op].seen[&(shard, key.clone())];
-            match self.read_key(op, at, vec![Condition::Key { key, version }]) {
-                None => {}
-                Some(Seen::Conflict) => {
-                    self.ops[op].seen.clear();
-                    self.ops[op].asks = 0;
-                    self.ops[op].state = State::Reading;
-                }
-                Some(_) => self.ops[op].asks += 1,
-            }
+        let Some(key) = self.ops[op].to_read.get(at).cloned() else {
+            self.check_snapshot(op);
+            self.stats.add("snapshots read");
+            self.ops[op].state = State::Over(Outcome::Done);
             return;
+        };
+        let version = self.ops[op].seen[&key].version;
+        match self.read_key(op, at, vec![Condition::Key { key, version }]) {
+            None => {}
+            Some(Seen::Conflict) => {
+                self.ops[op].seen.clear();
+                self.ops[op].asks = 0;
+                self.ops[op].state = State::Reading;
+            }
+            Some(_) => self.ops[op].asks += 1,
         }
-        self.model.check_snapshot(&self.ops[op].seen);
-        self.stats.add("snapshots read");
-        self.ops[op].state = State::Over(Outcome::Done);
     }
 
     /// Takes a number and sends it off.
     fn launch(&mut self, op: OpId) {
-        let shards = u16::try_from(self.shards.len()).expect("few shards");
-        self.ops[op].conclude(op);
-        let parts = self.ops[op].parts(shards);
+        let (now, seed) = (self.clock(), self.rng.next());
+        self.ops[op].conclude(op, self.keys, &mut self.rng);
+        self.ops[op].spread(self.keys, now, seed);
         let gateway = self.ops[op].gateway;
         let session = u128::from(self.gateways[gateway].session);
-        let (group, state) = match &parts[..] {
+        let (group, state) = match &self.ops[op].parts[..] {
             [only] => (only.shard, State::Running),
             _ => (self.coordinator_of(TxnId { session, seq: 0 }), State::Asking),
         };
         let (id, below) = self.gateways[gateway].number(group);
+        self.records.ops.insert(id, op);
         let timeout = self.profile.timeout;
-        let now = self.clock();
-        self.model.start(id, op);
         let launched = &mut self.ops[op];
         launched.id = Some(id);
         (launched.below, launched.group, launched.state) = (below, group, state);
@@ -196,14 +219,13 @@ impl World {
     }
 
     fn ask(&mut self, op: OpId) {
-        let shards = u16::try_from(self.shards.len()).expect("few shards");
         let (id, asked) = (self.number_of(op), &self.ops[op]);
         let txn = Box::new(Txn {
             id,
             below: asked.below,
             started: asked.started,
             deadline: asked.deadline,
-            parts: asked.parts(shards),
+            parts: asked.parts.clone(),
         });
         let ask = asked.asks;
         self.send(Message::Begin { op, ask, txn });
@@ -224,31 +246,32 @@ impl World {
     }
 
     fn run_again(&mut self, op: OpId) {
-        let shards = u16::try_from(self.shards.len()).expect("few shards");
-        let id = Some(self.number_of(op));
-        for part in self.ops[op].parts(shards) {
-            let request = Box::new(Request {
-                id,
-                below: self.ops[op].below,
-                deadline: self.ops[op].deadline,
-                body: Body::Run {
-                    commands: part.commands,
-                    conditions: part.conditions,
-                },
-            });
-            let shard = part.shard;
-            self.send(Message::Run { op, shard, request });
-        }
+        let (id, running) = (self.number_of(op), &self.ops[op]);
+        let [part] = &running.parts[..] else {
+            unreachable!("only what concerns one shard is run there");
+        };
+        let request = Box::new(Request {
+            id: Some(id),
+            below: running.below,
+            deadline: running.deadline,
+            body: Body::Run {
+                commands: part.commands.clone(),
+                conditions: part.conditions.clone(),
+            },
+        });
+        let shard = part.shard;
+        self.send(Message::Run { op, shard, request });
     }
 
     pub fn hear_answer(&mut self, op: OpId, ask: u32, answer: &Answer) {
         if self.ops[op].state != State::Asking || self.ops[op].asks != ask {
             return;
         }
+        let believes = ask == 1 || mutant::is(Mutant::NoBelievedAfterAskingTwice);
         match answer {
-            Answer::Committed(_) => self.over(op, Outcome::Done),
+            Answer::Committed(participants) => self.done(op, &by_shard(participants)),
             // Another copy of the question may still be on its way to somebody: only a record rules that out.
-            Answer::Conflict | Answer::Aborted(_) if ask > 1 && !self.profile.believe => self.settle(op),
+            Answer::Conflict | Answer::Aborted(_) if !believes => self.settle(op),
             Answer::Conflict => {
                 self.stats.add("conflicts");
                 self.over(op, Outcome::Nothing);
@@ -261,43 +284,75 @@ impl World {
     }
 
     pub fn hear_response(&mut self, op: OpId, response: &Response) {
-        let outcome = match (self.ops[op].state, response) {
-            (State::Running, Response::Replies(_))
-            | (State::Settling, Response::Decision(Decision::Commit { .. })) => Outcome::Done,
-            (State::Running, Response::Conflict | Response::Refused(Refusal::Deadline))
-            | (State::Settling, Response::Decision(Decision::Abort)) => Outcome::Nothing,
+        match (self.ops[op].state, response) {
             (State::Over(_) | State::Left, _) => return,
-            (state, response) => panic!("op {op} in {state:?} hears {response:?}"),
-        };
+            (State::Running, Response::Replies(replies)) => {
+                let GroupId::Shard(shard) = self.ops[op].group else {
+                    unreachable!("only a shard runs requests");
+                };
+                self.done(op, &BTreeMap::from([(shard, replies.clone())]));
+            }
+            (State::Settling, Response::Decision(Decision::Commit { participants, .. })) => {
+                self.done(op, &by_shard(participants));
+            }
+            (State::Running, Response::Conflict | Response::Refused(Refusal::Deadline))
+            | (State::Settling, Response::Decision(Decision::Abort)) => self.over(op, Outcome::Nothing),
+            (state, response) => check(false, "answers", || {
+                format!("op {op} in {state:?} hears {response:?}")
+            }),
+        }
         self.stats.add("single requests or settled");
-        self.over(op, outcome);
+    }
+
+    fn done(&mut self, op: OpId, replies: &BTreeMap<u16, Vec<Reply>>) {
+        let replies = self.ops[op].merge(replies);
+        self.over(op, Outcome::Done);
+        self.check_replies(op, &replies);
+        self.ops[op].told = Some(replies);
     }
 
     fn over(&mut self, op: OpId, outcome: Outcome) {
         self.note(|| format!("op {op} is told {outcome:?}"));
-        let id = self.number_of(op);
+        let (id, moment) = (self.number_of(op), self.moment());
         let over = &mut self.ops[op];
-        assert_eq!(
-            over.happened,
-            outcome == Outcome::Done,
-            "op {op} ({id}) is told {outcome:?}"
-        );
-        over.state = State::Over(outcome);
+        check(over.happened() == (outcome == Outcome::Done), "outcomes", || {
+            format!("op {op} ({id}) is told {outcome:?}")
+        });
+        (over.state, over.returned) = (State::Over(outcome), moment);
         let gateway = &mut self.gateways[over.gateway];
         if u128::from(gateway.session) == id.session
             && let Some(open) = gateway.open.get_mut(&over.group)
         {
             open.remove(&id.seq);
         }
+        if outcome == Outcome::Nothing && self.ops[op].retries > 0 {
+            self.start_anew(op);
+        }
+    }
+
+    /// The client tries again, under a new number; what was read is read again.
+    fn start_anew(&mut self, op: OpId) {
+        let before = &self.ops[op];
+        let mut again = Op::new(before.kind, before.gateway);
+        again.to_read = before.to_read.clone();
+        again.watches = before.watches;
+        again.retries = before.retries - 1;
+        if again.to_read.is_empty() {
+            again.commands = before.commands.clone();
+        }
+        self.stats.add("retries");
+        self.enter(again);
     }
 
     /// A gateway's process ends; another one takes its place.
     pub fn kill_some_gateway(&mut self) {
         let place = self.rng.index(self.gateways.len());
-        for op in self.ops.iter_mut().filter(|op| op.gateway == place) {
-            if !matches!(op.state, State::Over(_)) {
-                op.state = State::Left;
-            }
+        for op in self
+            .ops
+            .iter_mut()
+            .filter(|op| op.gateway == place && op.is_open())
+        {
+            op.state = State::Left;
         }
         let gateway = &mut self.gateways[place];
         gateway.session += 1;
@@ -307,25 +362,28 @@ impl World {
     }
 }
 
-fn value_and_version(seen: &Seen) -> (i64, u64) {
+fn look_of(seen: &Seen) -> Look {
     let Seen::Run { replies, touched } = seen else {
-        panic!("a read without conditions sees {seen:?}");
+        unreachable!("a read without conditions sees {seen:?}");
     };
     let [Condition::Key { version, .. }] = touched[..] else {
-        panic!("one key was touched, not {touched:?}");
+        unreachable!("one key was touched, not {touched:?}");
     };
-    (replies.first().map_or(0, number), version)
-}
-
-/// A stored number; 0 for an absent one.
-pub fn number(reply: &Reply) -> i64 {
-    match reply {
-        Reply::Bulk(bytes) => std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .expect("only numbers are stored"),
-        Reply::Int(n) => *n,
-        Reply::Nil => 0,
-        other => panic!("{other:?} is not a number"),
+    let fetched = match &replies[..] {
+        [Reply::Array(values)] => values.first().and_then(Command::fetched),
+        _ => None,
+    };
+    let text = |value| match value {
+        quorate::machine::keyspace::Value::Str(text) => text,
+    };
+    let (value, expires): (Option<Bytes>, _) = match fetched {
+        None => (None, None),
+        Some((value, expires)) => (Some(text(value)), expires),
+    };
+    Look {
+        value,
+        expires,
+        version,
+        generation: 0,
     }
 }

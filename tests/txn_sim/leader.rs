@@ -7,8 +7,8 @@ use quorate::base::{AttemptId, GroupId, TxnId};
 use quorate::machine::{Body, Decide, Decision, Finish, Machine, No, Prepared, Request, Vote};
 use quorate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
-use crate::message::{Decider, Message, OpId, Waiter};
-use crate::world::World;
+use super::message::{Decider, Message, OpId, Waiter};
+use super::world::World;
 
 /// What is sent again until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +90,7 @@ impl World {
         let Some(group) = self.leader(term).map(|leader| leader.group) else {
             return;
         };
-        let machine = self.log(group).machine.as_coordinator();
-        let unretired = machine.expect("a coordinator's log").unretired().clone();
+        let unretired = self.log(group).coordinator().unretired().clone();
         let leader = self.leader(term).filter(|leader| leader.view.is_none());
         let effects = leader.and_then(|leader| Some(leader.coordinator.as_mut()?.recover(&unretired)));
         self.perform(term, effects.unwrap_or_default());
@@ -379,7 +378,7 @@ impl World {
         if let Some(view) = &leader.view {
             return view.as_coordinator()?.decision(txn).cloned();
         }
-        self.log(group).machine.as_coordinator()?.decision(txn).cloned()
+        self.log(group).coordinator().decision(txn).cloned()
     }
 
     fn query(&mut self, shard: GroupId, prepared: Prepared) {
@@ -430,8 +429,8 @@ impl World {
         let log = &self.shards[shard];
         let group = log.group;
         let patience = self.profile.patience;
-        let machine = log.machine.as_shard().expect("a shard's log");
-        let overdue: Vec<Prepared> = machine
+        let overdue: Vec<Prepared> = log
+            .shard()
             .prepared()
             .filter(|p| now.saturating_sub(p.since) > patience)
             .collect();

@@ -1,279 +1,201 @@
-//! What must be so: every executed operation applied once, at the moment its record or entry came to be.
+//! What the keys must hold: a small Redis of its own, which executes each operation once, at the moment its record or
+//! entry came to be. It shares no code with `src/machine`.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate::base::{GroupId, Reply, RequestId, TxnId};
-use quorate::machine::keyspace::Value;
-use quorate::machine::{Command, Decision, Response};
-use quorate::txn::Coordinator;
+use quorate::base::{Millis, Reply};
+use quorate::machine::Command;
+use quorate::machine::commands::{ExpireWhen, Expiry, SetCommand, SetCondition, SetReply};
 
-use crate::gateway::number;
-use crate::message::OpId;
-use crate::op::{ACCOUNTS, Kind, Outcome, State, Write, account, pair};
-use crate::world::World;
+use super::keys::Keys;
 
-const FIRST_MONEY: i64 = 1000;
+/// What a key holds. One that has expired stays until something is written over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    pub value: Bytes,
+    pub expires: Option<Millis>,
+    /// Differs from that of every other write.
+    pub generation: u64,
+}
 
+impl Cell {
+    pub fn expired(&self, now: Millis) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+/// What a reply must be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expect {
+    Exactly(Reply),
+    /// A count that expired keys, removed or not, leave open.
+    Between(i64, i64),
+}
+
+impl Expect {
+    pub fn fits(&self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (Expect::Exactly(expected), reply) => expected == reply,
+            (Expect::Between(least, most), Reply::Int(n)) => (least..=most).contains(&n),
+            (Expect::Between(..), _) => false,
+        }
+    }
+}
+
+#[derive(Debug)]
 pub struct Model {
-    values: Vec<BTreeMap<Bytes, i64>>,
-    ops: BTreeMap<RequestId, OpId>,
-    /// What the coordinators' logs have answered first.
-    records: BTreeMap<TxnId, Decision>,
-    replies: BTreeMap<OpId, Response>,
-    total: i64,
+    pub keys: &'static Keys,
+    /// By shard.
+    cells: Vec<BTreeMap<Bytes, Cell>>,
+    /// By shard: the largest time that was stamped on an entry.
+    pub times: Vec<Millis>,
+    generations: u64,
 }
 
 impl Model {
-    pub fn new(shards: u16) -> Model {
-        let accounts = |shard| (0..ACCOUNTS).map(move |n| (account(shard, n), FIRST_MONEY));
-        let values: Vec<BTreeMap<Bytes, i64>> = (0..shards).map(|shard| accounts(shard).collect()).collect();
-        let total = values.iter().flat_map(BTreeMap::values).sum();
+    pub fn new(keys: &'static Keys) -> Model {
+        let shards = usize::from(keys.shards());
         Model {
-            values,
-            ops: BTreeMap::new(),
-            records: BTreeMap::new(),
-            replies: BTreeMap::new(),
-            total,
+            keys,
+            cells: vec![BTreeMap::new(); shards],
+            times: vec![0; shards],
+            generations: 0,
         }
     }
 
-    pub fn first_commands(&self, shard: usize) -> Vec<Command> {
-        let pairs = self.values[shard].iter();
-        let pairs = pairs.map(|(key, value)| (key.clone(), Bytes::from(value.to_string())));
-        vec![Command::MSet {
-            pairs: pairs.collect(),
-        }]
+    pub fn cells(&self, shard: usize) -> &BTreeMap<Bytes, Cell> {
+        &self.cells[shard]
     }
 
-    pub fn start(&mut self, id: RequestId, op: OpId) {
-        self.ops.insert(id, op);
+    pub fn shard_of(&self, key: &[u8]) -> usize {
+        usize::from(self.keys.shard_of(key))
     }
 
-    pub fn value(&self, shard: u16, key: &Bytes) -> i64 {
-        let values = &self.values[usize::from(shard)];
-        values.get(key).copied().unwrap_or(0)
+    /// What a key holds at `times`, by shard.
+    pub fn at(&self, key: &Bytes, times: &[Millis]) -> Option<&Cell> {
+        let shard = self.shard_of(key);
+        self.cells[shard]
+            .get(key)
+            .filter(|cell| !cell.expired(times[shard]))
     }
 
-    fn keys(&self) -> i64 {
-        let keys: usize = self.values.iter().map(BTreeMap::len).sum();
-        i64::try_from(keys).expect("few keys")
+    /// What a key holds now, in replicated time.
+    pub fn now(&self, key: &Bytes) -> Option<&Cell> {
+        self.at(key, &self.times)
     }
 
-    fn is_account(key: &Bytes) -> bool {
-        key.starts_with(b"a")
+    fn text(&self, key: &Bytes, times: &[Millis]) -> Reply {
+        self.at(key, times)
+            .map_or(Reply::Nil, |cell| Reply::Bulk(cell.value.clone()))
     }
 
-    /// A read over all shards that found nothing changed: one moment's balances and pairs.
-    pub fn check_snapshot(&self, seen: &BTreeMap<(u16, Bytes), (i64, u64)>) {
-        let money = seen.iter().filter(|((_, key), _)| Model::is_account(key));
-        let sum: i64 = money.map(|(_, (value, _))| value).sum();
-        assert_eq!(sum, self.total, "a snapshot read saw other money than there is");
-        let shards = u16::try_from(self.values.len()).expect("few shards");
-        for n in 0..shards {
-            let side = |shard: u16| seen[&(shard, pair(n, shard))].0;
-            assert_eq!(
-                side(n),
-                side((n + 1) % shards),
-                "a snapshot read saw pair {n} half set"
-            );
+    /// Executes a command at `times`, by shard, and says what it must have replied.
+    pub fn run(&mut self, command: &Command, times: &[Millis]) -> Expect {
+        let count = |n: usize| Reply::Int(i64::try_from(n).expect("few"));
+        Expect::Exactly(match command {
+            Command::Get { key } => self.text(key, times),
+            Command::MGet { keys } => Reply::Array(keys.iter().map(|key| self.text(key, times)).collect()),
+            Command::Exists { keys } => {
+                count(keys.iter().filter(|key| self.at(key, times).is_some()).count())
+            }
+            Command::Set(set) => self.set(set, times),
+            Command::MSet { pairs } => {
+                for (key, value) in pairs {
+                    self.put(key, value.clone(), None);
+                }
+                Reply::Simple("OK".into())
+            }
+            Command::IncrBy { key, by } => {
+                let old = self.at(key, times).cloned();
+                let expires = old.as_ref().and_then(|cell| cell.expires);
+                let sum = old.map_or(0, |cell| number(&cell.value)) + by;
+                self.put(key, Bytes::from(sum.to_string()), expires);
+                Reply::Int(sum)
+            }
+            Command::Append { key, value } => {
+                let old = self.at(key, times).cloned();
+                let expires = old.as_ref().and_then(|cell| cell.expires);
+                let mut text = old.map(|cell| cell.value.to_vec()).unwrap_or_default();
+                text.extend_from_slice(value);
+                let length = count(text.len());
+                self.put(key, Bytes::from(text), expires);
+                length
+            }
+            Command::Del { keys } => {
+                let there = keys.iter().filter(|key| self.at(key, times).is_some()).count();
+                keys.iter().for_each(|key| self.remove(key));
+                count(there)
+            }
+            Command::Rename { from, to, .. } => match self.at(from, times).cloned() {
+                None => Reply::Error("ERR no such key".into()),
+                Some(cell) => {
+                    self.remove(from);
+                    self.put(to, cell.value, cell.expires);
+                    Reply::Simple("OK".into())
+                }
+            },
+            Command::DbSize => return self.size(times),
+            other => unreachable!("no operation here asks for {other:?}"),
+        })
+    }
+
+    fn set(&mut self, set: &SetCommand, times: &[Millis]) -> Reply {
+        let now = times[self.shard_of(&set.key)];
+        let there = self.at(&set.key, times).is_some();
+        let goes = match set.condition {
+            SetCondition::Always => true,
+            SetCondition::IfAbsent => !there,
+            SetCondition::IfPresent => there,
+        };
+        let expires = match set.expiry {
+            Expiry::Never => None,
+            Expiry::When(ExpireWhen::In(ms)) => Some(now + ms.unsigned_abs()),
+            Expiry::When(ExpireWhen::At(at)) => Some(at.unsigned_abs()),
+            Expiry::Keep => unreachable!("no operation here keeps an expiry"),
+        };
+        if goes && expires.is_some_and(|at| at <= now) {
+            self.remove(&set.key);
+        } else if goes {
+            self.put(&set.key, set.value.clone(), expires);
         }
+        match (set.reply, goes) {
+            (SetReply::Flag, goes) => Reply::Int(i64::from(goes)),
+            (_, true) => Reply::Simple("OK".into()),
+            (_, false) => Reply::Nil,
+        }
+    }
+
+    fn put(&mut self, key: &Bytes, value: Bytes, expires: Option<Millis>) {
+        let shard = self.shard_of(key);
+        self.generations += 1;
+        let cell = Cell {
+            value,
+            expires,
+            generation: self.generations,
+        };
+        self.cells[shard].insert(key.clone(), cell);
+    }
+
+    fn remove(&mut self, key: &Bytes) {
+        let shard = self.shard_of(key);
+        self.cells[shard].remove(key);
+    }
+
+    fn size(&self, times: &[Millis]) -> Expect {
+        let all = self.cells.iter().map(BTreeMap::len).sum::<usize>();
+        let dead = |(cells, &now): (&BTreeMap<Bytes, Cell>, &Millis)| {
+            cells.values().filter(|cell| cell.expired(now)).count()
+        };
+        let dead: usize = self.cells.iter().zip(times).map(dead).sum();
+        let int = |n: usize| i64::try_from(n).expect("few keys");
+        Expect::Between(int(all - dead), int(all))
     }
 }
 
-impl World {
-    /// The log has executed an operation: that happens once, and never after it was reported undone.
-    fn happen(&mut self, op: OpId) {
-        let done = &mut self.ops[op];
-        assert!(!done.happened, "op {op} ({:?}) is executed twice", done.id);
-        assert_ne!(
-            done.state,
-            State::Over(Outcome::Nothing),
-            "op {op} ({:?}) is executed after its gateway was told that nothing happened",
-            done.id
-        );
-        done.happened = true;
-        for effect in &done.effects {
-            let values = &mut self.model.values[usize::from(effect.shard)];
-            let value = values.entry(effect.key.clone()).or_default();
-            match effect.write {
-                Write::Set(new) => *value = new,
-                Write::Add(by) => *value += by,
-            }
-        }
-    }
-
-    /// A single shard's log has answered a request.
-    pub fn ran(&mut self, op: OpId, response: &Response) {
-        if let Response::Replies(_) = response {
-            match self.model.replies.get(&op) {
-                None => {
-                    self.model.replies.insert(op, response.clone());
-                    self.stats.add("single requests run");
-                    self.happen(op);
-                }
-                Some(before) => assert_eq!(before, response, "op {op}: another reply the second time"),
-            }
-        }
-    }
-
-    /// A coordinator's log has answered for a transaction.
-    pub fn recorded(&mut self, group: GroupId, txn: TxnId, decision: &Decision) {
-        let op = self.model.ops[&txn];
-        let Some(before) = self.model.records.get(&txn).cloned() else {
-            self.model.records.insert(txn, decision.clone());
-            if let Decision::Commit { participants, .. } = decision {
-                self.stats.add("commits");
-                self.check_replies(op, participants);
-                self.happen(op);
-            } else {
-                self.stats.add("aborts recorded");
-            }
-            return;
-        };
-        let log = self.log(group).machine.as_coordinator();
-        let forgotten = log.is_some_and(|log| log.decision(txn).is_none());
-        // Whoever asks after the gateway has closed the number learns no more than that nothing new will come of it.
-        let closed = matches!(self.ops[op].state, State::Over(_) | State::Left);
-        let stray = forgotten && closed && *decision == Decision::Abort;
-        assert!(
-            before == *decision || stray,
-            "the decision of {txn} changes from {before:?} to {decision:?}"
-        );
-    }
-
-    /// What was read under locks is what there was at the moment of the record.
-    fn check_replies(&mut self, op: OpId, participants: &[(GroupId, Vec<Reply>)]) {
-        let replies = participants.iter().flat_map(|(_, replies)| replies);
-        match self.ops[op].kind {
-            Kind::Count => {
-                let sum: i64 = replies.map(number).sum();
-                assert_eq!(
-                    sum,
-                    self.model.keys(),
-                    "op {op} counted other keys than there are"
-                );
-                self.stats.add("counts");
-            }
-            Kind::Audit => {
-                let balances = replies.flat_map(|reply| match reply {
-                    Reply::Array(items) => items.iter().map(number).collect(),
-                    _ => Vec::new(),
-                });
-                let sum: i64 = balances.sum();
-                assert_eq!(sum, self.model.total, "op {op} counted other money than there is");
-                self.stats.add("audits");
-            }
-            _ => {}
-        }
-    }
-
-    /// After an entry: the group's committed view is the model's.
-    pub fn check_group(&mut self, group: GroupId) {
-        match group {
-            GroupId::Shard(n) => self.check_shard(usize::from(n)),
-            GroupId::Coordinator(_) => {
-                let money: i64 = self
-                    .model
-                    .values
-                    .iter()
-                    .flatten()
-                    .filter(|(key, _)| Model::is_account(key))
-                    .map(|(_, value)| value)
-                    .sum();
-                assert_eq!(money, self.model.total, "money came or went");
-            }
-        }
-    }
-
-    fn check_shard(&self, n: usize) {
-        let shard = self.shards[n].machine.as_shard().expect("a shard's log");
-        // Committed, but not told here yet: an intent that counts already.
-        let mut late: BTreeMap<&Bytes, Vec<Write>> = BTreeMap::new();
-        for prepared in shard.prepared() {
-            let txn = prepared.attempt.txn;
-            let counts = matches!(self.model.records.get(&txn), Some(Decision::Commit { attempt, .. }) if *attempt == prepared.attempt);
-            if counts {
-                let op = &self.ops[self.model.ops[&txn]];
-                for effect in op.effects.iter().filter(|e| usize::from(e.shard) == n) {
-                    late.entry(&effect.key).or_default().push(effect.write);
-                }
-            }
-        }
-        let mut there = shard.keyspace().len();
-        for (key, &expected) in &self.model.values[n] {
-            let stored = shard.keyspace().get(key);
-            let mut value = stored.map_or(0, |object| {
-                let Value::Str(bytes) = &object.value;
-                number(&Reply::Bulk(bytes.clone()))
-            });
-            for write in late.get(key).into_iter().flatten() {
-                match write {
-                    Write::Set(new) => value = *new,
-                    Write::Add(by) => value += by,
-                }
-            }
-            there += usize::from(stored.is_none() && late.contains_key(key));
-            assert_eq!(
-                value, expected,
-                "{key:?} of shard {n} is not what was committed (left), or was committed twice"
-            );
-        }
-        let expected = self.model.values[n].len();
-        assert_eq!(
-            there, expected,
-            "shard {n} holds keys that nobody has committed, or lacks some"
-        );
-    }
-
-    /// Whether nothing is under way anywhere.
-    pub fn at_rest(&self) -> bool {
-        self.unrest().is_empty()
-    }
-
-    /// What is still under way.
-    pub fn unrest(&self) -> Vec<String> {
-        let mut unrest = Vec::new();
-        for log in &self.shards {
-            let shard = log.machine.as_shard().expect("a shard's log");
-            let (prepared, parked) = (shard.prepared().count(), shard.parked());
-            if prepared > 0 || parked > 0 || !shard.locks().is_free() {
-                unrest.push(format!("{}: {prepared} prepared, {parked} parked", log.group));
-            }
-        }
-        for log in &self.coordinators {
-            let coordinator = log.machine.as_coordinator().expect("a coordinator's log");
-            let unretired = coordinator.unretired().len();
-            if unretired > 0 {
-                unrest.push(format!("{}: {unretired} not retired", log.group));
-            }
-        }
-        for leader in &self.leaders {
-            let active = leader.coordinator.as_ref().map_or(0, Coordinator::active);
-            let deliveries: Vec<_> = leader.deliveries.keys().collect();
-            if active > 0 || !deliveries.is_empty() {
-                unrest.push(format!("term {}: {active} active, {deliveries:?}", leader.term));
-            }
-        }
-        for (number, op) in self.ops.iter().enumerate() {
-            if !matches!(op.state, State::Over(_) | State::Left) {
-                unrest.push(format!("op {number}: {:?}", op.state));
-            }
-        }
-        unrest
-    }
-
-    /// At rest: all is as the model says, and every outcome that was told is true.
-    pub fn check_end(&mut self) {
-        for n in 0..self.shards.len() {
-            self.check_shard(n);
-        }
-        for (number, op) in self.ops.iter().enumerate() {
-            if let State::Over(outcome) = op.state
-                && op.id.is_some()
-            {
-                assert_eq!(op.happened, outcome == Outcome::Done, "op {number} at the end");
-            }
-        }
-    }
+/// A stored number.
+pub fn number(text: &[u8]) -> i64 {
+    let text = std::str::from_utf8(text).ok();
+    let number = text.and_then(|text| text.parse().ok());
+    number.expect("a number is stored here")
 }

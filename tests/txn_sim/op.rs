@@ -1,42 +1,15 @@
-//! What a gateway is asked to do: moves of money, pairs that are set together, counts and audits, snapshot reads.
+//! One operation of a gateway: where it stands, what it has read, what it asks for, what it was told.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate::base::{GroupId, Millis, RequestId};
+use quorate::base::{GroupId, Millis, Reply, RequestId};
 use quorate::machine::{Command, Condition, scope_of};
-use quorate::txn::Part;
+use quorate::txn::{Optimistic, Part, Plan};
 
-use crate::rng::Rng;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Reads accounts, then writes new balances under the condition that nothing changed.
-    Move,
-    /// Adds and subtracts, without a condition.
-    Shift,
-    /// Sets two keys to the same value.
-    Pair,
-    /// DBSIZE of every shard, under locks.
-    Count,
-    /// All balances of every shard, under locks.
-    Audit,
-    /// All balances and pairs, without locks: read, then checked again.
-    Snapshot,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum Write {
-    Set(i64),
-    Add(i64),
-}
-
-#[derive(Debug, Clone)]
-pub struct Effect {
-    pub shard: u16,
-    pub key: Bytes,
-    pub write: Write,
-}
+use super::keys::Keys;
+use super::model::Expect;
+use super::workload::Kind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -47,7 +20,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Reading,
-    /// Snapshot only: what was read is looked at again.
+    /// Snapshot read only: what was read is looked at again.
     Checking,
     /// `Begin` is out.
     Asking,
@@ -60,169 +33,130 @@ pub enum State {
     Left,
 }
 
-#[derive(Debug)]
+/// What a read has found, and what the model said of it then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub value: Option<Bytes>,
+    pub expires: Option<Millis>,
+    pub version: u64,
+    /// The model's; 0 for an absent key.
+    pub generation: u64,
+}
+
+/// A moment of a history: all that happens at a gateway has its own.
+pub type Moment = u64;
+
+#[derive(Debug, Clone)]
 pub struct Op {
     pub kind: Kind,
     pub gateway: usize,
     pub state: State,
+    /// Set at launch, with `below`, `group`, `started`, `deadline`.
     pub id: Option<RequestId>,
     pub below: u64,
     pub group: GroupId,
-    pub deadline: Millis,
     pub started: Millis,
+    pub deadline: Millis,
     /// Tries so far; only the answer to the last one counts.
     pub asks: u32,
-    pub to_read: Vec<(u16, Bytes)>,
-    pub seen: BTreeMap<(u16, Bytes), (i64, u64)>,
-    pub money: Vec<i64>,
-    pub effects: Vec<Effect>,
-    /// The log has executed it.
-    pub happened: bool,
+    /// What is read before anything is asked for.
+    pub to_read: Vec<Bytes>,
+    pub seen: BTreeMap<Bytes, Look>,
+    /// Whether it goes on only if nothing that was read has changed: WATCH.
+    pub watches: bool,
+    /// As a client has them; `plan` says how they spread over shards.
+    pub commands: Vec<Command>,
+    pub plan: Plan,
+    pub parts: Vec<Part>,
+    /// Times that it may be started anew, under a new number, when nothing has happened.
+    pub retries: u32,
+    /// The log has executed it: what it must be answered.
+    pub expected: Option<Vec<Expect>>,
+    pub told: Option<Vec<Reply>>,
+    pub invoked: Moment,
+    pub returned: Moment,
 }
-
-pub fn account(shard: u16, n: u64) -> Bytes {
-    Bytes::from(format!("a{n}@{shard}"))
-}
-
-pub fn pair(n: u16, shard: u16) -> Bytes {
-    Bytes::from(format!("p{n}@{shard}"))
-}
-
-/// Accounts of one shard.
-pub const ACCOUNTS: u64 = 2;
 
 impl Op {
-    pub fn new(kind: Kind, gateway: usize, number: usize, shards: u16, rng: &mut Rng) -> Op {
-        let mut op = Op {
+    pub fn new(kind: Kind, gateway: usize) -> Op {
+        Op {
             kind,
             gateway,
             state: State::Reading,
             id: None,
             below: 0,
             group: GroupId::Shard(0),
-            deadline: 0,
             started: 0,
+            deadline: 0,
             asks: 0,
             to_read: Vec::new(),
             seen: BTreeMap::new(),
-            money: Vec::new(),
-            effects: Vec::new(),
-            happened: false,
+            watches: false,
+            commands: Vec::new(),
+            plan: Plan::default(),
+            parts: Vec::new(),
+            retries: 0,
+            expected: None,
+            told: None,
+            invoked: 0,
+            returned: 0,
+        }
+    }
+
+    pub fn happened(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, State::Over(_) | State::Left)
+    }
+
+    /// All has been read and the commands are known: spreads them over shards.
+    pub fn spread(&mut self, keys: &Keys, now: Millis, seed: u64) {
+        let touched = |look: (&Bytes, &Look)| Condition::Key {
+            key: look.0.clone(),
+            version: look.1.version,
         };
-        let some_shard = |rng: &mut Rng| u16::try_from(rng.below(u64::from(shards))).expect("a shard");
-        match kind {
-            Kind::Move | Kind::Shift => {
-                let mut keys: Vec<(u16, Bytes)> = Vec::new();
-                while keys.len() < 2 || (keys.len() < 3 && rng.per_mille(400)) {
-                    let shard = some_shard(rng);
-                    let key = (shard, account(shard, rng.below(ACCOUNTS)));
-                    if !keys.contains(&key) {
-                        keys.push(key);
-                    }
-                }
-                let amount = 1 + i64::try_from(rng.below(20)).expect("small");
-                let last = i64::try_from(keys.len() - 1).expect("small");
-                op.money = keys.iter().map(|_| amount).collect();
-                op.money[0] = -amount * last;
-                op.to_read = keys;
-            }
-            Kind::Pair => {
-                let n = some_shard(rng);
-                let value = i64::try_from(number).expect("small");
-                for shard in [n, (n + 1) % shards] {
-                    op.set(shard, pair(n, shard), Write::Set(value));
-                }
-            }
-            Kind::Count | Kind::Audit | Kind::Snapshot => {
-                for shard in 0..shards {
-                    op.to_read
-                        .extend((0..ACCOUNTS).map(|n| (shard, account(shard, n))));
-                    op.to_read.push((shard, pair(shard, shard)));
-                    op.to_read
-                        .push((shard, pair((shard + shards - 1) % shards, shard)));
-                }
-            }
-        }
-        match kind {
-            Kind::Shift => {
-                for (key, by) in std::mem::take(&mut op.to_read).into_iter().zip(op.money.clone()) {
-                    op.set(key.0, key.1, Write::Add(by));
-                }
-            }
-            Kind::Count | Kind::Audit => op.to_read.clear(),
-            Kind::Move | Kind::Pair | Kind::Snapshot => {}
-        }
-        op
+        let touched: Vec<Condition> = self.seen.iter().map(touched).collect();
+        let (commands, conditions) = if self.kind.is_optimistic() {
+            let run = self.run_at_gateway(now, seed);
+            (run.commands, Optimistic::conditions(&[], touched))
+        } else {
+            let conditions = if self.watches { touched } else { Vec::new() };
+            (self.commands.clone(), conditions)
+        };
+        let plan = Plan::new(&commands, &conditions, keys.shards(), &|key| keys.shard_of(key));
+        self.plan = plan.expect("commands that can be taken apart");
+        let part = |(&shard, work): (&u16, &quorate::txn::Work)| Part {
+            shard: GroupId::Shard(shard),
+            scope: scope_of(&work.commands, &work.conditions),
+            conditions: work.conditions.clone(),
+            commands: work.commands.clone(),
+        };
+        self.parts = self.plan.work.iter().map(part).collect();
     }
 
-    fn set(&mut self, shard: u16, key: Bytes, write: Write) {
-        self.effects.push(Effect { shard, key, write });
-    }
-
-    /// All has been read: says what is to be written, and leaves a mark on every shard that must be there once.
-    pub fn conclude(&mut self, number: usize) {
-        if self.kind == Kind::Move {
-            let keys: Vec<(u16, Bytes)> = self.to_read.clone();
-            for (key, by) in keys.into_iter().zip(self.money.clone()) {
-                let (value, _) = self.seen[&key];
-                self.set(key.0, key.1, Write::Set(value + by));
-            }
-        }
-        let mut shards: Vec<u16> = self.effects.iter().map(|effect| effect.shard).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        for shard in shards {
-            self.set(shard, Bytes::from(format!("m{number}@{shard}")), Write::Add(1));
-        }
-    }
-
-    /// Each participant's share.
-    pub fn parts(&self, shards: u16) -> Vec<Part> {
-        let part = |shard: u16| {
-            let commands: Vec<Command> = match self.kind {
-                Kind::Count => vec![Command::DbSize],
-                Kind::Audit => vec![Command::MGet {
-                    keys: (0..ACCOUNTS).map(|n| account(shard, n)).collect(),
-                }],
-                _ => self
-                    .effects
-                    .iter()
-                    .filter(|e| e.shard == shard)
-                    .map(Effect::command)
-                    .collect(),
-            };
-            let read = self
-                .seen
-                .iter()
-                .filter(|((s, _), _)| *s == shard && self.kind == Kind::Move);
-            let conditions: Vec<Condition> = read
-                .map(|((_, key), (_, version))| Condition::Key {
-                    key: key.clone(),
-                    version: *version,
-                })
-                .collect();
-            Part {
-                shard: GroupId::Shard(shard),
-                scope: scope_of(&commands, &conditions),
-                conditions,
-                commands,
+    /// As `src/cluster/execute.rs` runs what needs several shards' data.
+    fn run_at_gateway(&self, now: Millis, seed: u64) -> Optimistic {
+        let keys: Vec<Bytes> = self.seen.keys().cloned().collect();
+        let fetched = |look: &Look| match &look.value {
+            None => Reply::Nil,
+            Some(value) => {
+                let expires = look.expires.map_or(-1, |at| i64::try_from(at).expect("a time"));
+                Reply::Array(vec![Reply::Bulk(value.clone()), Reply::Int(expires)])
             }
         };
-        (0..shards)
-            .map(part)
-            .filter(|part| !part.commands.is_empty())
-            .collect()
+        let fetched = Reply::Array(self.seen.values().map(fetched).collect());
+        Optimistic::run(&self.commands, &keys, &fetched, now, seed)
     }
-}
 
-impl Effect {
-    fn command(&self) -> Command {
-        let key = self.key.clone();
-        match self.write {
-            Write::Set(value) => Command::MSet {
-                pairs: vec![(key, Bytes::from(value.to_string()))],
-            },
-            Write::Add(by) => Command::IncrBy { key, by },
+    /// One reply a command, from what the shards have replied.
+    pub fn merge(&self, replies: &BTreeMap<u16, Vec<Reply>>) -> Vec<Reply> {
+        let merged = self.plan.merge(replies);
+        if self.kind.is_optimistic() {
+            Optimistic::replies(merged)
+        } else {
+            merged
         }
     }
 }

@@ -1,24 +1,20 @@
-//! Perfect logs, a network that is not, and leaders that die; chance decides what happens next.
+//! Logs, a network that is not perfect, and leaders that die; chance decides what happens next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate::base::{GroupId, Millis};
-use quorate::machine::{Batch, Body, Machine, Origin, Request, Response, Thaw, Ticket, Vote};
+use quorate::base::{AttemptId, GroupId, Millis};
+use quorate::machine::{Body, Request, Ticket};
 
-use crate::gateway::Gateway;
-use crate::leader::Leader;
-use crate::message::{Decider, Message, Waiter};
-use crate::model::Model;
-use crate::op::Op;
-use crate::rng::Rng;
-
-/// One group: a log that never fails, and the state it makes.
-pub struct Log {
-    pub group: GroupId,
-    pub machine: Machine,
-    pub index: u64,
-    pending: Vec<(Request, Waiter)>,
-}
+use super::checks::{Records, check};
+use super::gateway::Gateway;
+use super::keys::Keys;
+use super::leader::Leader;
+use super::log::Log;
+use super::message::{Message, Waiter};
+use super::model::Model;
+use super::op::{Moment, Op, State};
+use super::rng::Rng;
+use super::workload::first_commands;
 
 /// How rough one run is: drawn from its seed.
 #[derive(Debug, Clone)]
@@ -28,12 +24,17 @@ pub struct Profile {
     pub double: u64,
     pub delay: u64,
     pub crash: u64,
+    /// Per mille of steps after which a group has another leader.
+    pub changes: u64,
+    pub restarts: u64,
+    /// How far clocks are apart.
     pub skew: u64,
+    /// Per mille of steps after which all is quiet for so long that idle sessions are forgotten.
+    pub nights: u64,
     pub ops: usize,
     pub patience: Millis,
+    /// How long operations may take. So long at times that whatever waits for a deadline waits for ever.
     pub timeout: Millis,
-    /// A planted error: gateways that have asked more than once believe a "no" that is not recorded.
-    pub believe: bool,
 }
 
 /// What the run has seen, to show that the simulation is not vacuous.
@@ -44,12 +45,20 @@ impl Stats {
     pub fn add(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
     }
+
+    pub fn merge(&mut self, other: &Stats) {
+        for (what, n) in &other.0 {
+            *self.0.entry(what).or_default() += n;
+        }
+    }
 }
 
 pub struct World {
     pub rng: Rng,
     pub now: Millis,
+    pub moment: Moment,
     pub profile: Profile,
+    pub keys: &'static Keys,
     pub shards: Vec<Log>,
     pub coordinators: Vec<Log>,
     /// Processes that lead or have led a coordinator, oldest first.
@@ -61,20 +70,45 @@ pub struct World {
     pub gateways: Vec<Gateway>,
     pub ops: Vec<Op>,
     pub model: Model,
+    pub records: Records,
+    /// Attempts that a shard has refused, and when it has voted yes for the others, in replicated time.
+    pub refused: BTreeSet<(AttemptId, GroupId)>,
+    pub voted: BTreeMap<(AttemptId, GroupId), Millis>,
     pub stats: Stats,
     pub healing: bool,
-    waiters: BTreeMap<(GroupId, Ticket), Waiter>,
+    pub waiters: BTreeMap<(GroupId, Ticket), Waiter>,
     /// One line an event, kept if asked for.
     pub trace: Option<Vec<String>>,
 }
 
-impl Log {
-    fn new(group: GroupId) -> Log {
-        Log {
-            group,
-            machine: Machine::new(group),
-            index: 0,
-            pending: Vec::new(),
+/// Rounds after which everything must have come to rest, once all faults are over.
+const HEALING_ROUNDS: u32 = 400;
+/// Longer than a reply table remembers an idle session.
+const NIGHT_MS: Millis = 15 * 60 * 1000;
+/// Longer than healing takes: what waits for a deadline does not come to rest.
+const ENDLESS_MS: Millis = 1 << 40;
+
+impl Profile {
+    fn draw(rng: &mut Rng) -> Profile {
+        let is_endless = rng.per_mille(120);
+        Profile {
+            steps: 150 + rng.below(500),
+            drop: [0, 20, 100, 250][rng.index(4)],
+            double: [0, 30, 150][rng.index(3)],
+            delay: [0, 10, 60][rng.index(3)],
+            crash: [0, 4, 12, 40][rng.index(4)],
+            changes: [0, 0, 4, 20][rng.index(4)],
+            restarts: [0, 2, 8][rng.index(3)],
+            skew: [0, 5, 40, 150][rng.index(4)],
+            // What is not over after a night has a deadline that is: a reply table relies on that.
+            nights: if !is_endless && rng.per_mille(100) { 3 } else { 0 },
+            ops: 5 + rng.index(22),
+            patience: 20 + rng.below(100),
+            timeout: if is_endless {
+                ENDLESS_MS
+            } else {
+                60 + rng.below(300)
+            },
         }
     }
 }
@@ -84,32 +118,27 @@ impl World {
         let mut rng = Rng::new(seed);
         let shards = 2 + u16::try_from(rng.below(3)).expect("a small number");
         let coordinators = 1 + u16::from(rng.per_mille(300));
-        let profile = Profile {
-            steps: 150 + rng.below(500),
-            drop: [0, 20, 100, 250][rng.index(4)],
-            double: [0, 30, 150][rng.index(3)],
-            delay: [0, 10, 60][rng.index(3)],
-            crash: [0, 4, 12, 40][rng.index(4)],
-            skew: [0, 5, 40][rng.index(3)],
-            ops: 4 + rng.index(16),
-            patience: 20 + rng.below(100),
-            timeout: 60 + rng.below(300),
-            believe: std::env::var_os("QUORATE_SIM_BELIEVE").is_some(),
-        };
+        let followed = rng.per_mille(300);
+        let profile = Profile::draw(&mut rng);
+        let keys = Keys::of(shards);
+        let log = |group| Log::new(group, followed);
         let mut world = World {
             now: 1_000_000,
+            moment: 0,
             profile,
-            shards: (0..shards).map(|n| Log::new(GroupId::Shard(n))).collect(),
-            coordinators: (0..coordinators)
-                .map(|n| Log::new(GroupId::Coordinator(n)))
-                .collect(),
+            keys,
+            shards: (0..shards).map(GroupId::Shard).map(log).collect(),
+            coordinators: (0..coordinators).map(GroupId::Coordinator).map(log).collect(),
             leaders: Vec::new(),
             terms: 0,
             bag: Vec::new(),
             late: Vec::new(),
-            gateways: (0..2 + rng.index(2)).map(|n| Gateway::new(n as u64)).collect(),
+            gateways: (0..2 + rng.below(2)).map(Gateway::new).collect(),
             ops: Vec::new(),
-            model: Model::new(shards),
+            model: Model::new(keys),
+            records: Records::default(),
+            refused: BTreeSet::new(),
+            voted: BTreeMap::new(),
             stats: Stats::default(),
             healing: false,
             waiters: BTreeMap::new(),
@@ -120,18 +149,23 @@ impl World {
         world
     }
 
-    /// The accounts' first money.
+    /// What is there from the start.
     fn fill(&mut self) {
-        for shard in 0..self.shards.len() {
-            let commands = self.model.first_commands(shard);
+        let times = self.model.times.clone();
+        for command in first_commands(self.keys) {
+            self.model.run(&command, &times);
+            let quorate::machine::Touches::Keys(keys) = command.touches() else {
+                continue;
+            };
+            let shard = self.keys.shard_of(keys[0]);
             let body = Body::Run {
-                commands,
+                commands: vec![command],
                 conditions: Vec::new(),
             };
-            let group = self.shards[shard].group;
-            self.propose(group, Request::anonymous(body), Waiter::Nobody);
-            self.flush(group);
+            let request = Request::anonymous(body);
+            self.log(GroupId::Shard(shard)).enqueue(request, Waiter::Nobody);
         }
+        self.flush_all();
     }
 
     pub fn note(&mut self, line: impl FnOnce() -> String) {
@@ -141,99 +175,19 @@ impl World {
         }
     }
 
+    pub fn some_skew(&mut self) -> Millis {
+        self.rng.below(self.profile.skew + 1)
+    }
+
     /// A clock as somebody reads it: not all agree.
     pub fn clock(&mut self) -> Millis {
-        let skew = self.profile.skew;
-        self.now + self.rng.below(skew + 1)
+        self.now + self.some_skew()
     }
 
-    pub fn log(&mut self, group: GroupId) -> &mut Log {
-        match group {
-            GroupId::Shard(n) => &mut self.shards[usize::from(n)],
-            GroupId::Coordinator(n) => &mut self.coordinators[usize::from(n)],
-        }
-    }
-
-    /// Puts a request into a group's next entry.
-    pub fn propose(&mut self, group: GroupId, request: Request, waiter: Waiter) {
-        self.log(group).pending.push((request, waiter));
-        if self.healing || self.rng.per_mille(750) {
-            self.flush(group);
-        }
-    }
-
-    /// Logs and applies what waits.
-    pub fn flush(&mut self, group: GroupId) {
-        let (time, seed) = (self.clock(), self.rng.next());
-        let log = self.log(group);
-        if log.pending.is_empty() {
-            return;
-        }
-        log.index += 1;
-        let index = log.index;
-        let (requests, waiters): (Vec<_>, Vec<_>) = std::mem::take(&mut log.pending).into_iter().unzip();
-        let batch = Batch {
-            origin: Origin {
-                node: 1,
-                nonce: index,
-            },
-            time: time.max(log.machine.time()),
-            seed,
-            requests,
-        };
-        self.note(|| format!("{group} #{index} {batch:?}"));
-        for (at, waiter) in (0..).zip(waiters) {
-            self.waiters.insert((group, Ticket { index, at }), waiter);
-        }
-        let answers = self.log(group).machine.apply(index, batch);
-        for (ticket, response) in answers {
-            let waiter = self.waiters.remove(&(group, ticket));
-            let waiter = waiter.expect("a ticket is answered once, and only if it was given");
-            self.note(|| format!("{group} answers {ticket:?} {waiter:?}: {response:?}"));
-            self.respond(group, waiter, response);
-        }
-        self.check_group(group);
-    }
-
-    fn respond(&mut self, group: GroupId, waiter: Waiter, response: Response) {
-        let message = match (waiter, response) {
-            (Waiter::Nobody, _) => return,
-            (Waiter::Op(op), response) => {
-                self.ran(op, &response);
-                Message::Response { op, response }
-            }
-            (Waiter::Vote { term, attempt, shard }, Response::Vote(vote)) => {
-                self.stats.add(match vote {
-                    Vote::Yes(_) => "votes yes",
-                    Vote::No(_) => "votes no",
-                });
-                Message::Vote {
-                    term,
-                    attempt,
-                    shard,
-                    vote,
-                }
-            }
-            (Waiter::Told { term, shard, finish }, Response::Done) => Message::Told { term, shard, finish },
-            (Waiter::Retire { term, txn }, Response::Done) => Message::Retired { term, txn },
-            (Waiter::Decide(by, txn), Response::Decision(decision)) => {
-                self.recorded(group, txn, &decision);
-                match by {
-                    Decider::Leader(term) => Message::Decided { term, txn, decision },
-                    Decider::Gateway(op) => Message::Response {
-                        op,
-                        response: Response::Decision(decision),
-                    },
-                    Decider::Participant(shard, prepared) => Message::Verdict {
-                        shard,
-                        prepared,
-                        decision,
-                    },
-                }
-            }
-            (waiter, response) => panic!("{group} answers {waiter:?} with {response:?}"),
-        };
-        self.send(message);
+    /// The next moment of the histories.
+    pub fn moment(&mut self) -> Moment {
+        self.moment += 1;
+        self.moment
     }
 
     pub fn send(&mut self, message: Message) {
@@ -241,7 +195,7 @@ impl World {
     }
 
     /// One thing happens.
-    pub fn step(&mut self) {
+    fn step(&mut self) {
         self.now += self.rng.below(3);
         if self.rng.per_mille(8) {
             self.now += 20 + self.rng.below(200);
@@ -250,23 +204,53 @@ impl World {
             0..520 => self.some_message(),
             520..700 => self.poke_some_op(),
             700..780 => self.resend_some(),
-            780..840 => self.tick_all(),
-            840..900 => self.recover_some_shard(),
-            900..920 => self.let_time_pass(),
-            920..930 => self.flush_all(),
-            930..932 => self.restart_some_group(),
-            932..936 => self.kill_some_gateway(),
+            780..830 => self.tick_all(),
+            830..880 => self.recover_some_shard(),
+            880..900 => self.let_time_pass(),
+            900..910 => self.flush_all(),
+            910..914 => self.kill_some_gateway(),
             _ => self.start_op(),
         }
-        let crash = self.profile.crash;
-        if self.rng.per_mille(crash) {
-            self.disturb_leaders();
-        }
+        self.disturb();
         self.elect();
     }
 
+    /// What goes wrong besides.
+    fn disturb(&mut self) {
+        let Profile {
+            crash,
+            changes,
+            restarts,
+            nights,
+            ..
+        } = self.profile;
+        if self.rng.per_mille(crash) {
+            self.disturb_leaders();
+        }
+        if self.rng.per_mille(changes) {
+            self.change_some_leader();
+        }
+        if self.rng.per_mille(restarts) {
+            self.restart_some_group();
+        }
+        if self.rng.per_mille(nights) {
+            self.pass_night();
+        }
+    }
+
+    /// Nobody waits for an answer that long. Messages may come after it all the same.
+    fn pass_night(&mut self) {
+        self.now += NIGHT_MS;
+        let waits = |op: &&mut Op| op.is_open() && op.id.is_some();
+        for op in self.ops.iter_mut().filter(waits) {
+            op.state = State::Left;
+        }
+        self.stats.add("nights");
+        self.note(|| "a night passes".into());
+    }
+
     fn some_message(&mut self) {
-        if !self.late.is_empty() && self.rng.per_mille(20) {
+        if !self.late.is_empty() && self.rng.per_mille(30) {
             let at = self.rng.index(self.late.len());
             let message = self.late.swap_remove(at);
             return self.deliver(message);
@@ -296,62 +280,12 @@ impl World {
         self.deliver(message);
     }
 
-    pub fn flush_all(&mut self) {
-        let groups: Vec<GroupId> = self
-            .shards
-            .iter()
-            .chain(&self.coordinators)
-            .map(|log| log.group)
-            .collect();
-        for group in groups {
-            self.flush(group);
-        }
-    }
-
-    /// As housekeeping does it: an entry if anything waits for time to pass.
-    pub fn let_time_pass(&mut self) {
-        for n in 0..self.shards.len() {
-            let log = &self.shards[n];
-            let due = log
-                .machine
-                .as_shard()
-                .is_some_and(|shard| shard.has_overdue(self.now));
-            if due {
-                let group = log.group;
-                self.propose(group, Request::anonymous(Body::Sweep), Waiter::Nobody);
-            }
-        }
-    }
-
-    /// A group goes on from its own snapshot.
-    fn restart_some_group(&mut self) {
-        let groups = self.shards.len() + self.coordinators.len();
-        let n = self.rng.index(groups);
-        let piece = 1 + self.rng.index(700);
-        let log = match n.checked_sub(self.shards.len()) {
-            None => &mut self.shards[n],
-            Some(n) => &mut self.coordinators[n],
-        };
-        let mut thaw = Thaw::default();
-        let taken = log.machine.freeze().sections(|section| {
-            for part in section.chunks(piece) {
-                thaw.take(part).expect("a piece of a snapshot is taken");
-            }
-            Ok::<(), quorate::base::codec::CodecError>(())
-        });
-        taken.expect("a snapshot is encoded");
-        log.machine = thaw.finish().expect("a snapshot ends with its last piece");
-        let group = log.group;
-        self.stats.add("restarts");
-        self.note(|| format!("{group} goes on from its snapshot"));
-    }
-
     /// No more faults: everything arrives, time passes, and all must come to rest.
-    pub fn heal(&mut self) {
+    fn heal(&mut self) {
         self.healing = true;
         self.note(|| "healing".into());
         self.depose_stale();
-        for _ in 0..400 {
+        for _ in 0..HEALING_ROUNDS {
             self.elect();
             self.flush_all();
             self.bag.append(&mut self.late);
@@ -375,18 +309,11 @@ impl World {
             }
             self.let_time_pass();
         }
-        panic!("no rest after healing: {:?}", self.unrest());
+        check(false, "rest", || {
+            format!("still under way after healing: {:?}", self.unrest())
+        });
     }
-}
 
-/// One run from its seed; the world as it ended.
-pub fn run(seed: u64, traced: bool) -> World {
-    let mut world = World::new(seed, traced);
-    world.run();
-    world
-}
-
-impl World {
     pub fn run(&mut self) {
         for _ in 0..self.profile.steps {
             self.step();

@@ -11,7 +11,7 @@
 //!
 //! Deciding linearizability is NP-complete. What keeps real histories near linear, each without changing a verdict:
 //!
-//! 1. A call that may come now and leaves the state as it is comes now; no alternative is tried (`Search::settle`).
+//! 1. A call that only reads and may come now comes now; no alternative is tried (`Search::settle`).
 //! 2. An unknown call is put in order only directly before a call that needs its effect (`search.rs`, `Debt`).
 //! 3. Unknown calls that nobody can tell apart are tried in one order only ([`Model::classes`]).
 //! 4. A state that some call still needs, and that no call left can make, ends the branch ([`Model::needs`]).
@@ -57,13 +57,15 @@ pub trait Model {
         (0..).zip(unknown).map(|(class, _)| Some(class)).collect()
     }
 
-    /// The state that must be there before the call for it to answer so, where there is just one. Only prunes.
+    /// The state that must be there before the call for it to answer so, where there is just one. Only prunes; the default
+    /// prunes nothing.
     fn needs(&self, call: &Self::Call, reply: &Self::Reply) -> Option<Self::State> {
         let _ = (call, reply);
         None
     }
 
-    /// What the call can leave as a state different from the one before it. Only prunes; the default prunes nothing.
+    /// What the call can leave as a state different from the one before it. Must be true of every state in which the
+    /// call may answer so. Only prunes; the default prunes nothing.
     fn makes(&self, call: &Self::Call, reply: Option<&Self::Reply>) -> Makes<Self::State> {
         let _ = (call, reply);
         Makes::Anything
@@ -73,7 +75,7 @@ pub trait Model {
 /// What a call can change a state into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Makes<S> {
-    /// It only reads.
+    /// It only reads: it leaves every state as it is.
     Nothing,
     /// If it changes the state then into this one.
     Only(S),
@@ -118,10 +120,7 @@ pub enum Answer {
 ///
 /// # Panics
 /// If an operation returned before it was invoked.
-pub fn check<M: Model>(
-    model: &M,
-    history: &[Operation<M::Call, M::Reply>],
-) -> Result<(), Box<Violation>> {
+pub fn check<M: Model>(model: &M, history: &[Operation<M::Call, M::Reply>]) -> Result<(), Box<Violation>> {
     match check_within(model, history, u64::MAX)? {
         Answer::Linearizable | Answer::GaveUp => Ok(()),
     }

@@ -117,7 +117,10 @@ impl<'a, M: Model> Search<'a, M> {
             };
             let taken = frame.taken;
             if self.choices.len() > frame.choices {
-                let choice = self.choices.pop().expect("there are more than the frame began with");
+                let choice = self
+                    .choices
+                    .pop()
+                    .expect("there are more than the frame began with");
                 self.undo(taken);
                 self.take(choice.operation);
                 self.enter(choice.after, choice.debt);
@@ -153,14 +156,15 @@ impl<'a, M: Model> Search<'a, M> {
         self.offer_known();
     }
 
-    /// Puts every call in order that may come now and leaves the state as it is. If a legal order goes on from here at
-    /// all, then one does in which such a call comes first: nothing that comes before it there sees a difference, and
-    /// it was invoked early enough. Returns whether there was one.
+    /// Puts every call in order that only reads and may come now. If a legal order goes on from here at all, then one does
+    /// in which such a call comes first: no other call sees a difference, and it was invoked early enough. (Not so for
+    /// a write of what is there already: it may be needed later, to bring that state back.) Returns whether there
+    /// was one.
     fn settle(&mut self, state: &M::State) -> bool {
         let taken = self.order.len();
         let mut place = self.timeline.head();
         while let (next, Place::Call(operation)) = self.timeline.after(place) {
-            if self.step(state, operation).is_some_and(|after| after == *state) {
+            if self.starvation.only_reads(operation) && self.step(state, operation).is_some() {
                 self.take(operation);
             } else {
                 place = next;
@@ -275,7 +279,11 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Remembers the current configuration if none that led nowhere had more known operations in order.
     fn note_dead_end(&mut self, state: &M::State) {
-        if self.deepest.as_ref().is_some_and(|deepest| deepest.known >= self.known_taken) {
+        if self
+            .deepest
+            .as_ref()
+            .is_some_and(|deepest| deepest.known >= self.known_taken)
+        {
             return;
         }
         let starved = if self.starvation.is_lost(state) {

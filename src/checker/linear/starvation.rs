@@ -117,6 +117,14 @@ impl<S: Clone + Eq + Hash> Starvation<S> {
         self.wild += usize::from(role.makes_anything);
     }
 
+    /// Whether the operation leaves every state as it is.
+    pub(super) fn only_reads(&self, operation: usize) -> bool {
+        let Role {
+            makes, makes_anything, ..
+        } = self.roles[operation];
+        makes.is_none() && !makes_anything
+    }
+
     /// Whether a state other than the `current` one starves.
     pub(super) fn is_lost(&self, current: &S) -> bool {
         if self.wild > 0 || self.starving == 0 {

@@ -1,0 +1,128 @@
+//! Hunts each fault with the same seeds, in the same order, and tells what found it.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::panic;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use quorate::base::mutant::{self, Hunt, Mutant};
+
+use super::sim::{Failure, run, run_all};
+
+/// Seeds that are tried before a fault counts as not found. All are found well before that.
+const SEEDS: u64 = 20_000;
+/// Seeds that must find nothing where there is no fault, at the least.
+const CLEAN_SEEDS: u64 = 2_000;
+
+/// One fault is active at a time in the whole process.
+static HUNTING: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Where the last panic of this thread came from.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn hunting() -> MutexGuard<'static, ()> {
+    // Panics are what is hunted: they are told in the table, not on the screen.
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|at| at.file().to_owned());
+        PLACE.with(|last| *last.borrow_mut() = place.unwrap_or_default());
+    }));
+    HUNTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug)]
+struct Catch {
+    seed: u64,
+    check: String,
+    seconds: f64,
+}
+
+/// Activates the fault of that name, looks for it, and deactivates it.
+fn hunt(name: &str, seeds: u64) -> Option<Catch> {
+    mutant::activate(name).expect("a mutant's name");
+    let begun = Instant::now();
+    let found = run_all(0..seeds).err();
+    let caught = found.map(|failure| Catch {
+        seed: failure.seed,
+        check: check_of(&failure),
+        seconds: begun.elapsed().as_secs_f64(),
+    });
+    mutant::deactivate();
+    caught
+}
+
+/// The name of the check that found it. The seed is run once more, here: it has to fail in the same way.
+fn check_of(failure: &Failure) -> String {
+    let again = run(failure.seed, false).err().map(|failure| failure.why);
+    assert_eq!(
+        again.as_ref(),
+        Some(&failure.why),
+        "seed {} fails otherwise",
+        failure.seed
+    );
+    let place = PLACE.with(|last| last.borrow().clone());
+    match failure.why.split_once(':') {
+        Some((name, _)) if place.contains("tests/") => name.to_owned(),
+        _ => format!("assertion in `{place}`"),
+    }
+}
+
+/// The table, or which faults were not found.
+fn report(mutants: &[Mutant], seeds: u64) -> Result<(String, u64), Vec<&'static str>> {
+    let mut table =
+        String::from("| mutant | breaks | seeds to find | found by | what |\n|---|---|---|---|---|\n");
+    let (mut missed, mut last) = (Vec::new(), 0);
+    for mutant in mutants {
+        match hunt(mutant.name(), seeds) {
+            None => missed.push(mutant.name()),
+            Some(Catch { seed, check, seconds }) => {
+                last = last.max(seed);
+                let (name, promise, what) = (mutant.name(), mutant.promise(), mutant.what());
+                writeln!(table, "| {name} | {promise} | {} | {check} | {what} |", seed + 1)
+                    .expect("a String takes all");
+                println!("{name}: seed {seed}, {seconds:.2} s, {check}");
+            }
+        }
+    }
+    if missed.is_empty() {
+        Ok((table, last))
+    } else {
+        Err(missed)
+    }
+}
+
+fn seeds() -> u64 {
+    let text = std::env::var("QUORATE_MUTATION_SEEDS").ok();
+    text.map_or(SEEDS, |text| text.parse().expect("a number of seeds"))
+}
+
+#[test]
+fn the_simulation_finds_every_mutant_and_nothing_where_there_is_none() {
+    let _one_at_a_time = hunting();
+    let of_logs: Vec<Mutant> = Mutant::ALL
+        .iter()
+        .copied()
+        .filter(|mutant| mutant.hunt() == Hunt::Logs)
+        .collect();
+    assert!(of_logs.len() >= 15, "{} mutants", of_logs.len());
+    let reported = report(&of_logs, seeds());
+    let (table, last) = match reported {
+        Ok(reported) => reported,
+        Err(missed) => {
+            drop(panic::take_hook());
+            unreachable!("not found within {} seeds: {missed:?}", seeds());
+        }
+    };
+    println!("{table}");
+    let clean = run_all(0..CLEAN_SEEDS.max(last + 1)).err();
+    assert!(clean.is_none(), "without a mutant: {clean:?}");
+}
+
+/// A fault that no code asks for must be reported as missed, or the test above proves nothing.
+#[test]
+fn a_mutant_that_is_not_found_fails_the_report() {
+    let _one_at_a_time = hunting();
+    assert_eq!(report(&[Mutant::Inert], 200).err(), Some(vec!["inert"]));
+}
