@@ -230,6 +230,7 @@ impl Nodes {
     }
 
     /// Sends a signal by its name: `STOP`, `CONT`.
+    #[allow(dead_code, reason = "tests/nemesis.rs pauses nodes")]
     pub fn signal(&mut self, node: u64, signal: &str) {
         let pid = self.process(node).child.id();
         let sent = Command::new("sh")
