@@ -357,8 +357,8 @@ fn server(config: &Path, node: u64, dir: Option<&Path>, how: &Launch) -> Command
         .arg(config)
         .args(&how.args)
         .env_remove("FAILPOINTS")
-        .envs(how.env.iter().cloned())
         .env("QUORATE_LOG", "warn,openraft=error,quorate=info")
+        .envs(how.env.iter().cloned())
         .stdin(Stdio::null());
     if let Some(dir) = dir {
         command.arg("--data-dir").arg(dir);

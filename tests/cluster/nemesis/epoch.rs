@@ -44,6 +44,9 @@ const CALM: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(
 /// With one.
 const SICK: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(6000)];
 
+/// How long what is late is waited for, to say how late it is.
+const LATE: Duration = Duration::from_secs(30);
+
 pub struct Loads {
     pub lists: Lists,
     pub registers: Registers,
@@ -199,18 +202,20 @@ fn settle(patient: &Patient, world: &World, fault: &Fault, nodes: &[u64]) -> Opt
     let all = nodes.len() == NODES.len();
     // While the fault lasts, clients of nodes that were hit wait for nothing until their patience ends.
     let idle = world.gate.hold(if all { RESOLVE } else { PATIENCE + RESOLVE });
-    let left = RESOLVE.saturating_sub(quorum.elapsed());
     let mut last = String::new();
-    let resolved = within(left, || {
+    let resolved = within(LATE, || {
         let (prepared, open) = (patient.prepared(nodes), world.unknowns.open());
-        last = format!("prepared: {prepared:?}, unknown outcomes: {open:?}");
-        (prepared == Some(0) && open.is_empty()).then(|| quorum.elapsed())
+        let all = prepared.as_ref().is_some_and(Vec::is_empty) && open.is_empty();
+        if quorum.elapsed() < RESOLVE {
+            last = format!("prepared: {prepared:?}, unknown outcomes: {open:?}");
+        }
+        all.then(|| quorum.elapsed())
     });
-    if (all && !idle) || resolved.is_none() {
+    if (all && !idle) || resolved.is_none_or(|took| took > RESOLVE) {
+        let healed = if all { "healed" } else { "not healed" };
         world.found(format!(
-            "not all was resolved within {RESOLVE:?} of quorum among {nodes:?}, {} healed ({}): all clients answered: \
-             {idle}, {last}",
-            if all { "all" } else { "nothing" },
+            "not all was resolved within {RESOLVE:?} of quorum among {nodes:?}, {healed}: {}. All clients had their \
+             answers: {idle}. After {RESOLVE:?}: {last}. All was resolved after: {resolved:.1?}",
             fault.what
         ));
         return None;

@@ -12,9 +12,15 @@ use super::network::{CLIENTS, Network};
 use super::options::Kind;
 use crate::nodes::{NODES, Nodes, READY};
 use crate::wait::eventually;
+use crate::wire::Client;
 
 /// Jumps of a clock, in milliseconds.
 const JUMPS: [i64; 8] = [-60_000, -10_000, -2_000, -300, 300, 2_000, 10_000, 60_000];
+
+/// A transaction that nobody has begun.
+const NOBODY: &str = "00000000000000000000000000000001-1";
+/// Longer than a gateway tries.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// A fault that lasts.
 #[derive(Debug, Clone)]
@@ -211,29 +217,31 @@ impl Patient {
         }
     }
 
-    /// Waits until each of these nodes sees a leader among them for every group, and is a voter.
+    /// Waits until every group answers each of these nodes, and each is a voter. The answer to `TXN STATUS` comes from the
+    /// leaders of all groups, which confirm with a majority that they lead; what a node believes shows nothing.
     pub fn wait_quorum(&self, among: &[u64]) {
         for &node in among {
-            eventually(&format!("node {node} sees leaders of all groups among {among:?}"), READY, || {
-                let status = self.nodes.status(node)?;
-                let groups = status["groups"].as_array()?;
-                let led = groups
-                    .iter()
-                    .all(|group| group["leader"].as_u64().is_some_and(|leader| among.contains(&leader)));
-                (led && status["refilling"] == false).then_some(())
+            eventually(&format!("all groups answer node {node}"), READY, || {
+                let mut client = Client::open_for(self.nodes.address(node), ANSWER).ok()?;
+                let reply = client.call(&["TXN", "STATUS", NOBODY]).ok()?;
+                (reply.text()? == "unknown-yet").then_some(())
             });
+            self.nodes.wait_member(node);
         }
     }
 
-    /// Prepared transactions at these nodes; `None`: a node does not answer.
-    pub fn prepared(&self, at: &[u64]) -> Option<u64> {
-        let mut sum = 0;
+    /// Where prepared transactions are at these nodes, as node, shard and how many. `None`: a node does not answer.
+    pub fn prepared(&self, at: &[u64]) -> Option<Vec<(u64, u64, u64)>> {
+        let mut all = Vec::new();
         for &node in at {
             let status = self.nodes.status(node)?;
             for shard in status["ring"].as_array()? {
-                sum += shard["prepared"].as_u64().unwrap_or(0);
+                let prepared = shard["prepared"].as_u64().unwrap_or(0);
+                if prepared > 0 {
+                    all.push((node, shard["shard"].as_u64()?, prepared));
+                }
             }
         }
-        Some(sum)
+        Some(all)
     }
 }

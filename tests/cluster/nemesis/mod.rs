@@ -21,6 +21,8 @@ mod report;
 mod unknowns;
 mod world;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -95,6 +97,7 @@ fn run(options: &Options) -> ExitCode {
             for finding in findings {
                 println!("- {finding}");
             }
+            keep_logs(&patient.nodes);
             return ExitCode::FAILURE;
         }
     }
@@ -109,6 +112,16 @@ fn run(options: &Options) -> ExitCode {
     }
     println!("nemesis: ok");
     ExitCode::SUCCESS
+}
+
+fn keep_logs(nodes: &Nodes) {
+    for node in NODES {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nemesis-node-{node}.log"));
+        match fs::write(&file, nodes.said(node)) {
+            Ok(()) => println!("- node {node} said {}", file.display()),
+            Err(e) => println!("- what node {node} said cannot be kept: {e}"),
+        }
+    }
 }
 
 /// A cluster that is ready. Gateways give up early, so that clients hear of unknown outcomes while faults last.
@@ -137,7 +150,7 @@ fn start(network: Option<Network>, seed: u64) -> Patient {
         let launch = Launch {
             inside,
             args: vec!["--clock-offset-file".into(), file],
-            env: Vec::new(),
+            env: std::env::var("NEMESIS_LOG").into_iter().map(|log| ("QUORATE_LOG".into(), log)).collect(),
         };
         nodes.launches.insert(node, launch);
     }
