@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod config;

@@ -1,0 +1,250 @@
+//! Finds cycles, names them by the fewest kinds of edges that suffice, and picks the smallest.
+
+use std::collections::VecDeque;
+
+use super::graph::{Edge, Graph, Labels, Scratch};
+use super::orders::Orders;
+use super::report::{Anomaly, Cycle, Kind, Violations};
+use super::{Txn, explain};
+
+/// Edges that may be walked in search of smaller cycles, beyond the one search a component that always finds one. With a
+/// store so broken that this is reached, cycles are not the smallest, and a G-single may be told as a G2.
+const EDGES_MAX: u64 = 50_000_000;
+
+/// Subgraphs, the gravest anomalies first, with what a cycle in one that is in none before it is.
+const LEVELS: [(Labels, Cycle, bool); 6] = {
+    let g1c = Labels::WW.or(Labels::WR);
+    let g2 = g1c.or(Labels::RW);
+    [
+        (Labels::WW, Cycle::G0, false),
+        (g1c, Cycle::G1c, false),
+        (g2, Cycle::G2, false),
+        (Labels::WW.or(Labels::RT), Cycle::G0, true),
+        (g1c.or(Labels::RT), Cycle::G1c, true),
+        (g2.or(Labels::RT), Cycle::G2, true),
+    ]
+};
+
+/// One transaction comes before another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) why: Edge,
+}
+
+/// Reports a smallest cycle of each strongly connected component of the gravest kind that the component has.
+pub(super) fn find(history: &[Txn], orders: &Orders, graph: &Graph, violations: &mut Violations) {
+    let mut scratch = Scratch::new(graph);
+    let everything = LEVELS[LEVELS.len() - 1].0.or(Labels::THROUGH);
+    let nodes = 0..u32::try_from(graph.nodes()).expect("nodes are numbered with 32 bits");
+    let components = graph.components(nodes, everything, |_| true, &mut scratch);
+    if components.is_empty() {
+        return;
+    }
+    let mut walker = Walker::new(graph);
+    for component in components {
+        for (labels, cycle, real_time) in LEVELS {
+            let labels = labels.or(Labels::THROUGH);
+            let inside = |node: u32| component.binary_search(&node).is_ok();
+            let parts = graph.components(component.iter().copied(), labels, inside, &mut scratch);
+            for part in &parts {
+                walker.confine(part);
+                let single = (cycle == Cycle::G2)
+                    .then(|| walker.smallest_with_one_rw(part, labels))
+                    .flatten();
+                let (cycle, path) = match single {
+                    Some(path) => (Cycle::GSingle, path),
+                    None => (cycle, walker.smallest(part, labels)),
+                };
+                let steps = steps(&path, history.len());
+                let kind = kind(orders, &steps, cycle, real_time);
+                violations.push(|| anomaly(history, orders, &steps, kind), kind);
+            }
+            if !parts.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+/// A lost append is a stale read whose missing element nobody else saw either.
+fn kind(orders: &Orders, steps: &[Step], cycle: Cycle, real_time: bool) -> Kind {
+    let mut labels = steps.iter().map(|step| step.why.label);
+    let is_lost = |step: &Step| {
+        step.why.label == Labels::RW
+            && step.why.position as usize == orders.keys[step.why.key as usize].order.len()
+    };
+    if steps.len() == 2 && labels.any(|label| label == Labels::RT) && steps.iter().any(is_lost) {
+        return Kind::LostAppend;
+    }
+    Kind::Cycle { cycle, real_time }
+}
+
+fn anomaly(history: &[Txn], orders: &Orders, steps: &[Step], kind: Kind) -> Anomaly {
+    Anomaly {
+        kind,
+        txns: steps.iter().map(|step| step.from).collect(),
+        steps: explain::cycle(history, orders, steps),
+    }
+}
+
+/// A path over way stations as steps from transaction to transaction.
+fn steps(path: &[(u32, Edge)], txns: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let first_txn = path
+        .iter()
+        .position(|(node, _)| (*node as usize) < txns)
+        .expect("way stations alone make no cycle");
+    let around = path[first_txn..].iter().chain(&path[..first_txn]);
+    let mut open: Option<(usize, Edge)> = None;
+    for (node, edge) in around {
+        let (from, why) = open.take().unwrap_or((*node as usize, *edge));
+        let to = edge.to as usize;
+        if to < txns {
+            steps.push(Step { from, to, why });
+        } else {
+            open = Some((from, why));
+        }
+    }
+    steps
+}
+
+const FAR: u32 = u32::MAX;
+
+/// Breadth-first searches within one component. Edges that leave a way station cost nothing, so a path's length is its
+/// number of transactions.
+struct Walker<'g> {
+    graph: &'g Graph,
+    is_inside: Vec<bool>,
+    confined_to: Vec<u32>,
+    distance: Vec<u32>,
+    /// The node before, and the edge from there.
+    parent: Vec<(u32, Edge)>,
+    reached: Vec<u32>,
+    edges_left: u64,
+}
+
+type Path = Vec<(u32, Edge)>;
+
+impl<'g> Walker<'g> {
+    fn new(graph: &'g Graph) -> Walker<'g> {
+        let nowhere = Edge {
+            to: 0,
+            label: Labels::THROUGH,
+            key: 0,
+            position: 0,
+        };
+        Walker {
+            graph,
+            is_inside: vec![false; graph.nodes()],
+            confined_to: Vec::new(),
+            distance: vec![FAR; graph.nodes()],
+            parent: vec![(0, nowhere); graph.nodes()],
+            reached: Vec::new(),
+            edges_left: EDGES_MAX,
+        }
+    }
+
+    fn confine(&mut self, part: &[u32]) {
+        for node in self.confined_to.drain(..) {
+            self.is_inside[node as usize] = false;
+        }
+        for node in part {
+            self.is_inside[*node as usize] = true;
+        }
+        self.confined_to.extend_from_slice(part);
+    }
+
+    /// The smallest cycle, from each node in turn while edges may be walked.
+    fn smallest(&mut self, part: &[u32], labels: Labels) -> Path {
+        let mut best: Option<(u32, Path)> = None;
+        for node in part {
+            let shorter_than = best.as_ref().map_or(FAR, |(length, _)| *length);
+            if best.is_some() && (self.edges_left == 0 || shorter_than <= 2) {
+                break;
+            }
+            best = self.path(*node, *node, labels, shorter_than).or(best);
+        }
+        best.expect("every node of a strongly connected component is on a cycle").1
+    }
+
+    /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it.
+    fn smallest_with_one_rw(&mut self, part: &[u32], labels: Labels) -> Option<Path> {
+        let graph = self.graph;
+        let mut best: Option<(u32, Path)> = None;
+        for node in part {
+            for edge in graph.edges(*node) {
+                let shorter_than = best.as_ref().map_or(FAR, |(length, _)| *length);
+                if self.edges_left == 0 || shorter_than <= 1 {
+                    return best.map(|(_, path)| path);
+                }
+                if edge.label != Labels::RW || !self.is_inside[edge.to as usize] {
+                    continue;
+                }
+                let back = self.path(edge.to, *node, labels.without(Labels::RW), shorter_than);
+                if let Some((length, mut path)) = back {
+                    path.insert(0, (*node, *edge));
+                    best = Some((length, path));
+                }
+            }
+        }
+        best.map(|(_, path)| path)
+    }
+
+    /// A shortest path of at least one edge, if it is `shorter_than` that.
+    fn path(&mut self, from: u32, to: u32, labels: Labels, shorter_than: u32) -> Option<(u32, Path)> {
+        let (mut arrival, mut queue) = (None, VecDeque::from([(from, 0)]));
+        let mut best = shorter_than;
+        self.distance[from as usize] = 0;
+        self.reached.push(from);
+        while let Some((node, distance)) = queue.pop_front() {
+            if distance >= best {
+                break;
+            }
+            if distance > self.distance[node as usize] {
+                continue;
+            }
+            let edges = self.graph.edges(node);
+            self.edges_left = self.edges_left.saturating_sub(edges.len() as u64);
+            for edge in edges {
+                let is_free = edge.label == Labels::THROUGH;
+                let length = distance + u32::from(!is_free);
+                let next = edge.to as usize;
+                if !labels.has(edge.label) || !self.is_inside[next] || length >= best {
+                    continue;
+                }
+                if edge.to == to {
+                    best = length;
+                    arrival = Some((node, *edge));
+                } else if length < self.distance[next] {
+                    self.distance[next] = length;
+                    self.parent[next] = (node, *edge);
+                    self.reached.push(edge.to);
+                    if is_free {
+                        queue.push_front((edge.to, length));
+                    } else {
+                        queue.push_back((edge.to, length));
+                    }
+                }
+            }
+        }
+        let path = arrival.map(|last| (best, self.trace(from, last)));
+        for node in self.reached.drain(..) {
+            self.distance[node as usize] = FAR;
+        }
+        path
+    }
+
+    fn trace(&self, from: u32, last: (u32, Edge)) -> Path {
+        let mut path = vec![last];
+        let mut node = last.0;
+        while node != from {
+            let step = self.parent[node as usize];
+            path.push(step);
+            node = step.0;
+        }
+        path.reverse();
+        path
+    }
+}
