@@ -5,8 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use quorate::checker::linear::{self, Answer};
+use quorate::checker::list_append::{self, Op, Outcome, Txn};
+use quorate::checker::register::Register;
+
 use super::epoch::Loads;
-use super::lists::{self, Ended, Op, Seen};
+use super::lists;
 use super::registers;
 use super::report::Report;
 use super::world::{Session, World, lock};
@@ -15,26 +19,48 @@ use crate::wait::now;
 /// Lines of one kind of finding; a broken run has thousands.
 const FINDINGS: usize = 5;
 
+/// Configurations that the check of one register may enter; far more than a history of its length needs.
+const CONFIGURATIONS: u64 = 5_000_000;
+
 /// Notes in `world` what must not be, and writes the histories to a file if there is anything.
 pub fn judge(world: &World, loads: &Loads, session: &mut Session, report: &mut Report) {
     if let Err(why) = read_all(world, loads, session, report) {
         world.found(format!("after all faults were healed: {why}"));
     }
     let mut lists = std::mem::take(&mut *lock(&loads.lists.history));
-    let mut registers = std::mem::take(&mut *lock(&loads.registers.history));
+    let mut registers = std::mem::take(&mut *lock(&loads.registers.histories));
     for wrong in lists::apply_told(world, &mut lists).into_iter().take(FINDINGS) {
         world.found(wrong);
     }
-    registers::apply_told(world, &mut registers);
     let begun = now();
-    for wrong in plainly_wrong(&lists).into_iter().take(FINDINGS) {
+    match list_append::check(&lists.txns) {
+        Ok(summary) => {
+            report.count("list transactions judged: committed", summary.committed as u64);
+            report.count("list transactions judged: aborted", summary.aborted as u64);
+            report.count("list transactions judged: unknown, seen", summary.unknown_seen as u64);
+            report.count("list transactions judged: unknown, not seen", summary.unknown_unseen as u64);
+            report.count("elements read", summary.elements_read as u64);
+        }
+        Err(violations) => world.found(format!("lists: {violations}")),
+    }
+    report.checked("lists", begun.elapsed());
+    // The same again without any theory; this checks the checker, too.
+    for wrong in plainly_wrong(&lists.txns).into_iter().take(FINDINGS) {
         world.found(wrong);
     }
-    report.checked("lists, plainly", begun.elapsed());
-    report.count("list transactions judged", lists.len() as u64);
-    report.count("register operations judged", registers.len() as u64);
+    let begun = now();
+    for (key, history) in &mut registers {
+        history.apply_told(world);
+        report.count("register operations judged", history.operations.len() as u64);
+        match linear::check_within(&Register::default(), &history.operations, CONFIGURATIONS) {
+            Ok(Answer::Linearizable) => report.count("registers linearizable", 1),
+            Ok(Answer::GaveUp) => report.count("registers given up on", 1),
+            Err(violation) => world.found(format!("register {key}: {violation}")),
+        }
+    }
+    report.checked("registers", begun.elapsed());
     if !world.findings().is_empty() {
-        write_down(world, &lists, &registers);
+        write_down(world, &lists.txns, &registers);
     }
 }
 
@@ -55,7 +81,7 @@ fn read_all(world: &World, loads: &Loads, session: &mut Session, report: &mut Re
 }
 
 /// What needs no theory: lists that do not continue one another, lost, doubled and revived elements.
-fn plainly_wrong(history: &[Seen]) -> Vec<String> {
+fn plainly_wrong(history: &[Txn]) -> Vec<String> {
     let (mut longest, mut wrong) = (BTreeMap::<u64, &[u64]>::new(), Vec::new());
     for (key, list) in history.iter().flat_map(reads) {
         let known = longest.entry(key).or_default();
@@ -79,11 +105,11 @@ fn plainly_wrong(history: &[Seen]) -> Vec<String> {
             Op::Read { .. } => None,
         });
         for at in appended {
-            match seen.ended {
-                Ended::Committed { .. } if !there.contains(&at) => {
+            match seen.outcome {
+                Outcome::Committed { .. } if !there.contains(&at) => {
                     wrong.push(format!("{at:?} was acknowledged and is lost: {seen:?}"));
                 }
-                Ended::Aborted { .. } if there.contains(&at) => {
+                Outcome::Aborted { .. } if there.contains(&at) => {
                     wrong.push(format!("{at:?} was aborted and is there: {seen:?}"));
                 }
                 _ => {}
@@ -95,25 +121,27 @@ fn plainly_wrong(history: &[Seen]) -> Vec<String> {
     wrong
 }
 
-fn reads(seen: &Seen) -> impl Iterator<Item = (u64, &[u64])> {
+fn reads(seen: &Txn) -> impl Iterator<Item = (u64, &[u64])> {
     seen.ops.iter().filter_map(|op| match op {
         Op::Read { key, list: Some(list) } => Some((*key, list.as_slice())),
         _ => None,
     })
 }
 
-fn write_down(world: &World, lists: &[Seen], registers: &[registers::Seen]) {
+fn write_down(world: &World, lists: &[Txn], registers: &BTreeMap<u64, registers::History>) {
     let name = format!("nemesis-seed-{}-epoch-{}.txt", world.seed, world.epoch);
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let mut text = String::new();
     for finding in world.findings() {
         writeln!(text, "FOUND {finding}").expect("a string takes it");
     }
-    for seen in lists {
-        writeln!(text, "{seen:?}").expect("a string takes it");
+    for (number, txn) in lists.iter().enumerate() {
+        writeln!(text, "T{number} {txn:?}").expect("a string takes it");
     }
-    for seen in registers {
-        writeln!(text, "{seen:?}").expect("a string takes it");
+    for (key, history) in registers {
+        for operation in &history.operations {
+            writeln!(text, "register {key}: {operation:?}").expect("a string takes it");
+        }
     }
     match fs::write(&file, text) {
         Ok(()) => world.found(format!("the histories are in {}", file.display())),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate::checker::list_append::{Op, Outcome, Txn};
 use rand::Rng;
 
 use super::unknowns::Told;
@@ -20,33 +21,18 @@ const LENGTH: u64 = 100;
 /// Lists that one last read takes at once.
 const READ_AT_ONCE: usize = 50;
 
-#[derive(Debug, Clone)]
-pub enum Op {
-    Append { key: u64, element: u64 },
-    Read { key: u64, list: Option<Vec<u64>> },
-}
-
-#[derive(Debug, Clone)]
-pub enum Ended {
-    Committed { at: u64 },
-    Aborted { at: u64 },
-    /// With the id to ask by, if one was told.
-    Unknown { id: Option<String> },
-}
-
-/// A transaction, as its client saw it.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub client: u64,
-    pub invoked: u64,
-    pub ended: Ended,
-    pub ops: Vec<Op>,
+/// What all clients saw, and the ids to ask by of what they did not see.
+#[derive(Debug, Default)]
+pub struct History {
+    pub txns: Vec<Txn>,
+    /// By index into the transactions.
+    pub ids: Vec<(usize, String)>,
 }
 
 pub struct Lists {
     /// For each place: how many elements were ever handed out. Key and element follow from it.
     places: Vec<AtomicU64>,
-    pub history: Mutex<Vec<Seen>>,
+    pub history: Mutex<History>,
 }
 
 fn name(world: &World, key: u64) -> String {
@@ -182,7 +168,8 @@ impl Lists {
     /// Records what became of it; `before`: ops that had been read before MULTI.
     fn note(&self, session: &Session, invoked: u64, mut ops: Vec<Op>, fate: Fate, before: usize) {
         let at = session.world.time();
-        let ended = match fate {
+        let mut id = None;
+        let outcome = match fate {
             Fate::Done(Reply::Array(replies)) if replies.len() + before == ops.len() => {
                 for (op, reply) in ops[before..].iter_mut().zip(&replies) {
                     match (op, reply) {
@@ -191,25 +178,31 @@ impl Lists {
                         (op, reply) => session.world.found(format!("{op:?} got {reply:?}")),
                     }
                 }
-                Ended::Committed { at }
+                Outcome::Committed { at }
             }
             Fate::Done(reply) => return session.world.found(format!("{ops:?} got {reply:?}")),
-            Fate::Conflict | Fate::Refused(_) => Ended::Aborted { at },
-            Fate::Open(id) => Ended::Unknown { id: Some(id) },
-            Fate::Lost(_) => Ended::Unknown { id: None },
+            Fate::Conflict | Fate::Refused(_) => Outcome::Aborted { at },
+            Fate::Open(open) => {
+                id = Some(open);
+                Outcome::Unknown
+            }
+            Fate::Lost(_) => Outcome::Unknown,
         };
-        if !matches!(ended, Ended::Committed { .. }) {
-            // What WATCH had shown was no part of anything.
+        if outcome == Outcome::Unknown {
+            // WATCH had shown it, but whether that was part of anything is not known.
             for op in &mut ops {
                 if let Op::Read { list, .. } = op {
                     *list = None;
                 }
             }
         }
-        lock(&self.history).push(Seen {
+        let mut history = lock(&self.history);
+        let index = history.txns.len();
+        history.ids.extend(id.map(|id| (index, id)));
+        history.txns.push(Txn {
             client: session.id,
             invoked,
-            ended,
+            outcome,
             ops,
         });
     }
@@ -245,39 +238,31 @@ fn command(world: &World, op: &Op) -> Vec<String> {
     }
 }
 
-/// What `TXN STATUS` told of unknown outcomes, against the last reads: told committed, all its elements are there; told
-/// aborted, none. The aborted become so in the history.
-pub fn apply_told(world: &World, history: &mut [Seen]) -> Vec<String> {
+/// What `TXN STATUS` told of unknown outcomes, against what the reads show: told committed, all its elements are there.
+/// What was told aborted becomes so in the history, for the checkers to find it if it is there.
+pub fn apply_told(world: &World, history: &mut History) -> Vec<String> {
+    let reads = history.txns.iter().flat_map(|txn| &txn.ops);
     let mut there = BTreeSet::new();
-    for seen in history.iter().filter(|seen| matches!(seen.ended, Ended::Committed { .. })) {
-        for op in &seen.ops {
-            if let Op::Read { key, list: Some(list) } = op {
-                there.extend(list.iter().map(|&element| (*key, element)));
-            }
+    for op in reads {
+        if let Op::Read { key, list: Some(list) } = op {
+            there.extend(list.iter().map(|&element| (*key, element)));
         }
     }
     let mut wrong = Vec::new();
-    for seen in history {
-        let Ended::Unknown { id: Some(id) } = &seen.ended else {
-            continue;
-        };
-        let appended = seen.ops.iter().filter_map(|op| match op {
-            Op::Append { key, element } => Some(there.contains(&(*key, *element))),
-            Op::Read { .. } => None,
-        });
-        let appended: Vec<bool> = appended.collect();
+    for (index, id) in &history.ids {
+        let txn = &mut history.txns[*index];
         match world.unknowns.told(id) {
-            Some(Told::Committed) if appended.contains(&false) => {
-                wrong.push(format!("{id} was told to be committed, and it is not all there: {seen:?}"));
-            }
-            Some(Told::Aborted) => {
-                if appended.contains(&true) {
-                    wrong.push(format!("{id} was told to be aborted, and is there: {seen:?}"));
+            Some(Told::Committed) => {
+                let is_lost = |op: &Op| match op {
+                    Op::Append { key, element } => !there.contains(&(*key, *element)),
+                    Op::Read { .. } => false,
+                };
+                if txn.ops.iter().any(is_lost) {
+                    wrong.push(format!("{id} was told to be committed, and is not all there: {txn:?}"));
                 }
-                // Its end is not known better than "some time before now".
-                let at = world.time();
-                seen.ended = Ended::Aborted { at };
             }
+            // When it ended is not known better than "before now".
+            Some(Told::Aborted) => txn.outcome = Outcome::Aborted { at: world.time() },
             _ => {}
         }
     }

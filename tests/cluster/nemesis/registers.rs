@@ -2,44 +2,35 @@
 //!
 //! Keys are left alone after a while, since a history's check takes longer the more outcomes in it are unknown.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate::checker::linear::{Operation, Outcome};
+use quorate::checker::register::{Call, RegisterOperation, Reply};
 use rand::Rng;
 
 use super::unknowns::Told;
 use super::world::{Session, World, lock};
-use crate::wire::{Fate, Reply};
+use crate::wire::{self, Fate};
 
 /// Registers that are worked on at a time.
 const KEYS: u64 = 6;
 /// Operations after which a register is left alone.
 const OPERATIONS: u64 = 300;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    Get,
-    Set(u64),
-    Incr,
-    Delete,
-}
-
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub key: u64,
-    pub client: u64,
-    pub call: Call,
-    pub invoked: u64,
-    /// When it returned, and what. `None`: unknown.
-    pub returned: Option<(u64, Reply)>,
-    /// The id of an unknown one.
-    pub id: Option<String>,
+/// What clients saw of one register, and the ids to ask by of what they did not see.
+#[derive(Debug, Default)]
+pub struct History {
+    pub operations: Vec<RegisterOperation>,
+    /// By index into the operations.
+    ids: Vec<(usize, String)>,
 }
 
 #[derive(Default)]
 pub struct Registers {
     started: AtomicU64,
-    pub history: Mutex<Vec<Seen>>,
+    pub histories: Mutex<BTreeMap<u64, History>>,
 }
 
 impl Registers {
@@ -66,25 +57,34 @@ impl Registers {
             Call::Set(value) => session.call(&["SET", &name, &value.to_string()]),
             Call::Incr => session.call(&["INCR", &name]),
             Call::Delete => session.call(&["DEL", &name]),
+            Call::SetIf { .. } => unreachable!("no such command is sent"),
         };
         let done = matches!(fate, Fate::Done(_));
-        let (returned, id) = match fate {
-            Fate::Done(reply) => (Some((world.time(), reply)), None),
-            Fate::Open(id) => (None, Some(id)),
-            Fate::Lost(_) => (None, None),
+        let (outcome, id) = match fate {
+            Fate::Done(reply) => match answer(call, &reply) {
+                Some(reply) => (Outcome::Returned { at: world.time(), reply }, None),
+                None => {
+                    world.found(format!("{call:?} of {name} got {reply:?}"));
+                    return false;
+                }
+            },
+            Fate::Open(id) => (Outcome::Unknown, Some(id)),
+            Fate::Lost(_) => (Outcome::Unknown, None),
             Fate::Refused(_) => return false,
             Fate::Conflict => {
-                world.found(format!("{call:?} got a null array"));
+                world.found(format!("{call:?} of {name} got a null array"));
                 return false;
             }
         };
-        lock(&self.history).push(Seen {
-            key,
+        let mut histories = lock(&self.histories);
+        let history = histories.entry(key).or_default();
+        let index = history.operations.len();
+        history.ids.extend(id.map(|id| (index, id)));
+        history.operations.push(Operation {
             client: session.id,
             call,
             invoked,
-            returned,
-            id,
+            outcome,
         });
         done
     }
@@ -104,10 +104,25 @@ impl Registers {
     }
 }
 
-/// Leaves out what `TXN STATUS` told to be aborted.
-pub fn apply_told(world: &World, history: &mut Vec<Seen>) {
-    history.retain(|seen| {
-        let told = seen.id.as_ref().and_then(|id| world.unknowns.told(id));
-        told != Some(Told::Aborted)
-    });
+/// `None`: no answer to this call.
+fn answer(call: Call, reply: &wire::Reply) -> Option<Reply> {
+    let number = |reply: &wire::Reply| u64::try_from(reply.number()?).ok();
+    match (call, reply) {
+        (Call::Get, wire::Reply::Nil) => Some(Reply::Value(None)),
+        (Call::Get, wire::Reply::Bulk(_)) => Some(Reply::Value(Some(number(reply)?))),
+        (Call::Set(_), reply) => reply.is_ok().then_some(Reply::Stored),
+        (Call::Incr, wire::Reply::Int(_)) => Some(Reply::Count(number(reply)?)),
+        (Call::Delete, wire::Reply::Int(count @ (0 | 1))) => Some(Reply::Deleted(*count == 1)),
+        _ => None,
+    }
+}
+
+impl History {
+    /// Leaves out what `TXN STATUS` told to be aborted.
+    pub fn apply_told(&mut self, world: &World) {
+        let aborted = |id: &String| world.unknowns.told(id) == Some(Told::Aborted);
+        for (index, _) in self.ids.drain(..).rev().filter(|(_, id)| aborted(id)) {
+            self.operations.remove(index);
+        }
+    }
 }
