@@ -4,6 +4,10 @@
 //!  lower id ──dials──▶ higher id;  hello ⇄ hello;  then frames both ways until it breaks; then again, with jitter
 //! ```
 //!
+//! A side that has nothing to send sends an empty frame every [`BEAT`]; who hears nothing for [`SILENCE`] takes the link
+//! for broken. A connection whose packets vanish would else count as one for minutes: peers would be asked, and handed
+//! leadership, that nobody can reach.
+//!
 //! Calls are handed to the node in the order in which they came (each is polled once before the next is read), so
 //! appends of a pipeline reach openraft in order. A full queue refuses a call instead of holding it.
 
@@ -28,6 +32,10 @@ use crate::base::limits::{FRAME_BYTES_MAX, LINK_QUEUE_MAX};
 use crate::base::{NodeId, codec};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// For a connection to be made. Left to itself TCP asks ever more seldom, and sleeps through the network's return.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_millis(1500);
 const HELLO_BYTES_MAX: usize = 4096;
 const DIAL_MIN_MS: u64 = 20;
 const DIAL_MAX_MS: u64 = 1000;
@@ -164,7 +172,8 @@ impl Links {
     async fn dial(&self, peer: NodeId, addr: String) {
         let mut delay = DIAL_MIN_MS;
         loop {
-            match TcpStream::connect(&addr).await {
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&addr)).await;
+            match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => match self.run(stream, Some(peer)).await {
                     Ok(()) => delay = DIAL_MIN_MS,
                     Err(e) => {
@@ -209,7 +218,12 @@ impl Links {
             let mut batch = Vec::new();
             let mut buffer = BytesMut::new();
             let mut framing = framing();
-            while frames.recv_many(&mut batch, 256).await > 0 {
+            loop {
+                match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(_) => batch.push(Bytes::new()),
+                }
                 // What is about to be queued goes out with the same write.
                 tokio::task::yield_now().await;
                 while batch.len() < 256
@@ -287,8 +301,16 @@ impl Links {
         answers: mpsc::WeakSender<Bytes>,
         pending: &Pending,
     ) -> io::Result<()> {
-        while let Some(frame) = frames.next().await {
-            match codec::decode::<Frame>(&frame?).map_err(io::Error::other)? {
+        loop {
+            let heard = tokio::time::timeout(SILENCE, frames.next()).await;
+            let Some(frame) = heard.map_err(|_| io::ErrorKind::TimedOut)? else {
+                return Ok(());
+            };
+            let frame = frame?;
+            if frame.is_empty() {
+                continue;
+            }
+            match codec::decode::<Frame>(&frame).map_err(io::Error::other)? {
                 Frame::Response { id, body } => {
                     if let Some(waiter) = pending.lock().remove(&id) {
                         // Nobody waits any more: the caller timed out.
@@ -308,7 +330,6 @@ impl Links {
                 }
             }
         }
-        Ok(())
     }
 
     /// Sends a call now, in order with other calls; the future is its answer.

@@ -93,8 +93,7 @@ pub fn run(
     let world = World::new(number, options.seed, patient.nodes.addresses(), patient.nodes.config.ring());
     // Replicated time stays ahead after a jump, also in later epochs: what counts is whether any fault moves clocks.
     let loads = Loads::new(&world, !options.kinds.contains(&Kind::Clock));
-    let mut session = Session::new(&world, OTHERS);
-    if let Err(why) = loads.bank.open(&mut session) {
+    if let Err(why) = loads.bank.open(&mut Session::new(&world, OTHERS)) {
         return vec![why];
     }
     thread::scope(|scope| {
@@ -103,7 +102,7 @@ pub fn run(
         in_turn(patient, options, &world, &loads, left, report);
     });
     report.add(&world, &loads);
-    judge::judge(&world, &loads, &mut session, report);
+    judge::judge(&world, &loads, report);
     world.findings()
 }
 

@@ -19,12 +19,15 @@ use crate::wait::now;
 /// Lines of one kind of finding; a broken run has thousands.
 const FINDINGS: usize = 5;
 
+/// The client that reads everything at the end.
+const LAST_READER: u64 = 9999;
 /// Configurations that the check of one register may enter; far more than a history of its length needs.
 const CONFIGURATIONS: u64 = 5_000_000;
 
 /// Notes in `world` what must not be, and writes the histories to a file if there is anything.
-pub fn judge(world: &World, loads: &Loads, session: &mut Session, report: &mut Report) {
-    if let Err(why) = read_all(world, loads, session, report) {
+pub fn judge(world: &World, loads: &Loads, report: &mut Report) {
+    let mut session = Session::new(world, LAST_READER);
+    if let Err(why) = read_all(world, loads, &mut session, report) {
         world.found(format!("after all faults were healed: {why}"));
     }
     let mut lists = std::mem::take(&mut *lock(&loads.lists.history));

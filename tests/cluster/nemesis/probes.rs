@@ -53,7 +53,8 @@ impl Probes {
     pub fn probe(&self, world: &World, target: usize, client: u64) {
         let target = &self.targets[target];
         let mut session = Session::new(world, client).impatient(PATIENCE);
-        while !world.gate.is_stopped() {
+        loop {
+            let Some(turn) = world.gate.enter() else { break };
             let sets: Vec<_> = target.keys.iter().map(|key| words(&["SET", key, "1"])).collect();
             let fate = match &target.keys[..] {
                 [key] => session.call(&["SET", key, "1"]),
@@ -62,6 +63,7 @@ impl Probes {
             if let Fate::Done(_) = fate {
                 target.succeeded(world.time());
             }
+            drop(turn);
             thread::sleep(PACE);
         }
     }

@@ -91,7 +91,9 @@ impl World {
         let _end = StopAtPanic(&self.gate);
         let mut session = Session::new(self, client);
         while let Some(_turn) = self.gate.enter() {
-            step(&mut session);
+            if session.connect() {
+                step(&mut session);
+            }
         }
     }
 
@@ -156,7 +158,7 @@ impl Drop for Turn<'_> {
 
 impl Gate {
     /// Waits while clients are held. `None`: the load has ended.
-    fn enter(&self) -> Option<Turn<'_>> {
+    pub fn enter(&self) -> Option<Turn<'_>> {
         let state = lock(&self.state);
         let mut state = self
             .changed
@@ -223,6 +225,23 @@ impl<'a> Session<'a> {
         self
     }
 
+    /// Sees to it that there is a connection; if this node takes none, the next is tried the next time.
+    pub fn connect(&mut self) -> bool {
+        if self.connection.is_none() {
+            let address = self.world.addresses[self.turn % self.world.addresses.len()];
+            let opened = Client::open_for(address, CONNECT).and_then(|mut client| {
+                client.wait_for(self.patience)?;
+                Ok(client)
+            });
+            self.connection = opened.ok();
+            if self.connection.is_none() {
+                self.turn += 1;
+                thread::sleep(PAUSE);
+            }
+        }
+        self.connection.is_some()
+    }
+
     /// Gives up the connection; the next request goes to the next node.
     pub fn move_on(&mut self) {
         self.connection = None;
@@ -263,19 +282,8 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, request: impl FnOnce(&mut Client) -> io::Result<Reply>) -> Fate {
-        if self.connection.is_none() {
-            let address = self.world.addresses[self.turn % self.world.addresses.len()];
-            match Client::open_for(address, CONNECT).and_then(|mut client| {
-                client.wait_for(self.patience)?;
-                Ok(client)
-            }) {
-                Ok(client) => self.connection = Some(client),
-                Err(e) => {
-                    self.turn += 1;
-                    thread::sleep(PAUSE);
-                    return Fate::Refused(format!("no connection, so nothing was sent: {e}"));
-                }
-            }
+        if !self.connect() {
+            return Fate::Refused("no connection, so nothing was sent".into());
         }
         let client = self.connection.as_mut().expect("it was just made");
         let fate = Fate::of(request(client));
