@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+// A session's future contains everything down to the Raft core; the compiler looks through all of it to see that it is Send.
+#![recursion_limit = "256"]
+
 pub mod base;
 pub mod checker;
 pub mod client;

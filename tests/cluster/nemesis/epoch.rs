@@ -40,9 +40,9 @@ const CLIENTS: [(Work, u64); 5] = [
 /// Clients that are none of the above have numbers from here.
 const OTHERS: u64 = 1000;
 /// Without faults, before each one.
-const CALM: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(5000)];
+const CALM: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 /// With one.
-const SICK: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(6000)];
+const SICK: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
 
 /// How long what is late is waited for, to say how late it is.
 const LATE: Duration = Duration::from_secs(30);
