@@ -23,6 +23,8 @@ mod failpoints;
 mod kill_all;
 #[path = "cluster/nodes.rs"]
 mod nodes;
+#[path = "cluster/power_loss.rs"]
+mod power_loss;
 #[path = "cluster/refill.rs"]
 mod refill;
 #[path = "cluster/wait.rs"]
