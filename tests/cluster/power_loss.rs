@@ -30,7 +30,10 @@ impl Machines {
         // Snapshots and purged journals come early, so that they are lost and kept, too.
         let nodes = Nodes::prepare(|text| {
             let text = text.replace("# snapshot_log_bytes = 16777216", "snapshot_log_bytes = 262144");
-            assert!(text.contains("\nsnapshot_log_bytes = 262144"), "the shipped config has another default");
+            assert!(
+                text.contains("\nsnapshot_log_bytes = 262144"),
+                "the shipped config has another default"
+            );
             text
         });
         let library = nodes.dir.path().join("plsim.so");
@@ -107,7 +110,9 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
 
 #[test]
 fn what_was_acknowledged_survives_the_loss_of_power() {
-    let Some(mut machines) = Machines::new() else { return };
+    let Some(mut machines) = Machines::new() else {
+        return;
+    };
     let pairs = pairs(&machines.nodes);
     let mut known = Known::default();
     for (round, keep) in ROUNDS.into_iter().enumerate() {
@@ -127,7 +132,9 @@ fn what_was_acknowledged_survives_the_loss_of_power() {
 /// The negative control: a power loss is one, and the check sees what it takes.
 #[test]
 fn disks_that_only_pretend_to_sync_are_found_out() {
-    let Some(mut machines) = Machines::new() else { return };
+    let Some(mut machines) = Machines::new() else {
+        return;
+    };
     let pairs = pairs(&machines.nodes);
     // Honest once, so that the nodes come up afterwards, with too little.
     machines.start(0, false);

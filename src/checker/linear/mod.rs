@@ -118,10 +118,7 @@ pub enum Answer {
 ///
 /// # Panics
 /// If an operation returned before it was invoked.
-pub fn check<M: Model>(
-    model: &M,
-    history: &[Operation<M::Call, M::Reply>],
-) -> Result<(), Box<Violation>> {
+pub fn check<M: Model>(model: &M, history: &[Operation<M::Call, M::Reply>]) -> Result<(), Box<Violation>> {
     match check_within(model, history, u64::MAX)? {
         Answer::Linearizable | Answer::GaveUp => Ok(()),
     }

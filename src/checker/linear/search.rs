@@ -117,7 +117,10 @@ impl<'a, M: Model> Search<'a, M> {
             };
             let taken = frame.taken;
             if self.choices.len() > frame.choices {
-                let choice = self.choices.pop().expect("there are more than the frame began with");
+                let choice = self
+                    .choices
+                    .pop()
+                    .expect("there are more than the frame began with");
                 self.undo(taken);
                 self.take(choice.operation);
                 self.enter(choice.after, choice.debt);
@@ -275,7 +278,11 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Remembers the current configuration if none that led nowhere had more known operations in order.
     fn note_dead_end(&mut self, state: &M::State) {
-        if self.deepest.as_ref().is_some_and(|deepest| deepest.known >= self.known_taken) {
+        if self
+            .deepest
+            .as_ref()
+            .is_some_and(|deepest| deepest.known >= self.known_taken)
+        {
             return;
         }
         let starved = if self.starvation.is_lost(state) {

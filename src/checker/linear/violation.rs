@@ -92,7 +92,11 @@ impl fmt::Display for Violation {
                 writeln!(f, "  {call}")?;
             }
         }
-        writeln!(f, "which leaves the state {}. Then one of these must come next:", self.state)?;
+        writeln!(
+            f,
+            "which leaves the state {}. Then one of these must come next:",
+            self.state
+        )?;
         for call in self.stuck.iter().take(TOLD_WAITING) {
             writeln!(f, "  {call}")?;
         }
@@ -100,7 +104,10 @@ impl fmt::Display for Violation {
             writeln!(f, "  and {} more", self.stuck.len() - TOLD_WAITING)?;
         }
         match &self.starved {
-            Some(call) => write!(f, "but no call that is left can lead to what this one saw:\n  {call}"),
+            Some(call) => write!(
+                f,
+                "but no call that is left can lead to what this one saw:\n  {call}"
+            ),
             None => write!(
                 f,
                 "but none of them may answer as it did, or those that may make a later answer impossible: a contradiction"

@@ -166,7 +166,8 @@ impl<'g> Walker<'g> {
             }
             best = self.path(*node, *node, labels, shorter_than).or(best);
         }
-        best.expect("every node of a strongly connected component is on a cycle").1
+        best.expect("every node of a strongly connected component is on a cycle")
+            .1
     }
 
     /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it.

@@ -178,7 +178,10 @@ impl<'a> Orders<'a> {
             }
         }
         self.judge_end(number, &longest, violations);
-        let writers = longest.list.iter().map_while(|element| self.append(number, *element));
+        let writers = longest
+            .list
+            .iter()
+            .map_while(|element| self.append(number, *element));
         let writers = writers.map(|append| append.txn).collect();
         let unseen = self.unseen(number);
         let key = &mut self.keys[number];
@@ -235,7 +238,9 @@ impl<'a> Orders<'a> {
         let Some(element) = read.outside.and_then(|length| read.list[..length].last()) else {
             return;
         };
-        let Some(append) = self.append(key, *element) else { return };
+        let Some(append) = self.append(key, *element) else {
+            return;
+        };
         if !append.is_last && append.txn != read.txn {
             let anomaly = || Anomaly {
                 kind: Kind::IntermediateRead,
@@ -306,7 +311,10 @@ fn appends(history: &[Txn]) -> Vec<Append> {
 fn keys<'a>(appends: &[Append], reads: &[Read]) -> Vec<Key<'a>> {
     let (mut keys, mut append, mut read) = (Vec::new(), 0, 0);
     loop {
-        let next = [appends.get(append).map(|append| append.key), reads.get(read).map(|read| read.key)];
+        let next = [
+            appends.get(append).map(|append| append.key),
+            reads.get(read).map(|read| read.key),
+        ];
         let Some(key) = next.into_iter().flatten().min() else {
             return keys;
         };

@@ -32,7 +32,7 @@ fn account(world: &World, n: u64) -> String {
 impl Bank {
     /// # Errors
     /// It cannot be opened.
-    pub fn open(&self, session: &mut Session) -> Result<(), String> {
+    pub fn open(session: &mut Session) -> Result<(), String> {
         let mut opening = words(&["MSET"]);
         for n in 0..ACCOUNTS {
             opening.extend([account(session.world, n), OPENING.to_string()]);
@@ -96,13 +96,19 @@ impl Bank {
         };
         let Fate::Done(reply) = fate else { return };
         let Reply::Array(items) = &reply else {
-            return session.world.found(format!("a look at the accounts got {reply:?}"));
-        };
-        let balances: Vec<i64> = items.iter().filter_map(|item| item.text()?.parse().ok()).collect();
-        if balances.len() as u64 != ACCOUNTS || balances.iter().sum::<i64>() != TOTAL {
-            session
+            return session
                 .world
-                .found(format!("the total is not {TOTAL}: {reply:?}"));
+                .found(format!("a look at the accounts got {reply:?}"));
+        };
+        let balances: Vec<i64> = items
+            .iter()
+            .filter_map(|item| item.text()?.parse().ok())
+            .collect();
+        if balances.len() as u64 != ACCOUNTS || balances.iter().sum::<i64>() != TOTAL {
+            session.world.found(format!(
+                "the total is not {TOTAL}: {balances:?} of {} items",
+                items.len()
+            ));
         }
         lock(&self.moves).looks += 1;
     }
@@ -113,8 +119,10 @@ impl Bank {
     /// A read that fails.
     pub fn check(&self, session: &mut Session) -> Result<(i64, u64), String> {
         let looks = lock(&self.moves).looks;
+        // By MULTI and by MGET, through all nodes.
         for _ in 0..10 {
             self.look(session);
+            session.move_on();
         }
         let world = session.world;
         let Fate::Done(reply) = session.call(&["GET", &world.key("moves")]) else {
@@ -126,7 +134,10 @@ impl Bank {
             return Err("the last looks at the accounts failed".into());
         }
         let told = |what: &Told| {
-            let count = moves.ids.iter().filter(|id| world.unknowns.told(id).as_ref() == Some(what));
+            let count = moves
+                .ids
+                .iter()
+                .filter(|id| world.unknowns.told(id).as_ref() == Some(what));
             i64::try_from(count.count()).expect("there are few")
         };
         let ids = i64::try_from(moves.ids.len()).expect("there are few");

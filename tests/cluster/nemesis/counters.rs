@@ -62,7 +62,9 @@ impl Counters {
                 },
                 Fate::Open(id) => raised.ids.push(id.clone()),
                 Fate::Lost(_) => raised.lost += 1,
-                Fate::Conflict => world.found(format!("INCR of {keys:?} got a null array, and nothing was watched")),
+                Fate::Conflict => world.found(format!(
+                    "INCR of {keys:?} got a null array, and nothing was watched"
+                )),
                 Fate::Refused(_) => {}
             }
         }
@@ -81,7 +83,10 @@ impl Counters {
             };
             let value = reply.number().ok_or_else(|| format!("{key} holds {reply:?}"))?;
             let told = |what: Told| {
-                let count = raised.ids.iter().filter(|id| world.unknowns.told(id).as_ref() == Some(&what));
+                let count = raised
+                    .ids
+                    .iter()
+                    .filter(|id| world.unknowns.told(id).as_ref() == Some(&what));
                 i64::try_from(count.count()).expect("there are few")
             };
             let ids = i64::try_from(raised.ids.len()).expect("there are few");
@@ -94,8 +99,9 @@ impl Counters {
                 ));
             }
             raised.given.sort_unstable();
-            if let Some(two) = raised.given.windows(2).find(|two| two[0] == two[1]) {
-                world.found(format!("{key}: two increments gave {}", two[0]));
+            let twice = raised.given.windows(2).find(|two| two[0] == two[1]);
+            if let Some([number, _]) = twice {
+                world.found(format!("{key}: two increments gave {number}"));
             }
             if let Some(&last) = raised.given.last().filter(|&&last| last > value) {
                 world.found(format!("{key} is {value}, and an increment gave {last}"));

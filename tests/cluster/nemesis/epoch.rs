@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use super::RESOLVE;
 use super::bank::Bank;
 use super::counters::Counters;
 use super::expiry::Expiry;
@@ -16,7 +17,6 @@ use super::registers::Registers;
 use super::report::{Report, Suffered};
 use super::unknowns::keep_asking;
 use super::world::{PATIENCE, Session, World};
-use super::RESOLVE;
 use crate::nodes::NODES;
 use crate::wait::{now, within};
 
@@ -90,10 +90,15 @@ pub fn run(
     left: Duration,
     report: &mut Report,
 ) -> Vec<String> {
-    let world = World::new(number, options.seed, patient.nodes.addresses(), patient.nodes.config.ring());
+    let world = World::new(
+        number,
+        options.seed,
+        patient.nodes.addresses(),
+        patient.nodes.config.ring(),
+    );
     // Replicated time stays ahead after a jump, also in later epochs: what counts is whether any fault moves clocks.
     let loads = Loads::new(&world, !options.kinds.contains(&Kind::Clock));
-    if let Err(why) = loads.bank.open(&mut Session::new(&world, OTHERS)) {
+    if let Err(why) = Bank::open(&mut Session::new(&world, OTHERS)) {
         return vec![why];
     }
     thread::scope(|scope| {
@@ -125,7 +130,11 @@ fn spawn_clients<'s>(scope: &'s thread::Scope<'s, '_>, world: &'s World, loads: 
     }
     for target in 0..loads.probes.targets.len() {
         for first in 0..world.addresses.len() as u64 {
-            scope.spawn(move || loads.probes.probe(world, target, OTHERS * (target as u64 + 2) + first));
+            scope.spawn(move || {
+                loads
+                    .probes
+                    .probe(world, target, OTHERS * (target as u64 + 2) + first)
+            });
         }
     }
     scope.spawn(move || keep_asking(world));

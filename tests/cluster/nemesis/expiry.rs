@@ -102,7 +102,9 @@ impl Expiry {
         match reply {
             Reply::Nil => {
                 if honest && returned < key.set_at + (key.life - DRIFT.min(key.life)) * 1_000_000 {
-                    world.found(format!("{name} was gone early: {key:?}, read from {invoked} to {returned}"));
+                    world.found(format!(
+                        "{name} was gone early: {key:?}, read from {invoked} to {returned}"
+                    ));
                 }
                 if key.gone.is_none() {
                     keys.seen_gone += 1;

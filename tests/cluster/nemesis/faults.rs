@@ -36,7 +36,10 @@ pub struct Fault {
 impl Fault {
     /// The nodes that go on, if they are a majority.
     pub fn majority(&self) -> Option<Vec<u64>> {
-        let rest: Vec<u64> = NODES.into_iter().filter(|node| !self.hit.contains(node)).collect();
+        let rest: Vec<u64> = NODES
+            .into_iter()
+            .filter(|node| !self.hit.contains(node))
+            .collect();
         (rest.len() * 2 > NODES.len()).then_some(rest)
     }
 }
@@ -155,29 +158,44 @@ impl Patient {
             1 => {
                 network.cut_both(one, two);
                 network.cut_both(one, three);
-                (format!("node {one} cut off from nodes, not from clients"), vec![one])
+                (
+                    format!("node {one} cut off from nodes, not from clients"),
+                    vec![one],
+                )
             }
             2 => {
                 network.cut(one, two);
                 network.cut(one, three);
-                (format!("node {one} hears the others, who do not hear it"), vec![one])
+                (
+                    format!("node {one} hears the others, who do not hear it"),
+                    vec![one],
+                )
             }
             3 => {
                 network.cut(two, one);
                 network.cut(three, one);
-                (format!("node {one} does not hear the others, who hear it"), vec![one])
+                (
+                    format!("node {one} does not hear the others, who hear it"),
+                    vec![one],
+                )
             }
             4 => {
                 for majority in [two, three] {
                     network.cut_both(one, majority);
                     network.cut_both(CLIENTS, majority);
                 }
-                (format!("node {one} and all clients on the minority's side"), NODES.to_vec())
+                (
+                    format!("node {one} and all clients on the minority's side"),
+                    NODES.to_vec(),
+                )
             }
             5 => {
                 network.cut_both(one, two);
                 // Who leads, and whom it hears, decides which of the two goes on.
-                (format!("nodes {one} and {two} cut off from each other"), NODES.to_vec())
+                (
+                    format!("nodes {one} and {two} cut off from each other"),
+                    NODES.to_vec(),
+                )
             }
             _ => {
                 for (a, b) in [(one, two), (one, three), (two, three)] {

@@ -40,8 +40,14 @@ pub fn judge(world: &World, loads: &Loads, report: &mut Report) {
         Ok(summary) => {
             report.count("list transactions judged: committed", summary.committed as u64);
             report.count("list transactions judged: aborted", summary.aborted as u64);
-            report.count("list transactions judged: unknown, seen", summary.unknown_seen as u64);
-            report.count("list transactions judged: unknown, not seen", summary.unknown_unseen as u64);
+            report.count(
+                "list transactions judged: unknown, seen",
+                summary.unknown_seen as u64,
+            );
+            report.count(
+                "list transactions judged: unknown, not seen",
+                summary.unknown_unseen as u64,
+            );
             report.count("elements read", summary.elements_read as u64);
         }
         Err(violations) => world.found(format!("lists: {violations}")),
@@ -76,7 +82,13 @@ fn read_all(world: &World, loads: &Loads, session: &mut Session, report: &mut Re
     report.count("bank transfers acknowledged", moves.unsigned_abs());
     report.count("bank totals seen", looks);
     let (gone, after) = loads.expiry.counts();
-    let idle = [increments.unsigned_abs(), moves.unsigned_abs(), looks, gone, after];
+    let idle = [
+        increments.unsigned_abs(),
+        moves.unsigned_abs(),
+        looks,
+        gone,
+        after,
+    ];
     if idle.contains(&0) && world.findings().is_empty() {
         return Err(format!("a workload did nothing, so nothing was shown: {idle:?}"));
     }
@@ -88,7 +100,11 @@ fn plainly_wrong(history: &[Txn]) -> Vec<String> {
     let (mut longest, mut wrong) = (BTreeMap::<u64, &[u64]>::new(), Vec::new());
     for (key, list) in history.iter().flat_map(reads) {
         let known = longest.entry(key).or_default();
-        let (short, long) = if list.len() > known.len() { (*known, list) } else { (list, *known) };
+        let (short, long) = if list.len() > known.len() {
+            (*known, list)
+        } else {
+            (list, *known)
+        };
         if long[..short.len()] != *short {
             wrong.push(format!("list {key} was read as {short:?} and as {long:?}"));
         }
@@ -126,7 +142,10 @@ fn plainly_wrong(history: &[Txn]) -> Vec<String> {
 
 fn reads(seen: &Txn) -> impl Iterator<Item = (u64, &[u64])> {
     seen.ops.iter().filter_map(|op| match op {
-        Op::Read { key, list: Some(list) } => Some((*key, list.as_slice())),
+        Op::Read {
+            key,
+            list: Some(list),
+        } => Some((*key, list.as_slice())),
         _ => None,
     })
 }
@@ -148,6 +167,9 @@ fn write_down(world: &World, lists: &[Txn], registers: &BTreeMap<u64, registers:
     }
     match fs::write(&file, text) {
         Ok(()) => world.found(format!("the histories are in {}", file.display())),
-        Err(e) => world.found(format!("the histories could not be written to {}: {e}", file.display())),
+        Err(e) => world.found(format!(
+            "the histories could not be written to {}: {e}",
+            file.display()
+        )),
     }
 }

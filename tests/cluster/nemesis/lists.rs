@@ -46,7 +46,9 @@ fn parse(world: &World, reply: &Reply) -> Vec<u64> {
     };
     let list = text.as_deref().and_then(|text| {
         let numbers = text.strip_suffix(',')?.split(',');
-        numbers.map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()
+        numbers
+            .map(|number| number.parse().ok())
+            .collect::<Option<Vec<u64>>>()
     });
     list.unwrap_or_else(|| {
         world.found(format!("{reply:?} is no list"));
@@ -244,7 +246,11 @@ pub fn apply_told(world: &World, history: &mut History) -> Vec<String> {
     let reads = history.txns.iter().flat_map(|txn| &txn.ops);
     let mut there = BTreeSet::new();
     for op in reads {
-        if let Op::Read { key, list: Some(list) } = op {
+        if let Op::Read {
+            key,
+            list: Some(list),
+        } = op
+        {
             there.extend(list.iter().map(|&element| (*key, element)));
         }
     }
@@ -258,7 +264,9 @@ pub fn apply_told(world: &World, history: &mut History) -> Vec<String> {
                     Op::Read { .. } => false,
                 };
                 if txn.ops.iter().any(is_lost) {
-                    wrong.push(format!("{id} was told to be committed, and is not all there: {txn:?}"));
+                    wrong.push(format!(
+                        "{id} was told to be committed, and is not all there: {txn:?}"
+                    ));
                 }
             }
             // When it ended is not known better than "before now".

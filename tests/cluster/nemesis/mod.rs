@@ -82,7 +82,12 @@ fn some_seed() -> u64 {
 
 fn run(options: &Options) -> ExitCode {
     let kinds: Vec<&str> = options.kinds.iter().map(|kind| kind.name()).collect();
-    println!("seed {}, {:?} of {}", options.seed, options.duration, kinds.join(", "));
+    println!(
+        "seed {}, {:?} of {}",
+        options.seed,
+        options.duration,
+        kinds.join(", ")
+    );
     let network = options.kinds.contains(&Kind::Partition).then(Network::build);
     let mut patient = start(network, options.seed);
     let (begun, mut report) = (now(), Report::default());
@@ -150,7 +155,10 @@ fn start(network: Option<Network>, seed: u64) -> Patient {
         let launch = Launch {
             inside,
             args: vec!["--clock-offset-file".into(), file],
-            env: std::env::var("NEMESIS_LOG").into_iter().map(|log| ("QUORATE_LOG".into(), log)).collect(),
+            env: std::env::var("NEMESIS_LOG")
+                .into_iter()
+                .map(|log| ("QUORATE_LOG".into(), log))
+                .collect(),
         };
         nodes.launches.insert(node, launch);
     }

@@ -176,7 +176,11 @@ impl Network {
     pub fn check(&mut self, listening: &[(u64, SocketAddr)]) {
         let places: Vec<u64> = [CLIENTS].into_iter().chain(NODES).collect();
         for &(node, at) in listening {
-            assert_eq!(at.ip(), IpAddr::V4(address(node)), "node {node} listens elsewhere");
+            assert_eq!(
+                at.ip(),
+                IpAddr::V4(address(node)),
+                "node {node} listens elsewhere"
+            );
             for &from in places.iter().filter(|&&from| from != node) {
                 assert!(self.connects(from, at), "{from} does not reach {node}");
                 self.cut(from, node);
@@ -206,7 +210,10 @@ impl Network {
 }
 
 fn shell(script: &str) {
-    let output = Command::new("sh").args(["-c", script]).output().expect("sh can be run");
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .expect("sh can be run");
     assert!(
         output.status.success(),
         "{script}\n{}",

@@ -68,7 +68,9 @@ impl Options {
                 .take()
                 .or_else(|| args.next())
                 .ok_or_else(|| format!("{name} wants a value"))?;
-            options.set(&name, &value).map_err(|e| format!("{name} {value}: {e}"))?;
+            options
+                .set(&name, &value)
+                .map_err(|e| format!("{name} {value}: {e}"))?;
         }
         Ok(Some(options))
     }

@@ -62,7 +62,13 @@ impl Registers {
         let done = matches!(fate, Fate::Done(_));
         let (outcome, id) = match fate {
             Fate::Done(reply) => match answer(call, &reply) {
-                Some(reply) => (Outcome::Returned { at: world.time(), reply }, None),
+                Some(reply) => (
+                    Outcome::Returned {
+                        at: world.time(),
+                        reply,
+                    },
+                    None,
+                ),
                 None => {
                     world.found(format!("{call:?} of {name} got {reply:?}"));
                     return false;

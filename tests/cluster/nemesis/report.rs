@@ -27,18 +27,29 @@ pub struct Suffered {
 
 impl fmt::Display for Suffered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gaps: Vec<String> = self.gaps.iter().map(|(name, gap)| format!("{name} {gap}")).collect();
+        let gaps: Vec<String> = self
+            .gaps
+            .iter()
+            .map(|(name, gap)| format!("{name} {gap}"))
+            .collect();
         write!(
             f,
             "{:<9} {:>5.1} s  {}; led {}; longest gaps in ms: {}; {}quorum {:.0?} after healing, resolved {}",
             self.fault.kind.name(),
             self.at.as_secs_f64(),
             self.fault.what,
-            if self.fault.led.is_empty() { "nothing".into() } else { self.fault.led.join(" ") },
+            if self.fault.led.is_empty() {
+                "nothing".into()
+            } else {
+                self.fault.led.join(" ")
+            },
             gaps.join(", "),
-            self.without.map_or(String::new(), |took| format!("resolved without them in {took:.0?}; ")),
+            self.without.map_or(String::new(), |took| format!(
+                "resolved without them in {took:.0?}; "
+            )),
             self.quorum,
-            self.resolved.map_or("NOT IN TIME".into(), |took| format!("{took:.0?} later")),
+            self.resolved
+                .map_or("NOT IN TIME".into(), |took| format!("{took:.0?} later")),
         )
     }
 }
@@ -122,7 +133,9 @@ impl fmt::Display for Report {
             if of_kind().next().is_none() {
                 continue;
             }
-            let longest = |time: fn(&Suffered) -> Option<Duration>| of_kind().filter_map(time).max().unwrap_or_default();
+            let longest = |time: fn(&Suffered) -> Option<Duration>| {
+                of_kind().filter_map(time).max().unwrap_or_default()
+            };
             writeln!(
                 f,
                 "  {} {}: at the longest {:.0?} from healing to quorum, {:.0?} from there until all was resolved, \
