@@ -1,6 +1,8 @@
 //! Quorate: a Raft-replicated, transactional key-value cache. See `src/ARCHITECTURE.md` for the floors.
 
 #![forbid(unsafe_code)]
+// A session's future contains everything down to the Raft core; the compiler looks through all of it to see that it is Send.
+#![recursion_limit = "256"]
 
 pub mod base;
 pub mod checker;

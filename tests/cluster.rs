@@ -23,35 +23,13 @@ mod failpoints;
 mod kill_all;
 #[path = "cluster/nodes.rs"]
 mod nodes;
+#[path = "cluster/power_loss.rs"]
+mod power_loss;
 #[path = "cluster/refill.rs"]
 mod refill;
+#[path = "cluster/wait.rs"]
+mod wait;
 #[path = "cluster/wire.rs"]
 mod wire;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests of real processes measure real time; this is the one place"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// Looks again and again until `look` finds something or `limit` is over.
-fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = now();
-    loop {
-        let found = look();
-        if found.is_some() || start.elapsed() >= limit {
-            return found;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// As [`within`]; finding nothing fails the test with `what`.
-fn eventually<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
-    within(limit, look).unwrap_or_else(|| panic!("not within {limit:?}: {what}"))
-}
+use wait::{eventually, now, within};

@@ -1,6 +1,7 @@
 //! Floor 7: the command line. No logic of the cluster lives here.
 
 mod bench;
+mod clock;
 mod run;
 mod status;
 
@@ -86,6 +87,9 @@ struct ServerOptions {
     /// This node's own data directory, instead of `<data_dir>/node-<id>` from the config.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Test builds only: a file with the milliseconds to add to this node's clock, read again at every change.
+    #[arg(long, hide = true)]
+    clock_offset_file: Option<PathBuf>,
 }
 
 /// Parses the arguments and does what they say. Exit code 2: bad arguments or config; 1: it went wrong.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use quorate::cluster::Env;
 use quorate::config::{Config, ConfigError};
 use quorate::gateway::{Server, ServerOptions};
+use quorate::host::{Clock, system_clock};
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::clock;
 
 /// How often ended nodes are looked for.
 const WATCH: Duration = Duration::from_millis(200);
@@ -29,7 +32,7 @@ pub fn dev(options: &super::DevOptions) -> ExitCode {
     match Config::dev(options.nodes, options.shards, options.base_port, dir.clone()) {
         Ok(config) => {
             let nodes: Vec<u64> = config.nodes.iter().map(|node| node.id).collect();
-            run(config, &nodes, None)
+            run(config, &nodes, None, &system_clock())
         }
         Err(error) => bad_config(&error),
     }
@@ -60,10 +63,18 @@ pub fn server(options: &super::ServerOptions) -> ExitCode {
         error.file = options.config.display().to_string();
         return bad_config(&error);
     }
-    run(config, &[options.node], options.data_dir.as_deref())
+    let clock = match options.clock_offset_file.as_deref().map(clock::with_offset) {
+        None => system_clock(),
+        Some(Ok(clock)) => clock,
+        Some(Err(why)) => {
+            eprintln!("quorate: --clock-offset-file: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    run(config, &[options.node], options.data_dir.as_deref(), &clock)
 }
 
-fn run(config: Config, ids: &[u64], own_dir: Option<&Path>) -> ExitCode {
+fn run(config: Config, ids: &[u64], own_dir: Option<&Path>, clock: &Clock) -> ExitCode {
     let config = Arc::new(config);
     let mut servers = Vec::new();
     for &node in ids {
@@ -74,7 +85,10 @@ fn run(config: Config, ids: &[u64], own_dir: Option<&Path>) -> ExitCode {
         match Server::start(ServerOptions {
             config: Arc::clone(&config),
             node,
-            env: Env::real(&dir),
+            env: Env {
+                clock: Arc::clone(clock),
+                ..Env::real(&dir)
+            },
         }) {
             Ok(server) => servers.push(server),
             Err(error) => {

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::numbering::Numbered;
 use super::router::RouteError;
 use crate::base::limits::OPTIMISTIC_TRIES_MAX;
-use crate::base::{Error, GroupId, Reply, RequestId, Result, TxnId};
+use crate::base::{Error, GroupId, Millis, Reply, RequestId, Result, TxnId};
 use crate::host::chance;
 use crate::machine::{
     Body, Command, Condition, Decide, Decision, Fate, Read, Refusal, Request, Response, Seen, scope_of,
@@ -23,6 +23,8 @@ use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 const SNAPSHOT_TRIES: usize = 3;
 /// Times a transaction that was aborted for no fault of its own is started anew.
 const ABORT_TRIES: usize = 3;
+/// Between two tries to have an unknown outcome decided.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How long an unknown outcome stays askable by its id.
 const UNKNOWN_KEPT: Duration = Duration::from_secs(60);
 
@@ -220,7 +222,11 @@ impl Node {
             Ok(other) => Err(unexpected(&other)),
             Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
             Err(RouteError::Busy) => Err(busy()),
-            Err(RouteError::Unknown(why)) => Err(unknown(number, why)),
+            Err(RouteError::Unknown(why)) => {
+                let id = number.id();
+                self.settle(group, number, Body::Withdraw);
+                Err(Error::Unknown { id, why })
+            }
         }
     }
 
@@ -319,7 +325,8 @@ impl Node {
             deadline: txn_deadline,
             decision: Decision::Abort,
         };
-        let mut request = Request::anonymous(Body::Decide(Box::new(decide)));
+        let body = Body::Decide(Box::new(decide));
+        let mut request = Request::anonymous(body.clone());
         request.below = number.below();
         match self
             .router()
@@ -330,8 +337,35 @@ impl Node {
                 Ok(Answer::Committed(participants))
             }
             Ok(Told::Response(Response::Decision(Decision::Abort))) => Ok(Answer::Aborted(why)),
-            _ => Err(unknown(number, why)),
+            _ => {
+                let id = number.id();
+                self.settle(coordinator, number, body);
+                Err(Error::Unknown { id, why })
+            }
         }
+    }
+
+    /// After the client was told that the outcome is unknown: makes the group decide it, as soon as it can, so that whoever
+    /// asks by id is told; and keeps the number open meanwhile.
+    fn settle(&self, group: GroupId, number: Number, body: Body) {
+        let router = self.router().clone();
+        tokio::spawn(async move {
+            let kept = Instant::now() + UNKNOWN_KEPT;
+            let ask = Ask::Propose(Request {
+                id: Some(number.id()),
+                below: number.below(),
+                deadline: Millis::MAX,
+                body,
+            });
+            while Instant::now() < kept
+                && !matches!(router.ask(group, &ask, kept).await, Ok(Told::Response(response))
+                    if response != Response::Refused(Refusal::Full))
+            {
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+            tokio::time::sleep_until(kept).await;
+            drop(number);
+        });
     }
 
     /// Commands that need each other's data over shards (RENAME, COPY, MSETNX): read, run here, commit if unchanged.
@@ -423,14 +457,4 @@ fn refused(refusal: Refusal, id: RequestId) -> Error {
 
 fn unexpected(told: &Told) -> Error {
     Error::Stopped(format!("unexpected answer {told:?}"))
-}
-
-/// Says that the outcome is unknown, and keeps the number open so that it can be asked.
-fn unknown(number: Number, why: String) -> Error {
-    let id = number.id();
-    tokio::spawn(async move {
-        tokio::time::sleep(UNKNOWN_KEPT).await;
-        drop(number);
-    });
-    Error::Unknown { id, why }
 }

@@ -56,7 +56,7 @@ impl Coordinator {
                     Response::Done
                 }
                 Body::Sweep => Response::Done,
-                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) => {
+                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) | Body::Withdraw => {
                     Response::Refused(Refusal::Misdirected)
                 }
             };

@@ -58,6 +58,8 @@ pub enum Body {
     Decide(Box<Decide>),
     /// Coordinator: all participants have acknowledged.
     Retire(TxnId),
+    /// Shard: what became of the request with this id? If nothing has: refuse it from now on.
+    Withdraw,
 }
 
 /// What must still be so for a transaction to go on.
@@ -197,7 +199,7 @@ impl Request {
             } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
             Body::Decide(_) => 256,
-            Body::Finish(_) | Body::Sweep | Body::Retire(_) => 0,
+            Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw => 0,
         }
     }
 }

@@ -211,6 +211,11 @@ impl Shard {
                 self.sweep(applying.index);
                 Some(Response::Done)
             }
+            Body::Withdraw => {
+                let response = Response::Refused(Refusal::Deadline);
+                self.remember(request.id, &response);
+                Some(response)
+            }
             Body::Decide(_) | Body::Retire(_) => Some(Response::Refused(Refusal::Misdirected)),
         };
         applying.out.extend(response.map(|response| (ticket, response)));

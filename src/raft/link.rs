@@ -4,6 +4,10 @@
 //!  lower id ──dials──▶ higher id;  hello ⇄ hello;  then frames both ways until it breaks; then again, with jitter
 //! ```
 //!
+//! A side that has nothing to send sends an empty frame every [`BEAT`]; who hears nothing for [`SILENCE`] takes the link
+//! for broken. A connection whose packets vanish would else count as one for minutes: peers would be asked, and handed
+//! leadership, that nobody can reach.
+//!
 //! Calls are handed to the node in the order in which they came (each is polled once before the next is read), so
 //! appends of a pipeline reach openraft in order. A full queue refuses a call instead of holding it.
 
@@ -28,11 +32,11 @@ use crate::base::{NodeId, codec};
 use crate::host::{Listener, Network, ReadHalf, Stream, chance};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// For a connection to be made. Left to itself TCP asks ever more seldom, and sleeps through the network's return.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_millis(1500);
 const HELLO_BYTES_MAX: usize = 4096;
-/// A link with nothing to say says so: silence means that the peer, or the way to it, is gone. TCP alone would find that
-/// out after minutes, and after a partition wait as long again before it sends anew.
-const PING_EVERY: Duration = Duration::from_millis(500);
-const SILENCE_MAX: Duration = Duration::from_secs(2);
 const DIAL_MIN_MS: u64 = 20;
 const DIAL_MAX_MS: u64 = 1000;
 
@@ -169,7 +173,8 @@ impl Links {
     async fn dial(&self, peer: NodeId, addr: String) {
         let mut delay = DIAL_MIN_MS;
         loop {
-            match self.inner.options.network.connect(&addr).await {
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.inner.options.network.connect(&addr));
+            match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => match self.run(stream, Some(peer)).await {
                     Ok(()) => delay = DIAL_MIN_MS,
                     Err(e) => {
@@ -211,10 +216,10 @@ impl Links {
             let mut buffer = BytesMut::new();
             let mut framing = framing();
             loop {
-                match tokio::time::timeout(PING_EVERY, frames.recv_many(&mut batch, 256)).await {
-                    Ok(0) => return io::Result::Ok(()),
+                match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
+                    Ok(0) => break,
                     Ok(_) => {}
-                    Err(_) => batch.push(codec::encode(&Frame::Ping).map_err(io::Error::other)?.into()),
+                    Err(_) => batch.push(Bytes::new()),
                 }
                 // What is about to be queued goes out with the same write.
                 tokio::task::yield_now().await;
@@ -292,13 +297,16 @@ impl Links {
         answers: mpsc::WeakSender<Bytes>,
         pending: &Pending,
     ) -> io::Result<()> {
-        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer is silent");
-        while let Some(frame) = tokio::time::timeout(SILENCE_MAX, frames.next())
-            .await
-            .map_err(silent)?
-        {
-            match codec::decode::<Frame>(&frame?).map_err(io::Error::other)? {
-                Frame::Ping => {}
+        loop {
+            let heard = tokio::time::timeout(SILENCE, frames.next()).await;
+            let Some(frame) = heard.map_err(|_| io::ErrorKind::TimedOut)? else {
+                return Ok(());
+            };
+            let frame = frame?;
+            if frame.is_empty() {
+                continue;
+            }
+            match codec::decode::<Frame>(&frame).map_err(io::Error::other)? {
                 Frame::Response { id, body } => {
                     if let Some(waiter) = pending.lock().remove(&id) {
                         // Nobody waits any more: the caller timed out.
@@ -318,7 +326,6 @@ impl Links {
                 }
             }
         }
-        Ok(())
     }
 
     /// Sends a call now, in order with other calls; the future is its answer.

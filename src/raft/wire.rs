@@ -36,8 +36,6 @@ pub enum Frame {
         id: u64,
         body: Return,
     },
-    /// Nothing to say, still there.
-    Ping,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

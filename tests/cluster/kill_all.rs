@@ -1,6 +1,7 @@
 //! All nodes are killed at once under write load. What was acknowledged is there afterwards, once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -31,7 +32,7 @@ struct Raised {
 
 /// What one client knows. Keys are its own, but for those of counters.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     set: BTreeMap<String, String>,
     raised: BTreeMap<String, Raised>,
     /// The number that each acknowledged INCR gave.
@@ -48,7 +49,7 @@ impl Known {
         }
     }
 
-    fn merge(&mut self, other: Known) {
+    pub fn merge(&mut self, other: Known) {
         self.set.extend(other.set);
         self.given.extend(other.given);
         for (key, more) in other.raised {
@@ -56,6 +57,19 @@ impl Known {
             raised.acked += more.acked;
             raised.unknown += more.unknown;
         }
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (acked, unknown) = self.raised.values().fold((0, 0), |sum, raised| {
+            (sum.0 + raised.acked, sum.1 + raised.unknown)
+        });
+        write!(
+            f,
+            "{} SETs, {acked} INCRs acknowledged, {unknown} unknown",
+            self.set.len()
+        )
     }
 }
 
@@ -155,7 +169,7 @@ impl Load<'_> {
 }
 
 /// Pairs of counters on different shards.
-fn pairs(nodes: &Nodes) -> Vec<[String; 2]> {
+pub fn pairs(nodes: &Nodes) -> Vec<[String; 2]> {
     let pair = |i: usize| {
         let mut keys = nodes.key_per_shard(&format!("pair-{i}"));
         let count = keys.len();
@@ -168,7 +182,7 @@ fn pairs(nodes: &Nodes) -> Vec<[String; 2]> {
 }
 
 /// Load from all kinds of clients until `LOAD` requests were acknowledged; then every node is killed.
-fn load_and_kill(nodes: &mut Nodes, round: usize, pairs: &[[String; 2]]) -> Known {
+pub fn load_and_kill(nodes: &mut Nodes, round: usize, pairs: &[[String; 2]]) -> Known {
     let (acked, stop, addresses) = (AtomicU64::new(0), AtomicBool::new(false), nodes.addresses());
     let load = Load {
         addresses: &addresses,
@@ -220,7 +234,7 @@ fn get_all(client: &mut Client, keys: &[&String]) -> Vec<Reply> {
     replies
 }
 
-fn check(nodes: &Nodes, node: u64, known: &Known, pairs: &[[String; 2]]) {
+pub fn check(nodes: &Nodes, node: u64, known: &Known, pairs: &[[String; 2]]) {
     let mut client = nodes.client(node);
     let keys: Vec<&String> = known.set.keys().collect();
     let replies = get_all(&mut client, &keys);
@@ -255,7 +269,7 @@ fn check(nodes: &Nodes, node: u64, known: &Known, pairs: &[[String; 2]]) {
 }
 
 /// No transaction stays undecided, and no key locked.
-fn check_free(nodes: &Nodes, pairs: &[[String; 2]], known: &mut Known) {
+pub fn check_free(nodes: &Nodes, pairs: &[[String; 2]], known: &mut Known) {
     let mut client = nodes.client(1);
     for key in pairs.iter().flatten() {
         let fate = Fate::of(client.call(&["INCR", key]));
@@ -286,13 +300,8 @@ fn what_was_acknowledged_survives_the_death_of_all_nodes_at_once() {
         given.windows(2).all(|two| two[0] != two[1]),
         "an INCR gave the same number twice"
     );
-    let (acked, unknown) = known.raised.values().fold((0, 0), |sum, raised| {
-        (sum.0 + raised.acked, sum.1 + raised.unknown)
-    });
-    println!(
-        "{} SETs, {acked} INCRs acknowledged, {unknown} unknown",
-        known.set.len()
-    );
+    println!("{known}");
+    let acked: i64 = known.raised.values().map(|raised| raised.acked).sum();
     assert!(
         known.set.len() > 100 && acked > 100,
         "too little load to tell anything"

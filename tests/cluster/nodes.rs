@@ -1,5 +1,6 @@
 //! Three `quorate server` processes, their config file and their data.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -33,10 +34,21 @@ static TURN: Mutex<()> = Mutex::new(());
 pub struct Nodes {
     pub dir: tempfile::TempDir,
     pub config: Config,
+    /// How nodes are started, where it is not the plain way.
+    pub launches: BTreeMap<u64, Launch>,
     config_file: PathBuf,
     running: Vec<(u64, Process)>,
     /// Held while the cluster lives.
     turn: Option<MutexGuard<'static, ()>>,
+}
+
+/// What a node's process is started with, besides its config.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// A program, with arguments, that becomes the node's process, such as `ip netns exec …`.
+    pub inside: Vec<String>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
 }
 
 struct Process {
@@ -75,6 +87,7 @@ impl Nodes {
         Nodes {
             dir,
             config,
+            launches: BTreeMap::new(),
             config_file,
             running: Vec::new(),
             turn: None,
@@ -134,7 +147,9 @@ impl Nodes {
 
     /// Starts a node and returns at once. It dies at `failpoint` if one is given.
     pub fn launch(&mut self, node: u64, failpoint: Option<&str>) {
-        let mut command = server(&self.config_file, node, None);
+        let plain = Launch::default();
+        let how = self.launches.get(&node).unwrap_or(&plain);
+        let mut command = server(&self.config_file, node, None, how);
         if let Some(point) = failpoint {
             command.env("FAILPOINTS", format!("{point}=return"));
         }
@@ -143,7 +158,8 @@ impl Nodes {
 
     /// Starts a node on another data directory than the config's.
     pub fn launch_in(&mut self, node: u64, dir: &Path) {
-        self.spawn(node, server(&self.config_file, node, Some(dir)));
+        let command = server(&self.config_file, node, Some(dir), &Launch::default());
+        self.spawn(node, command);
     }
 
     fn spawn(&mut self, node: u64, mut command: Command) {
@@ -213,6 +229,17 @@ impl Nodes {
         self.running.retain(|(id, _)| *id != node);
     }
 
+    /// Sends a signal by its name: `STOP`, `CONT`.
+    #[allow(dead_code, reason = "tests/nemesis.rs pauses nodes")]
+    pub fn signal(&mut self, node: u64, signal: &str) {
+        let pid = self.process(node).child.id();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {pid}")])
+            .status()
+            .expect("sh can be run");
+        assert!(sent.success(), "kill -{signal} {pid}: {sent}");
+    }
+
     /// `kill -9` of all, before any is waited for.
     pub fn kill_all(&mut self) {
         for (node, process) in &mut self.running {
@@ -226,7 +253,7 @@ impl Nodes {
 
     /// Starts a node that is expected to give up: its exit code and what it wrote to standard error.
     pub fn refused(node: u64, config: &Path, dir: Option<&Path>) -> (Option<i32>, String) {
-        let mut child = server(config, node, dir)
+        let mut child = server(config, node, dir, &Launch::default())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -319,14 +346,19 @@ pub fn group_of<'a>(status: &'a Value, group: &str) -> Option<&'a Value> {
         .find(|entry| entry["group"] == group)
 }
 
-fn server(config: &Path, node: u64, dir: Option<&Path>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+fn server(config: &Path, node: u64, dir: Option<&Path>, how: &Launch) -> Command {
+    let words = how.inside.iter().map(String::as_str);
+    let mut words = words.chain([env!("CARGO_BIN_EXE_quorate")]);
+    let mut command = Command::new(words.next().expect("there is one at least"));
     command
+        .args(words)
         .args(["server", "--node", &node.to_string()])
         .arg("--config")
         .arg(config)
+        .args(&how.args)
         .env_remove("FAILPOINTS")
         .env("QUORATE_LOG", "warn,openraft=error,quorate=info")
+        .envs(how.env.iter().cloned())
         .stdin(Stdio::null());
     if let Some(dir) = dir {
         command.arg("--data-dir").arg(dir);

@@ -100,6 +100,12 @@ impl Client {
         })
     }
 
+    /// From now on waits `patience` for each reply.
+    #[allow(dead_code, reason = "tests/nemesis.rs connects faster than it waits")]
+    pub fn wait_for(&mut self, patience: Duration) -> io::Result<()> {
+        self.reader.get_ref().set_read_timeout(Some(patience))
+    }
+
     pub fn call(&mut self, request: &[&str]) -> io::Result<Reply> {
         self.send(&encode(request))?;
         self.receive()
