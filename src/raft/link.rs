@@ -217,7 +217,7 @@ impl Links {
             let mut framing = framing();
             loop {
                 match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
-                    Ok(0) => break,
+                    Ok(0) => return io::Result::Ok(()),
                     Ok(_) => {}
                     Err(_) => batch.push(Bytes::new()),
                 }
