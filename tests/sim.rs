@@ -60,7 +60,10 @@ fn run(seed: u64, tell: bool) -> (Vec<String>, Stats) {
 fn trace() {
     if std::env::var_os("QUORATE_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_env("QUORATE_LOG");
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
     }
 }
 
@@ -80,19 +83,35 @@ fn no_chain_of_accidents_breaks_a_cluster() {
                 let mut all = Stats::new();
                 for seed in (first + thread..first + seeds).step_by(usize::try_from(threads).expect("few")) {
                     let (_, stats) = run(seed, false);
-                    stats.into_iter().for_each(|(what, n)| *all.entry(what).or_default() += n);
+                    stats
+                        .into_iter()
+                        .for_each(|(what, n)| *all.entry(what).or_default() += n);
                 }
                 all
             }
         };
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(part(thread))).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why))).collect()
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why)))
+            .collect()
     });
     let mut all = Stats::new();
-    seen.into_iter().flatten().for_each(|(what, n)| *all.entry(what).or_default() += n);
+    seen.into_iter()
+        .flatten()
+        .for_each(|(what, n)| *all.entry(what).or_default() += n);
     println!("{seeds} runs: {all:?}");
-    for what in ["txns committed", "register operations", "transfers", "crashes", "cuts"] {
-        assert!(all.get(what).copied().unwrap_or(0) > seeds / 4, "{seeds} runs have seen too few {what}");
+    for what in [
+        "txns committed",
+        "register operations",
+        "transfers",
+        "crashes",
+        "cuts",
+    ] {
+        assert!(
+            all.get(what).copied().unwrap_or(0) > seeds / 4,
+            "{seeds} runs have seen too few {what}"
+        );
     }
 }
 
@@ -101,7 +120,11 @@ fn one_seed_makes_one_story() {
     for seed in 0..2 {
         let [(one, _), (other, _)] = [run(seed, false), run(seed, false)];
         if let Some(at) = (0..one.len().max(other.len())).find(|&at| one.get(at) != other.get(at)) {
-            panic!("seed {seed} differs at line {at}:\n{:?}\n{:?}", one.get(at), other.get(at));
+            panic!(
+                "seed {seed} differs at line {at}:\n{:?}\n{:?}",
+                one.get(at),
+                other.get(at)
+            );
         }
     }
 }

@@ -154,9 +154,16 @@ mutants! {
     /// A coordinator's replica that starts from a snapshot has forgotten what was decided.
     OutcomesLostInSnapshot "outcomes-lost-in-snapshot" "P5" Logs;
 
+    /// A participant that is asked about an attempt says that it has not prepared, and prepares it afterwards.
+    InquiryRefusesNothing "inquiry-refuses-nothing" "P3" Logs;
+
     // ── The coordinator's log
     /// A second record replaces the first.
     DecidedTwice "decided-twice" "P3" Logs;
+    /// The commit of a staged attempt is refused since its session, told of it, has moved on.
+    FinishedSessionsUnstage "finished-sessions-unstage" "P3" Logs;
+    /// A staged attempt is aborted, or another staged instead, without a participant's refusal.
+    StagedAbortedUnasked "staged-aborted-unasked" "P3" Logs;
     /// A commit that reaches the log after its deadline counts.
     CommitPastDeadline "commit-past-deadline" "P3" Logs;
     /// A retired commit is forgotten while its gateway may still ask.

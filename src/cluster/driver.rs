@@ -15,11 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::message::{Ask, Failure, Told};
-use super::router::{RouteError, Router};
+use super::router::Router;
 use crate::base::limits::TXNS_ACTIVE_MAX;
 use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::host::Clock;
-use crate::machine::{Body, Decide, Decision, Finish, No, Prepare, Refusal, Request, Response, Vote};
+use crate::machine::{
+    Body, Decide, Decision, Finish, Prepare, Refusal, Request, Response, Stage, Staged, Vote,
+};
 use crate::raft::Group;
 use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
@@ -48,8 +50,11 @@ pub enum DriverCall {
 
 /// What a spawned delivery reports back.
 enum Report {
+    Staged(AttemptId, Staged),
     Vote(AttemptId, GroupId, Vote),
-    Unreachable(AttemptId, GroupId),
+    Unreachable(AttemptId),
+    Inquired(AttemptId, GroupId, Vote),
+    Undecided(Staged),
     Decided(TxnId, Decision),
     Told(Finish, GroupId),
 }
@@ -126,7 +131,7 @@ impl Driver {
             let mut coordinator = Coordinator::new(self.group.id(), term);
             let effects = self.group.peek(|machine| {
                 let machine = machine.as_coordinator()?;
-                Some(coordinator.recover(machine.unretired()))
+                Some(coordinator.recover(machine.unretired(), machine.staged()))
             });
             tracing::info!(group = %self.group.id(), term, "coordinating");
             self.leading = Some(Leading {
@@ -217,12 +222,17 @@ impl Driver {
                     txn: attempt.txn,
                     deadline,
                     decision: Decision::Abort,
+                    refused: None,
                 });
                 let request = Request::anonymous(Body::Decide(decide));
-                let group = self.group.clone();
+                let (group, reports, term) = (self.group.clone(), self.reports.clone(), self.term());
                 tokio::spawn(async move {
                     let told = match group.propose(request).await {
                         Ok(Response::Decision(decision)) => Told::Decision(Some(decision)),
+                        Ok(Response::Staged(staged)) => {
+                            let _ = reports.send((term, Report::Undecided(staged))).await;
+                            Told::Decision(None)
+                        }
                         Ok(_) => Told::Decision(None),
                         Err(error) => Told::Failed(error.into()),
                     };
@@ -240,9 +250,10 @@ impl Driver {
         if leading.recovered.elapsed() >= RECOVER_EVERY {
             leading.recovered = Instant::now();
             let coordinator = &mut leading.coordinator;
-            let recovered = self
-                .group
-                .peek(|machine| Some(coordinator.recover(machine.as_coordinator()?.unretired())));
+            let recovered = self.group.peek(|machine| {
+                let machine = machine.as_coordinator()?;
+                Some(coordinator.recover(machine.unretired(), machine.staged()))
+            });
             effects.extend(recovered.unwrap_or_default());
         }
         self.perform(effects);
@@ -259,16 +270,15 @@ impl Driver {
             Report::Vote(attempt, shard, vote) => {
                 // Where the prepares are sent and the leader is about to die, no vote counts.
                 fail_point!("txn-prepares-sent", |_| ());
-                let effects = coordinator.vote(attempt, shard, vote, now);
-                if effects
-                    .iter()
-                    .any(|effect| matches!(effect, Effect::Decide { .. }))
-                {
-                    fail_point!("txn-all-voted", |_| std::process::abort());
-                }
-                effects
+                coordinator.vote(attempt, shard, vote, now)
             }
-            Report::Unreachable(attempt, shard) => coordinator.unreachable(attempt, shard, now),
+            Report::Staged(attempt, staged) => {
+                fail_point!("txn-prepares-sent", |_| ());
+                coordinator.staged(attempt, &staged, now)
+            }
+            Report::Inquired(attempt, shard, vote) => coordinator.inquired(attempt, shard, vote),
+            Report::Undecided(staged) => coordinator.undecided(&staged),
+            Report::Unreachable(attempt) => coordinator.unreachable(attempt),
             Report::Decided(txn, decision) => {
                 if matches!(decision, Decision::Commit { .. }) {
                     fail_point!("txn-decision-logged", |_| std::process::abort());
@@ -284,6 +294,9 @@ impl Driver {
                 }
             }
         };
+        if effects.iter().any(is_commit) {
+            fail_point!("txn-all-voted", |_| std::process::abort());
+        }
         self.perform(effects);
     }
 
@@ -291,7 +304,13 @@ impl Driver {
         let mut told_one = false;
         for effect in effects {
             match effect {
+                Effect::Stage { stage, below } => self.deliver_stage(stage, below),
                 Effect::Prepare { shard, prepare } => self.deliver_prepare(shard, prepare),
+                Effect::Inquire {
+                    shard,
+                    attempt,
+                    deadline,
+                } => self.deliver_inquiry(shard, attempt, deadline),
                 Effect::Decide { decide, below } => self.deliver_decide(decide, below),
                 Effect::Finish { shard, finish } => {
                     if finish.commit && told_one && tells_only_one() {
@@ -330,11 +349,58 @@ impl Driver {
             let ask = Ask::Propose(Request::anonymous(Body::Prepare(prepare)));
             let report = match router.ask(shard, &ask, deadline).await {
                 Ok(Told::Response(Response::Vote(vote))) => Report::Vote(attempt, shard, vote),
-                Err(RouteError::Busy) => Report::Vote(attempt, shard, Vote::No(No::Full)),
-                _ => Report::Unreachable(attempt, shard),
+                // It may have prepared, or may yet.
+                _ => Report::Unreachable(attempt),
             };
             // The driver outlives its deliveries, but for the end of the process.
             let _ = reports.send((term, report)).await;
+        });
+    }
+
+    /// Through the log until it answers: without its word nobody may act on the votes.
+    fn deliver_stage(&self, stage: Box<Stage>, below: u64) {
+        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
+        let (group, attempt) = (self.group.id(), stage.staged.attempt);
+        let mut request = Request::anonymous(Body::Stage(stage));
+        request.below = below;
+        tokio::spawn(async move {
+            let ask = Ask::Propose(request);
+            let report = loop {
+                match router.ask(group, &ask, Instant::now() + DELIVERY).await {
+                    Ok(Told::Response(Response::Staged(staged))) => break Report::Staged(attempt, staged),
+                    Ok(Told::Response(Response::Decision(decision))) => {
+                        break Report::Decided(attempt.txn, decision);
+                    }
+                    Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
+                        tokio::time::sleep(TICK).await;
+                    }
+                    Ok(other) => {
+                        tracing::error!(%attempt, "staging was answered with {other:?}");
+                        return;
+                    }
+                }
+            };
+            let _ = reports.send((term, report)).await;
+        });
+    }
+
+    fn deliver_inquiry(&self, shard: GroupId, attempt: AttemptId, deadline: Millis) {
+        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
+        tokio::spawn(async move {
+            let ask = Ask::Propose(Request::anonymous(Body::Inquire { attempt, deadline }));
+            // Only this participant knows, so there is no giving up.
+            loop {
+                match router.ask(shard, &ask, Instant::now() + DELIVERY).await {
+                    Ok(Told::Response(Response::Vote(vote))) => {
+                        let _ = reports.send((term, Report::Inquired(attempt, shard, vote))).await;
+                        return;
+                    }
+                    other => {
+                        tracing::warn!(%shard, %attempt, "not known yet whether it is prepared: {other:?}");
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+            }
         });
     }
 
@@ -350,6 +416,10 @@ impl Driver {
                 match router.ask(group, &ask, Instant::now() + DELIVERY).await {
                     Ok(Told::Response(Response::Decision(decision))) => {
                         let _ = reports.send((term, Report::Decided(txn, decision))).await;
+                        return;
+                    }
+                    Ok(Told::Response(Response::Staged(staged))) => {
+                        let _ = reports.send((term, Report::Undecided(staged))).await;
                         return;
                     }
                     Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
@@ -393,6 +463,10 @@ impl Driver {
             }
         });
     }
+}
+
+fn is_commit(effect: &Effect) -> bool {
+    matches!(effect, Effect::Decide { decide, .. } if matches!(decide.decision, Decision::Commit { .. }))
 }
 
 /// Test builds only: ends the process once what was sent has had time to arrive.

@@ -324,6 +324,7 @@ impl Node {
             txn: number.id(),
             deadline: txn_deadline,
             decision: Decision::Abort,
+            refused: None,
         };
         let body = Body::Decide(Box::new(decide));
         let mut request = Request::anonymous(body.clone());
@@ -359,7 +360,7 @@ impl Node {
             });
             while Instant::now() < kept
                 && !matches!(router.ask(group, &ask, kept).await, Ok(Told::Response(response))
-                    if response != Response::Refused(Refusal::Full))
+                    if !matches!(response, Response::Refused(Refusal::Full) | Response::Staged(_)))
             {
                 tokio::time::sleep(SETTLE_PAUSE).await;
             }

@@ -1,9 +1,15 @@
 //! The coordinator group's state: which transactions were decided how.
 //!
 //! ```text
-//!  (no record) ─first Decide─▶ Commit ─all participants told─▶ retired ─session moves on─▶ forgotten
-//!                    └───────▶ Abort  ─────────────────────────────────session moves on─▶ forgotten
+//!  (no record) ─Stage─▶ staged ─all have prepared─▶ Commit ─all participants told─▶ retired ─session moves on─▶ forgotten
+//!       │                 └─────one has refused───▶ Abort  ─────────────────────────────────session moves on─▶ forgotten
+//!       └──first Decide──▶ Commit or Abort
 //! ```
+//!
+//! Parallel commit (Taft et al., "CockroachDB: The Resilient Geo-Distributed SQL Database", 2020): a staged attempt whose
+//! participants have all prepared it *is* committed. So it is never aborted without the word of a participant that has
+//! refused it for good, and none is staged instead without that.
+//!
 //!
 //! Presumed abort (Mohan, Lindsay, Obermarck, 1986): who finds no record gets an Abort logged first, so that a commit
 //! can never follow. A commit past the transaction's deadline is an abort, so nothing must be remembered for ever.
@@ -13,15 +19,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::read::{Read, ReadOutcome, Seen};
-use super::request::{Batch, Body, Decide, Decision, Refusal, Response, Ticket};
+use super::request::{Batch, Body, Decide, Decision, Refusal, Response, Stage, Staged, Ticket};
 use super::sessions::{Known, Sessions};
-use crate::base::{Millis, Mutant, TxnId, mutant};
+use crate::base::{AttemptId, Millis, Mutant, TxnId, mutant};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coordinator {
     /// Commits that not all participants have acknowledged: a durable queue.
     pub(super) unretired: BTreeMap<TxnId, Decision>,
     pub(super) outcomes: Sessions<Decision>,
+    /// Attempts whose outcome depends on their participants.
+    staged: BTreeMap<TxnId, Staged>,
     time: Millis,
 }
 
@@ -37,6 +45,12 @@ impl Coordinator {
         &self.unretired
     }
 
+    /// Attempts that are staged and not decided.
+    #[must_use]
+    pub fn staged(&self) -> &BTreeMap<TxnId, Staged> {
+        &self.staged
+    }
+
     /// The recorded decision, while it is remembered.
     #[must_use]
     pub fn decision(&self, txn: TxnId) -> Option<&Decision> {
@@ -47,6 +61,7 @@ impl Coordinator {
         self.time = self.time.max(batch.time);
         let answer = |(at, request): (u32, super::Request)| {
             let response = match request.body {
+                Body::Stage(stage) => self.stage(*stage, request.below),
                 Body::Decide(decide) => self.decide(*decide, request.below),
                 Body::Retire(txn) => {
                     self.unretired.remove(&txn);
@@ -56,35 +71,91 @@ impl Coordinator {
                     Response::Done
                 }
                 Body::Sweep => Response::Done,
-                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) | Body::Withdraw => {
-                    Response::Refused(Refusal::Misdirected)
-                }
+                Body::Run { .. }
+                | Body::Prepare(_)
+                | Body::Finish(_)
+                | Body::Inquire { .. }
+                | Body::Withdraw => Response::Refused(Refusal::Misdirected),
             };
             (Ticket { index, at }, response)
         };
         (0..).zip(batch.requests).map(answer).collect()
     }
 
+    /// The first attempt stays, until it is decided or a participant has refused it.
+    fn stage(&mut self, stage: Stage, below: u64) -> Response {
+        let Stage { staged, refused } = stage;
+        let txn = staged.attempt.txn;
+        if let Some(decision) = self.unretired.get(&txn) {
+            return Response::Decision(decision.clone());
+        }
+        match self.staged.get(&txn) {
+            Some(before) if !covers(refused, before) => return Response::Staged(before.clone()),
+            _ => self.staged.remove(&txn),
+        };
+        match self.outcomes.look_up(txn, below, self.time) {
+            Known::Seen(decision) => Response::Decision(decision.clone()),
+            Known::Finished => Response::Decision(Decision::Abort),
+            Known::Full => Response::Refused(Refusal::Full),
+            Known::New if self.time > staged.deadline => self.record(txn, Decision::Abort),
+            Known::New => {
+                self.staged.insert(txn, staged.clone());
+                Response::Staged(staged)
+            }
+        }
+    }
+
     /// First record wins. Every answer without a record is one that no later entry can change.
     fn decide(&mut self, decide: Decide, below: u64) -> Response {
-        let recorded = self.unretired.get(&decide.txn);
+        let Decide {
+            txn,
+            deadline,
+            decision,
+            refused,
+        } = decide;
+        let recorded = self.unretired.get(&txn);
         if let Some(decision) = recorded.filter(|_| !mutant::is(Mutant::DecidedTwice)) {
             return Response::Decision(decision.clone());
         }
-        let decision = match self.outcomes.look_up(decide.txn, below, self.time) {
-            Known::Seen(_) if mutant::is(Mutant::DecidedTwice) => decide.decision,
+        let known = self.outcomes.look_up(txn, below, self.time);
+        // What is staged is looked at first: the session may have moved on, having been told of the commit.
+        if let Some(staged) = self.staged.get(&txn)
+            && !mutant::is(Mutant::FinishedSessionsUnstage)
+        {
+            let commits = matches!(&decision, Decision::Commit { attempt, .. } if *attempt == staged.attempt);
+            if !commits && !covers(refused, staged) {
+                return Response::Staged(staged.clone());
+            }
+            let finished = matches!(known, Known::Finished);
+            self.staged.remove(&txn);
+            let decision = if commits { decision } else { Decision::Abort };
+            return if finished {
+                self.queue(txn, decision)
+            } else {
+                self.record(txn, decision)
+            };
+        }
+        match known {
+            Known::Seen(_) if mutant::is(Mutant::DecidedTwice) => {}
             Known::Seen(decision) => return Response::Decision(decision.clone()),
             // The session will not ask again, and a commit of a finished number is refused here for ever.
             Known::Finished => return Response::Decision(Decision::Abort),
             Known::Full => return Response::Refused(Refusal::Full),
-            Known::New if self.time > decide.deadline && !mutant::is(Mutant::CommitPastDeadline) => {
-                Decision::Abort
-            }
-            Known::New => decide.decision,
-        };
-        self.outcomes.record(decide.txn, decision.clone());
+            Known::New => {}
+        }
+        let late = self.time > deadline && !mutant::is(Mutant::CommitPastDeadline);
+        self.record(txn, if late { Decision::Abort } else { decision })
+    }
+
+    fn record(&mut self, txn: TxnId, decision: Decision) -> Response {
+        self.outcomes.record(txn, decision.clone());
+        self.queue(txn, decision)
+    }
+
+    /// Nobody will ask for the outcome, but the participants have to be told.
+    fn queue(&mut self, txn: TxnId, decision: Decision) -> Response {
         if let Decision::Commit { .. } = decision {
-            self.unretired.insert(decide.txn, decision.clone());
+            self.unretired.insert(txn, decision.clone());
         }
         Response::Decision(decision)
     }
@@ -97,4 +168,12 @@ impl Coordinator {
             Read::Run { .. } => Seen::Nothing,
         })
     }
+}
+
+/// Whether the word that `refused` was refused rules `staged` out: a leader begins an attempt only when its last is dead.
+fn covers(refused: Option<AttemptId>, staged: &Staged) -> bool {
+    let attempt = staged.attempt;
+    mutant::is(Mutant::StagedAbortedUnasked)
+        || refused
+            .is_some_and(|r| r.txn == attempt.txn && r.term == attempt.term && r.number >= attempt.number)
 }

@@ -19,6 +19,7 @@ pub mod overlay;
 mod parked;
 mod read;
 mod request;
+mod second_phase;
 mod sessions;
 mod shard;
 mod snapshot;
@@ -29,7 +30,7 @@ pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
     Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request,
-    Response, Ticket, Vote,
+    Response, Stage, Staged, Ticket, Vote,
 };
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};

@@ -54,6 +54,10 @@ pub enum Body {
     Finish(Finish),
     /// Shard: remove keys that have expired by the entry's time. Any group: let time pass.
     Sweep,
+    /// Shard: has this attempt prepared? If not: refuse it from now on.
+    Inquire { attempt: AttemptId, deadline: Millis },
+    /// Coordinator: note that an attempt commits as soon as all its participants have prepared it.
+    Stage(Box<Stage>),
     /// Coordinator: record a decision unless there is one.
     Decide(Box<Decide>),
     /// Coordinator: all participants have acknowledged.
@@ -114,6 +118,24 @@ pub struct Decide {
     pub txn: TxnId,
     pub deadline: Millis,
     pub decision: Decision,
+    /// For an abort: a participant has refused this attempt for good, and with it all earlier ones of its term.
+    pub refused: Option<AttemptId>,
+}
+
+/// An attempt that is committed as soon as all of its participants have prepared it, even if nobody knows (parallel
+/// commit). Nobody may abort it who has not heard a participant refuse it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Staged {
+    pub attempt: AttemptId,
+    pub participants: Vec<GroupId>,
+    pub deadline: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    pub staged: Staged,
+    /// As for [`Decide`]: what may be staged instead of.
+    pub refused: Option<AttemptId>,
 }
 
 /// A transaction's fate. The first one recorded is final.
@@ -167,6 +189,8 @@ pub enum Response {
     Vote(Vote),
     Done,
     Decision(Decision),
+    /// Coordinator: nothing is decided, and this is staged.
+    Staged(Staged),
     Refused(Refusal),
 }
 
@@ -198,8 +222,8 @@ impl Request {
                 conditions,
             } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
-            Body::Decide(_) => 256,
-            Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw => 0,
+            Body::Decide(_) | Body::Stage(_) => 256,
+            Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw | Body::Inquire { .. } => 0,
         }
     }
 }

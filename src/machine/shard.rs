@@ -24,7 +24,7 @@ use super::overlay::{Overlay, Writes};
 use super::parked::{Parked, ParkedTable};
 use super::request::Vote;
 use super::request::{
-    Age, Batch, Body, Condition, Finish, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
+    Age, Batch, Body, Condition, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
 };
 use super::sessions::{Known, Sessions};
 use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
@@ -37,9 +37,9 @@ pub(super) struct Intent {
     coordinator: GroupId,
     deadline: Millis,
     since: Millis,
-    scope: Scope,
-    writes: Writes,
-    replies: Vec<Reply>,
+    pub(super) scope: Scope,
+    pub(super) writes: Writes,
+    pub(super) replies: Vec<Reply>,
 }
 
 /// What the reply table can say of a request.
@@ -68,7 +68,7 @@ pub struct Head {
     pub(super) prepared: BTreeMap<AttemptId, Intent>,
     /// Attempts that were refused or finished (committed?), until no message of theirs can count any more.
     pub(super) finished: BTreeMap<AttemptId, bool>,
-    finished_until: BTreeSet<(Millis, AttemptId)>,
+    pub(super) finished_until: BTreeSet<(Millis, AttemptId)>,
     pub(super) parked: ParkedTable,
     pub(super) sessions: Sessions<Answered>,
     pub(super) time: Millis,
@@ -78,14 +78,14 @@ pub struct Head {
 #[derive(Debug, Clone, Default)]
 pub struct Shard {
     keyspace: Keyspace,
-    head: Head,
+    pub(super) head: Head,
 }
 
 /// The entry being applied, and the answers so far.
-struct Applying {
-    index: u64,
+pub(super) struct Applying {
+    pub(super) index: u64,
     seed: u64,
-    out: Vec<(Ticket, Response)>,
+    pub(super) out: Vec<(Ticket, Response)>,
 }
 
 impl Shard {
@@ -207,6 +207,7 @@ impl Shard {
                 self.finish(*finish, applying);
                 Some(Response::Done)
             }
+            Body::Inquire { attempt, deadline } => Some(self.inquire(*attempt, *deadline, applying)),
             Body::Sweep => {
                 self.sweep(applying.index);
                 Some(Response::Done)
@@ -216,7 +217,9 @@ impl Shard {
                 self.remember(request.id, &response);
                 Some(response)
             }
-            Body::Decide(_) | Body::Retire(_) => Some(Response::Refused(Refusal::Misdirected)),
+            Body::Decide(_) | Body::Stage(_) | Body::Retire(_) => {
+                Some(Response::Refused(Refusal::Misdirected))
+            }
         };
         applying.out.extend(response.map(|response| (ticket, response)));
     }
@@ -243,13 +246,18 @@ impl Shard {
         None
     }
 
-    fn unpark(&mut self, ticket: Ticket) -> Option<Parked> {
+    pub(super) fn unpark(&mut self, ticket: Ticket) -> Option<Parked> {
         let parked = self.head.parked.remove(ticket)?;
         self.head.locks.stop_waiting(&parked.scope, ticket);
         Some(parked)
     }
 
-    fn answer(parked: &Parked, ticket: Ticket, response: &Response, out: &mut Vec<(Ticket, Response)>) {
+    pub(super) fn answer(
+        parked: &Parked,
+        ticket: Ticket,
+        response: &Response,
+        out: &mut Vec<(Ticket, Response)>,
+    ) {
         out.push((ticket, response.clone()));
         out.extend(parked.also.iter().map(|&copy| (copy, response.clone())));
     }
@@ -278,7 +286,7 @@ impl Shard {
         Response::Replies(replies)
     }
 
-    fn write(&mut self, writes: Writes, index: u64) {
+    pub(super) fn write(&mut self, writes: Writes, index: u64) {
         if !writes.is_empty() {
             self.head.last_write = index;
             writes.apply(&mut self.keyspace, index);
@@ -388,50 +396,8 @@ impl Shard {
         Response::Vote(Vote::Yes(replies))
     }
 
-    fn finish(&mut self, finish: Finish, applying: &mut Applying) {
-        let Finish {
-            attempt,
-            commit,
-            deadline,
-        } = finish;
-        if let Some(intent) = self.head.prepared.remove(&attempt) {
-            self.remember_finished(attempt, deadline, commit);
-            if commit || mutant::is(Mutant::AbortAppliesIntent) {
-                self.write(intent.writes, applying.index);
-            }
-            if !commit && mutant::is(Mutant::AbortKeepsLocks) {
-                return;
-            }
-            let woken = self.head.locks.unlock(&intent.scope, attempt);
-            self.wake(&woken, applying);
-            return;
-        }
-        // A commit that finds neither intent nor memory of one would have lost a half of a transaction.
-        let before = self.head.finished.get(&attempt).copied();
-        assert!(
-            !commit || before == Some(true) || self.head.time > deadline,
-            "commit of {attempt}, which did not prepare here or was aborted"
-        );
-        if before == Some(true) && !mutant::is(Mutant::AbortAfterCommit) {
-            // A participant asked, was told to commit by others meanwhile, and its question came up when the record
-            // had been retired and forgotten: "abort" then speaks of attempts that are still prepared.
-            return;
-        }
-        self.remember_finished(attempt, deadline, commit);
-        if let Some(ticket) = self.head.parked.of_attempt(attempt)
-            && let Some(parked) = self.unpark(ticket)
-        {
-            Self::answer(
-                &parked,
-                ticket,
-                &Response::Vote(Vote::No(No::Late)),
-                &mut applying.out,
-            );
-        }
-    }
-
     /// Gives those who waited for freed locks another go, in order of arrival.
-    fn wake(&mut self, woken: &BTreeSet<Ticket>, applying: &mut Applying) {
+    pub(super) fn wake(&mut self, woken: &BTreeSet<Ticket>, applying: &mut Applying) {
         for &ticket in woken.iter().filter(|_| !mutant::is(Mutant::FreedLocksWakeNobody)) {
             let Some(parked) = self.head.parked.get(ticket) else {
                 continue;
@@ -459,23 +425,6 @@ impl Shard {
             if let Some(parked) = self.unpark(ticket) {
                 Self::answer(&parked, ticket, &response, &mut applying.out);
             }
-        }
-    }
-
-    fn remember_finished(&mut self, attempt: AttemptId, deadline: Millis, committed: bool) {
-        if deadline >= self.head.time {
-            self.head.finished.insert(attempt, committed);
-            self.head.finished_until.insert((deadline, attempt));
-        }
-    }
-
-    fn forget_finished(&mut self) {
-        while let Some(&(deadline, attempt)) = self.head.finished_until.first() {
-            if deadline >= self.head.time {
-                break;
-            }
-            self.head.finished_until.remove(&(deadline, attempt));
-            self.head.finished.remove(&attempt);
         }
     }
 

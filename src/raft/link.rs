@@ -174,7 +174,10 @@ impl Links {
         let mut delay = DIAL_MIN_MS;
         loop {
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.inner.options.network.connect(&addr));
-            match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            match connecting
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            {
                 Ok(stream) => match self.run(stream, Some(peer)).await {
                     Ok(()) => delay = DIAL_MIN_MS,
                     Err(e) => {

@@ -28,14 +28,8 @@ pub struct Hello {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Frame {
-    Request {
-        id: u64,
-        body: Call,
-    },
-    Response {
-        id: u64,
-        body: Return,
-    },
+    Request { id: u64, body: Call },
+    Response { id: u64, body: Return },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::admission::{Admission, Lane};
+use super::resolving::Resolving;
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
-use crate::machine::{Age, Command, Condition, Decide, Decision, Finish, No, Prepare, Scope, Vote};
+use crate::machine::{
+    Age, Command, Condition, Decide, Decision, Finish, No, Prepare, Scope, Stage, Staged, Vote,
+};
 
 /// How long an attempt that died on a lock waits before the next, doubling up to [`RETRY_MAX_MS`].
 const RETRY_MIN_MS: u64 = 2;
@@ -47,11 +50,34 @@ pub enum Answer {
 /// What the driver has to do. All sends are repeated by it until they are answered or pointless.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    Prepare { shard: GroupId, prepare: Box<Prepare> },
-    Decide { decide: Box<Decide>, below: u64 },
-    Finish { shard: GroupId, finish: Finish },
-    Answer { txn: TxnId, answer: Answer },
-    Retire { txn: TxnId },
+    Stage {
+        stage: Box<Stage>,
+        below: u64,
+    },
+    Prepare {
+        shard: GroupId,
+        prepare: Box<Prepare>,
+    },
+    Inquire {
+        shard: GroupId,
+        attempt: AttemptId,
+        deadline: Millis,
+    },
+    Decide {
+        decide: Box<Decide>,
+        below: u64,
+    },
+    Finish {
+        shard: GroupId,
+        finish: Finish,
+    },
+    Answer {
+        txn: TxnId,
+        answer: Answer,
+    },
+    Retire {
+        txn: TxnId,
+    },
 }
 
 /// A participant's question about an attempt it has prepared.
@@ -70,6 +96,8 @@ enum Phase {
     Queued,
     Preparing {
         votes: BTreeMap<GroupId, Vec<Reply>>,
+        /// The log has the attempt: with the last vote it is committed.
+        staged: bool,
     },
     /// After an attempt died; the next starts at this time.
     Waiting {
@@ -86,6 +114,8 @@ struct Active {
     first: u32,
     number: u32,
     tries: u32,
+    /// The last attempt that a participant has refused for good.
+    refused: Option<AttemptId>,
     phase: Phase,
 }
 
@@ -96,6 +126,7 @@ pub struct Coordinator {
     term: u64,
     active: BTreeMap<TxnId, Active>,
     admission: Admission,
+    resolving: Resolving,
     /// Committed, recorded, not told to all yet.
     telling: BTreeMap<TxnId, (AttemptId, BTreeSet<GroupId>)>,
     /// Attempts of this term so far. Never per transaction: one that is asked for again after it was aborted must not
@@ -111,6 +142,7 @@ impl Coordinator {
             term,
             active: BTreeMap::new(),
             admission: Admission::default(),
+            resolving: Resolving::default(),
             telling: BTreeMap::new(),
             attempts: 0,
         }
@@ -129,12 +161,22 @@ impl Coordinator {
 
     #[must_use]
     pub fn is_active(&self, txn: TxnId) -> bool {
-        self.active.contains_key(&txn)
+        self.active.contains_key(&txn) || self.resolving.contains(txn)
     }
 
-    /// Takes over the commits that an earlier leader recorded and did not see acknowledged.
-    pub fn recover(&mut self, unretired: &BTreeMap<TxnId, Decision>) -> Vec<Effect> {
+    /// Takes over the commits that an earlier leader recorded and did not see acknowledged, and what it had staged.
+    pub fn recover(
+        &mut self,
+        unretired: &BTreeMap<TxnId, Decision>,
+        staged: &BTreeMap<TxnId, Staged>,
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        for (txn, staged) in staged {
+            // What stands in the way of an active one, that one will be told.
+            if !self.active.contains_key(txn) {
+                effects.extend(self.resolving.begin(staged.clone(), BTreeMap::new()));
+            }
+        }
         for (&txn, decision) in unretired
             .iter()
             .filter(|_| !mutant::is(Mutant::NewLeaderForgetsCommits))
@@ -160,7 +202,7 @@ impl Coordinator {
 
     /// A gateway asks for a transaction. One that is active already just goes on.
     pub fn begin(&mut self, txn: Txn, now: Millis) -> Vec<Effect> {
-        if self.active.contains_key(&txn.id) {
+        if self.is_active(txn.id) {
             return Vec::new();
         }
         let id = txn.id;
@@ -174,6 +216,7 @@ impl Coordinator {
             first: 0,
             number: 0,
             tries: 0,
+            refused: None,
             phase: Phase::Queued,
         };
         self.active.insert(id, active);
@@ -201,12 +244,18 @@ impl Coordinator {
         active.tries += 1;
         active.phase = Phase::Preparing {
             votes: BTreeMap::new(),
+            staged: false,
         };
         let attempt = AttemptId {
             txn: id,
             term,
             number: active.number,
         };
+        let stage = Box::new(Stage {
+            staged: active.staged_as(attempt),
+            refused: active.refused,
+        });
+        let below = active.txn.below;
         let prepare = |part: &Part| Effect::Prepare {
             shard: part.shard,
             prepare: Box::new(Prepare {
@@ -219,63 +268,70 @@ impl Coordinator {
                 commands: part.commands.clone(),
             }),
         };
-        active.txn.parts.iter().map(prepare).collect()
+        let prepares = active.txn.parts.iter().map(prepare);
+        prepares.chain([Effect::Stage { stage, below }]).collect()
+    }
+
+    /// The log's answer to what was staged: that, or what stands in its way.
+    pub fn staged(&mut self, attempt: AttemptId, staged: &Staged, now: Millis) -> Vec<Effect> {
+        let Some(active) = self.current(attempt) else {
+            return Vec::new();
+        };
+        let Phase::Preparing { staged: done, .. } = &mut active.phase else {
+            return Vec::new();
+        };
+        if staged.attempt == attempt {
+            *done = true;
+            return self.commit_if_all_agree(attempt, now);
+        }
+        active.phase = Phase::Deciding;
+        let mut effects = self.abort_attempt(attempt);
+        effects.extend(self.resolving.begin(staged.clone(), BTreeMap::new()));
+        effects
+    }
+
+    /// The log would not decide, since this is staged.
+    pub fn undecided(&mut self, staged: &Staged) -> Vec<Effect> {
+        self.resolving.begin(staged.clone(), BTreeMap::new())
+    }
+
+    /// A participant's answer to an inquiry.
+    pub fn inquired(&mut self, attempt: AttemptId, shard: GroupId, vote: Vote) -> Vec<Effect> {
+        self.resolving.hear(attempt, shard, vote).into_iter().collect()
+    }
+
+    /// The transaction whose attempt under way this is.
+    fn current(&mut self, attempt: AttemptId) -> Option<&mut Active> {
+        let term = self.term;
+        let active = self.active.get_mut(&attempt.txn)?;
+        let is_current = attempt.number == active.number || mutant::is(Mutant::StaleVotesCount);
+        (attempt.term == term && is_current).then_some(active)
     }
 
     /// A participant's vote. Votes of other attempts, and second ones, change nothing.
     pub fn vote(&mut self, attempt: AttemptId, shard: GroupId, vote: Vote, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.get_mut(&attempt.txn) else {
+        let Some(active) = self.current(attempt) else {
             return Vec::new();
         };
-        let is_current = attempt.number == active.number || mutant::is(Mutant::StaleVotesCount);
-        if attempt.term != self.term || !is_current {
-            return Vec::new();
-        }
-        let Phase::Preparing { votes } = &mut active.phase else {
+        let Phase::Preparing { votes, .. } = &mut active.phase else {
             return Vec::new();
         };
         match vote {
             Vote::Yes(replies) => {
                 votes.insert(shard, replies);
-                if votes.len() < active.txn.parts.len() && !mutant::is(Mutant::FirstYesDecides) {
-                    return Vec::new();
-                }
-                let participants: Vec<_> = std::mem::take(votes).into_iter().collect();
-                let mut effects = Vec::new();
-                if mutant::is(Mutant::AnswerBeforeRecord) {
-                    let answer = Answer::Committed(participants.clone());
-                    effects.push(Effect::Answer {
-                        txn: attempt.txn,
-                        answer,
-                    });
-                }
-                active.phase = Phase::Deciding;
-                let (deadline, below) = (active.txn.deadline, active.txn.below);
-                let decision = Decision::Commit {
-                    attempt,
-                    participants,
-                    deadline,
-                };
-                if mutant::is(Mutant::CommitWithoutRecord) {
-                    return self.decided(attempt.txn, &decision, now);
-                }
-                let decide = Box::new(Decide {
-                    txn: attempt.txn,
-                    deadline,
-                    decision,
-                });
-                effects.push(Effect::Decide { decide, below });
-                effects
+                self.commit_if_all_agree(attempt, now)
             }
             Vote::No(No::Locked) if now < active.txn.deadline => {
                 let delay = (RETRY_MIN_MS << active.tries.min(10)).min(RETRY_MAX_MS);
                 active.phase = Phase::Waiting { until: now + delay };
+                active.refused = Some(attempt);
                 self.abort_attempt(attempt)
             }
             Vote::No(why) => {
+                active.refused = Some(attempt);
                 let mut effects = self.abort_attempt(attempt);
                 effects.extend(match why {
-                    No::Condition => self.leave(attempt.txn, Answer::Conflict, now),
+                    No::Condition => self.leave_aborted(attempt.txn, Answer::Conflict, now),
                     No::Locked | No::Late => {
                         self.give_up(attempt.txn, "its keys stayed locked too long", now)
                     }
@@ -286,17 +342,55 @@ impl Coordinator {
         }
     }
 
-    /// A participant could not be reached in time.
-    pub fn unreachable(&mut self, attempt: AttemptId, shard: GroupId, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.get(&attempt.txn) else {
+    /// Staged, and prepared by all: that is the commit. The record of it is made behind the answer.
+    fn commit_if_all_agree(&mut self, attempt: AttemptId, now: Millis) -> Vec<Effect> {
+        let Some(active) = self.active.get_mut(&attempt.txn) else {
             return Vec::new();
         };
-        if attempt.number != active.number || !matches!(active.phase, Phase::Preparing { .. }) {
+        let Phase::Preparing { votes, staged } = &mut active.phase else {
+            return Vec::new();
+        };
+        let all = votes.len() == active.txn.parts.len() || mutant::is(Mutant::FirstYesDecides);
+        if votes.is_empty() || !all || !*staged && !mutant::is(Mutant::AnswerBeforeRecord) {
             return Vec::new();
         }
-        let mut effects = self.abort_attempt(attempt);
-        effects.extend(self.give_up(attempt.txn, &format!("{shard} cannot be reached"), now));
-        effects
+        let participants: Vec<_> = std::mem::take(votes).into_iter().collect();
+        active.phase = Phase::Deciding;
+        let (deadline, below) = (active.txn.deadline, active.txn.below);
+        let decision = Decision::Commit {
+            attempt,
+            participants: participants.clone(),
+            deadline,
+        };
+        if mutant::is(Mutant::CommitWithoutRecord) {
+            return self.decided(attempt.txn, &decision, now);
+        }
+        let answer = Effect::Answer {
+            txn: attempt.txn,
+            answer: Answer::Committed(participants),
+        };
+        let decide = Box::new(Decide {
+            txn: attempt.txn,
+            deadline,
+            decision,
+            refused: None,
+        });
+        vec![answer, Effect::Decide { decide, below }]
+    }
+
+    /// A participant could not be reached in time. Whether it has prepared is not known, so it has to be asked: by now the
+    /// attempt may be committed.
+    pub fn unreachable(&mut self, attempt: AttemptId) -> Vec<Effect> {
+        let Some(active) = self.current(attempt) else {
+            return Vec::new();
+        };
+        let Phase::Preparing { votes, .. } = &mut active.phase else {
+            return Vec::new();
+        };
+        let votes = std::mem::take(votes);
+        active.phase = Phase::Deciding;
+        let staged = active.staged_as(attempt);
+        self.resolving.begin(staged, votes)
     }
 
     fn abort_attempt(&self, attempt: AttemptId) -> Vec<Effect> {
@@ -320,14 +414,31 @@ impl Coordinator {
     }
 
     fn give_up(&mut self, txn: TxnId, why: &str, now: Millis) -> Vec<Effect> {
-        self.leave(txn, Answer::Aborted(why.into()), now)
+        self.leave_aborted(txn, Answer::Aborted(why.into()), now)
+    }
+
+    /// Answers, and records the abort behind the answer: what was staged must not be left to others.
+    fn leave_aborted(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
+        let Some(active) = self.active.get(&txn) else {
+            return Vec::new();
+        };
+        let decide = Box::new(Decide {
+            txn,
+            deadline: active.txn.deadline,
+            decision: Decision::Abort,
+            refused: active.refused,
+        });
+        let below = active.txn.below;
+        let mut effects = self.leave(txn, answer, now);
+        effects.push(Effect::Decide { decide, below });
+        effects
     }
 
     fn leave(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.remove(&txn) else {
-            return Vec::new();
-        };
         let mut effects = vec![Effect::Answer { txn, answer }];
+        let Some(active) = self.active.remove(&txn) else {
+            return effects;
+        };
         let started = self.admission.leave(txn, &active.lanes);
         effects.extend(self.start_all(&started, now));
         effects
@@ -336,6 +447,7 @@ impl Coordinator {
     /// The coordinator's log has spoken: its record is the outcome, whatever this leader had wanted.
     pub fn decided(&mut self, txn: TxnId, decision: &Decision, now: Millis) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let resolved = self.resolving.end(txn);
         match decision {
             Decision::Commit {
                 attempt,
@@ -358,7 +470,10 @@ impl Coordinator {
                     };
                     effects.extend(self.abort_attempt(attempt));
                 }
-                effects.extend(self.give_up(txn, "recovery had aborted it", now));
+                if let Some(staged) = resolved {
+                    effects.extend(abort_staged(&staged));
+                }
+                effects.extend(self.leave(txn, Answer::Aborted("recovery had aborted it".into()), now));
             }
         }
         effects
@@ -416,6 +531,7 @@ impl Coordinator {
     #[must_use]
     pub fn query(&self, attempt: AttemptId) -> Query {
         match self.active.get(&attempt.txn) {
+            Some(_) if self.resolving.contains(attempt.txn) => Query::Pending,
             // Another leader's attempt, or one of an earlier begin here: its commit may be in the log, or still on the
             // way to it, so only the log can rule it out.
             Some(active)
@@ -427,6 +543,7 @@ impl Coordinator {
             Some(active) if attempt.number < active.number => Query::Abort,
             Some(active) if matches!(active.phase, Phase::Waiting { .. }) => Query::Abort,
             Some(_) => Query::Pending,
+            None if self.resolving.contains(attempt.txn) => Query::Pending,
             None if self.telling.contains_key(&attempt.txn) => Query::Pending,
             None if mutant::is(Mutant::RecoveryAbortsUnlogged) => Query::Abort,
             None => Query::Unknown,
@@ -444,4 +561,27 @@ fn lanes(parts: &[Part]) -> Option<BTreeSet<Lane>> {
         }
     }
     Some(lanes)
+}
+
+/// Tells every participant of a staged attempt that it is over.
+fn abort_staged(staged: &Staged) -> impl Iterator<Item = Effect> {
+    let finish = Finish {
+        attempt: staged.attempt,
+        commit: false,
+        deadline: staged.deadline,
+    };
+    staged
+        .participants
+        .iter()
+        .map(move |&shard| Effect::Finish { shard, finish })
+}
+
+impl Active {
+    fn staged_as(&self, attempt: AttemptId) -> Staged {
+        Staged {
+            attempt,
+            participants: self.txn.parts.iter().map(|part| part.shard).collect(),
+            deadline: self.txn.deadline,
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod admission;
 mod coordinator;
 mod optimistic;
 mod plan;
+mod resolving;
 
 pub use coordinator::{Answer, Coordinator, Effect, Part, Query, Txn};
 pub use optimistic::Optimistic;

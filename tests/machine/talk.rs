@@ -246,6 +246,7 @@ pub fn decide(seq: u64, decision: Decision, below: u64) -> Request {
         txn: txn(seq),
         deadline: FAR,
         decision,
+        refused: None,
     })));
     request.below = below;
     request

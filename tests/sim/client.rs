@@ -32,7 +32,9 @@ pub struct Client {
 
 /// A command from words.
 pub fn command(words: &[&str]) -> Frame {
-    let words = words.iter().map(|word| Frame::BulkString(Bytes::copy_from_slice(word.as_bytes())));
+    let words = words
+        .iter()
+        .map(|word| Frame::BulkString(Bytes::copy_from_slice(word.as_bytes())));
     Frame::Array(words.collect())
 }
 
@@ -122,7 +124,9 @@ pub fn verdict(reply: &Frame) -> Verdict {
 
 pub fn text(frame: &Frame) -> Option<String> {
     match frame {
-        Frame::BulkString(bytes) | Frame::SimpleString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Frame::BulkString(bytes) | Frame::SimpleString(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
         Frame::Integer(n) => Some(n.to_string()),
         _ => None,
     }

@@ -97,7 +97,9 @@ impl SimDisk {
                 state.files.entry(name).or_insert(file);
             }
         }
-        state.databases.retain(|_, tables| tables.synced.is_some() || state.rng.random_bool(kept));
+        state
+            .databases
+            .retain(|_, tables| tables.synced.is_some() || state.rng.random_bool(kept));
         for tables in state.databases.values_mut() {
             tables.now = tables.synced.clone().unwrap_or_default();
         }

@@ -32,7 +32,11 @@ pub async fn open_accounts(seed: u64, history: &Shared) {
     let at = usize::try_from(seed % nodes.len() as u64).expect("few nodes");
     let mut client = Client::new(nodes[at]);
     for account in 0..ACCOUNTS {
-        ask(&mut client, &["SET", &format!("a:{account}"), &OPENING.to_string(), "NX"]).await;
+        ask(
+            &mut client,
+            &["SET", &format!("a:{account}"), &OPENING.to_string(), "NX"],
+        )
+        .await;
     }
     history.tell(|| "accounts are open".into());
 }
@@ -111,7 +115,10 @@ async fn marks(client: &mut Client, history: &Shared) {
         };
         assert_eq!(pair[0], pair[1], "half of transaction {element} is there");
         let there = pair[0] != Frame::Null;
-        assert!(there || open.contains(element), "acknowledged element {element} is lost");
+        assert!(
+            there || open.contains(element),
+            "acknowledged element {element} is lost"
+        );
     }
 }
 
@@ -131,7 +138,10 @@ async fn statuses(client: &mut Client, history: &Shared) {
     for (id, at) in history.unknown.borrow().clone() {
         let start = tokio::time::Instant::now();
         let committed = loop {
-            match text(&ask(client, &["TXN", "STATUS", &id]).await).expect("a word").as_str() {
+            match text(&ask(client, &["TXN", "STATUS", &id]).await)
+                .expect("a word")
+                .as_str()
+            {
                 "committed" => break true,
                 "aborted" => break false,
                 open => assert!(start.elapsed() < RESOLVED * 2, "{id} is still {open}"),

@@ -149,7 +149,8 @@ impl Worker {
             Ended::Unknown(_) => Outcome::Unknown,
         };
         let client = self.id;
-        self.history.tell(|| format!("client {client} {ops:?} {outcome:?}"));
+        self.history
+            .tell(|| format!("client {client} {ops:?} {outcome:?}"));
         let mut txns = self.history.txns.borrow_mut();
         if let Ended::Unknown(Some(id)) = ended {
             self.history.unknown.borrow_mut().push((id, txns.len()));
@@ -190,7 +191,8 @@ impl Worker {
             },
         };
         let client = self.id;
-        self.history.tell(|| format!("client {client} {key} {call:?} {outcome:?}"));
+        self.history
+            .tell(|| format!("client {client} {key} {call:?} {outcome:?}"));
         self.history.count("register operations");
         if call == Call::Get && outcome == Seen::Unknown {
             return;
@@ -201,7 +203,12 @@ impl Worker {
             invoked,
             outcome,
         };
-        self.history.registers.borrow_mut().entry(key).or_default().push(operation);
+        self.history
+            .registers
+            .borrow_mut()
+            .entry(key)
+            .or_default()
+            .push(operation);
     }
 
     /// Moves money under a watch of both accounts.
@@ -217,7 +224,10 @@ impl Worker {
         let Sent::Replied(replies) = self.send(&look).await else {
             return;
         };
-        if replies.iter().any(|reply| !matches!(verdict(reply), Verdict::Done(_))) {
+        if replies
+            .iter()
+            .any(|reply| !matches!(verdict(reply), Verdict::Done(_)))
+        {
             self.turn(); // its watch goes with the connection
             return;
         }
@@ -239,7 +249,8 @@ impl Worker {
             self.history.count("transfers");
         }
         let client = self.id;
-        self.history.tell(|| format!("client {client} moves {amount} from {from} to {to}"));
+        self.history
+            .tell(|| format!("client {client} moves {amount} from {from} to {to}"));
     }
 
     /// All accounts at once hold what was paid in.
@@ -360,5 +371,7 @@ fn register_reply(call: Call, reply: &Frame) -> Reply {
 pub fn parse_list(reply: &Frame) -> Vec<u64> {
     let text = text(reply).unwrap_or_default();
     let elements = text.split(',').filter(|part| !part.is_empty());
-    elements.map(|part| part.parse().expect("a list of numbers")).collect()
+    elements
+        .map(|part| part.parse().expect("a list of numbers"))
+        .collect()
 }

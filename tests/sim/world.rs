@@ -184,14 +184,20 @@ impl World<'_> {
             .build();
         let mut world = World {
             sim,
-            hosts: (1..=NODES).map(|node| Host::new(node, rng.random(), &profile)).collect(),
+            hosts: (1..=NODES)
+                .map(|node| Host::new(node, rng.random(), &profile))
+                .collect(),
             history: Rc::new(History::default()),
             profile,
             rng,
             stop: Rc::default(),
             ended: Rc::default(),
         };
-        world.history.story.borrow_mut().push(format!("seed {seed}: {:?}", world.profile));
+        world
+            .history
+            .story
+            .borrow_mut()
+            .push(format!("seed {seed}: {:?}", world.profile));
         world.start_nodes();
         world.start_clients();
         world
@@ -201,14 +207,19 @@ impl World<'_> {
         let config = Arc::new(config(&self.profile));
         for (node, host) in (1..).zip(&self.hosts) {
             let (config, env, excused) = (Arc::clone(&config), host.env(), Arc::clone(&host.excused));
-            let (ready, ended, history) = (Rc::clone(&host.ready), Rc::clone(&self.ended), Rc::clone(&self.history));
+            let (ready, ended, history) = (
+                Rc::clone(&host.ready),
+                Rc::clone(&self.ended),
+                Rc::clone(&self.history),
+            );
             self.sim.host(host.ip, move || {
                 let options = ServerOptions {
                     config: Arc::clone(&config),
                     node,
                     env: env.clone(),
                 };
-                let (excused, ended, history) = (Arc::clone(&excused), Rc::clone(&ended), Rc::clone(&history));
+                let (excused, ended, history) =
+                    (Arc::clone(&excused), Rc::clone(&ended), Rc::clone(&history));
                 let (tx, rx) = watch::channel(false);
                 *ready.borrow_mut() = Some(rx);
                 async move {
@@ -286,7 +297,10 @@ impl World<'_> {
             Ok(())
         });
         while !done.get() {
-            assert!(self.sim.elapsed() < limit + Duration::from_secs(60), "the audit never ends");
+            assert!(
+                self.sim.elapsed() < limit + Duration::from_secs(60),
+                "the audit never ends"
+            );
             self.step();
         }
         self.history.check();
@@ -294,7 +308,10 @@ impl World<'_> {
 
     fn tell(&self, what: String) {
         let at = self.sim.elapsed().as_millis();
-        self.history.story.borrow_mut().push(format!("{at:>6} *** {what}"));
+        self.history
+            .story
+            .borrow_mut()
+            .push(format!("{at:>6} *** {what}"));
     }
 
     fn strike(&mut self) {
@@ -305,7 +322,9 @@ impl World<'_> {
             3 if self.profile.crashes => (0..self.hosts.len()).for_each(|node| self.crash(node)),
             4..6 if self.profile.partitions => self.cut(node, other),
             6 if self.profile.partitions => {
-                (0..self.hosts.len()).filter(|&peer| peer != node).for_each(|peer| self.cut(node, peer));
+                (0..self.hosts.len())
+                    .filter(|&peer| peer != node)
+                    .for_each(|peer| self.cut(node, peer));
             }
             7 if self.profile.clocks => {
                 let jump = [-60_000, -2000, -50, 50, 2000, 60_000][self.rng.random_range(0..6)];
@@ -313,7 +332,10 @@ impl World<'_> {
                 let drift = self.rng.random_range(-20_000..20_000);
                 self.hosts[node].drift_ppm.store(drift, Ordering::Relaxed);
                 self.history.count("clock jumps");
-                self.tell(format!("clock of node {} jumps by {jump} ms, drifts by {drift} ppm", node + 1));
+                self.tell(format!(
+                    "clock of node {} jumps by {jump} ms, drifts by {drift} ppm",
+                    node + 1
+                ));
             }
             8 if self.profile.disks && self.hosts[node].up => {
                 self.hosts[node].excused.store(true, Ordering::Relaxed);
@@ -351,7 +373,12 @@ impl World<'_> {
             self.sim.partition_oneway(a, b);
         }
         self.history.count("cuts");
-        self.tell(format!("node {} {} node {}", from + 1, if both { "| |" } else { "->|" }, to + 1));
+        self.tell(format!(
+            "node {} {} node {}",
+            from + 1,
+            if both { "| |" } else { "->|" },
+            to + 1
+        ));
     }
 
     /// Ends all cuts, starts whoever is down.
@@ -382,8 +409,15 @@ impl World<'_> {
         }
         self.mend();
         let limit = self.sim.elapsed() + HEALED;
-        while !self.hosts.iter().all(|host| host.ready.borrow().as_ref().is_some_and(|ready| *ready.borrow())) {
-            assert!(self.sim.elapsed() < limit, "not ready {HEALED:?} after all faults were mended");
+        while !self
+            .hosts
+            .iter()
+            .all(|host| host.ready.borrow().as_ref().is_some_and(|ready| *ready.borrow()))
+        {
+            assert!(
+                self.sim.elapsed() < limit,
+                "not ready {HEALED:?} after all faults were mended"
+            );
             self.step();
         }
         self.tell("all nodes are ready".into());

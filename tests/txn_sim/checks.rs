@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate::base::{AttemptId, GroupId, Millis, Reply, RequestId, TxnId};
 use quorate::machine::keyspace::Value;
-use quorate::machine::{Decision, Response, Scope, Vote};
+use quorate::machine::{Decision, Response, Scope, Staged, Vote};
 use quorate::txn::Coordinator;
 
 use super::gateway::by_shard;
@@ -153,6 +153,41 @@ impl World {
         if let GroupId::Shard(n) = shard {
             let time = self.model.times[usize::from(n)];
             self.voted.entry((attempt, shard)).or_insert(time);
+        }
+        if let Vote::Yes(replies) = vote {
+            self.votes.insert((attempt, shard), replies.clone());
+        }
+        self.commit_if_all_agree(attempt);
+    }
+
+    /// A participant was asked about an attempt and has not prepared it.
+    pub fn ruled_out(&mut self, shard: GroupId, attempt: AttemptId) {
+        self.refused.insert((attempt, shard));
+    }
+
+    /// A coordinator's log holds an attempt staged.
+    pub fn staged(&mut self, staged: &Staged) {
+        self.staged.insert(staged.attempt, staged.clone());
+        self.commit_if_all_agree(staged.attempt);
+    }
+
+    /// Staged, and prepared by all: from now on that is the record, whoever writes it down.
+    fn commit_if_all_agree(&mut self, attempt: AttemptId) {
+        let Some(staged) = self.staged.get(&attempt) else {
+            return;
+        };
+        let vote = |shard: &GroupId| Some((*shard, self.votes.get(&(attempt, *shard))?.clone()));
+        let participants: Option<Vec<_>> = staged.participants.iter().map(vote).collect();
+        if let Some(mut participants) = participants {
+            participants.sort_by_key(|(shard, _)| *shard);
+            let deadline = staged.deadline;
+            let commit = Decision::Commit {
+                attempt,
+                participants,
+                deadline,
+            };
+            self.stats.add("commits by agreement");
+            self.recorded(attempt.txn, &commit);
         }
     }
 

@@ -241,6 +241,7 @@ impl World {
                 txn,
                 deadline,
                 decision: Decision::Abort,
+                refused: None,
             }),
         });
     }
@@ -297,6 +298,8 @@ impl World {
             }
             (State::Running, Response::Conflict | Response::Refused(Refusal::Deadline))
             | (State::Settling, Response::Decision(Decision::Abort)) => self.over(op, Outcome::Nothing),
+            // Somebody has to find out first: asked again later.
+            (State::Settling, Response::Staged(_)) => self.stats.add("settled too early"),
             (state, response) => check(false, "answers", || {
                 format!("op {op} in {state:?} hears {response:?}")
             }),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quorate::base::{AttemptId, GroupId, TxnId};
-use quorate::machine::{Body, Decide, Decision, Finish, Machine, No, Prepared, Request, Vote};
+use quorate::machine::{Body, Decide, Decision, Finish, Machine, Prepared, Request};
 use quorate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
 use super::message::{Decider, Message, OpId, Waiter};
@@ -13,6 +13,8 @@ use super::world::World;
 /// What is sent again until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delivery {
+    Stage(AttemptId),
+    Inquire(AttemptId, GroupId),
     Prepare(AttemptId, GroupId),
     Decide(TxnId),
     Finish(AttemptId, GroupId),
@@ -40,7 +42,7 @@ impl World {
         self.leader(term)?.coordinator.as_mut()
     }
 
-    fn current(&self, group: GroupId) -> Option<u64> {
+    pub fn current(&self, group: GroupId) -> Option<u64> {
         let is_current =
             |leader: &&Leader| leader.group == group && leader.view.is_none() && leader.coordinator.is_some();
         self.leaders.iter().find(is_current).map(|leader| leader.term)
@@ -90,9 +92,11 @@ impl World {
         let Some(group) = self.leader(term).map(|leader| leader.group) else {
             return;
         };
-        let unretired = self.log(group).coordinator().unretired().clone();
+        let coordinator = self.log(group).coordinator();
+        let (unretired, staged) = (coordinator.unretired().clone(), coordinator.staged().clone());
         let leader = self.leader(term).filter(|leader| leader.view.is_none());
-        let effects = leader.and_then(|leader| Some(leader.coordinator.as_mut()?.recover(&unretired)));
+        let effects =
+            leader.and_then(|leader| Some(leader.coordinator.as_mut()?.recover(&unretired, &staged)));
         self.perform(term, effects.unwrap_or_default());
     }
 
@@ -138,22 +142,27 @@ impl World {
             let Some(leader) = self.leader(term) else { return };
             let group = leader.group;
             match effect {
-                Effect::Prepare { shard, prepare } => {
-                    let attempt = prepare.attempt;
-                    // The participant's node may have too much to do: the driver takes that for a no.
-                    let message = if self.rng.per_mille(10) {
-                        self.stats.add("busy");
-                        let vote = Vote::No(No::Full);
-                        Message::Vote {
-                            term,
-                            attempt,
-                            shard,
-                            vote,
-                        }
-                    } else {
-                        Message::Prepare { term, shard, prepare }
+                Effect::Stage { stage, below } => {
+                    let key = Delivery::Stage(stage.staged.attempt);
+                    self.deliver_until_answered(term, key, Message::Stage { term, below, stage });
+                }
+                Effect::Inquire {
+                    shard,
+                    attempt,
+                    deadline,
+                } => {
+                    self.stats.add("inquiries");
+                    let message = Message::Inquire {
+                        term,
+                        shard,
+                        attempt,
+                        deadline,
                     };
-                    self.deliver_until_answered(term, Delivery::Prepare(attempt, shard), message);
+                    self.deliver_until_answered(term, Delivery::Inquire(attempt, shard), message);
+                }
+                Effect::Prepare { shard, prepare } => {
+                    let key = Delivery::Prepare(prepare.attempt, shard);
+                    self.deliver_until_answered(term, key, Message::Prepare { term, shard, prepare });
                 }
                 Effect::Decide { decide, below } => {
                     let (key, by) = (Delivery::Decide(decide.txn), Decider::Leader(term));
@@ -226,19 +235,17 @@ impl World {
     }
 
     fn resend(&mut self, term: u64, key: Delivery) {
-        let now = self.clock();
+        let (now, busy) = (self.clock(), self.rng.per_mille(30));
         let Some(leader) = self.leader(term) else { return };
         let Some(message) = leader.deliveries.get(&key).cloned() else {
             return;
         };
-        if let (Message::Prepare { prepare, .. }, Delivery::Prepare(attempt, shard)) = (&message, key)
-            && now > prepare.deadline
+        // Too late, or the participant's node has too much to do.
+        if let (Message::Prepare { prepare, .. }, Delivery::Prepare(attempt, _)) = (&message, key)
+            && (busy || now > prepare.deadline)
         {
             leader.deliveries.remove(&key);
-            let effects = leader
-                .coordinator
-                .as_mut()
-                .map(|c| c.unreachable(attempt, shard, now));
+            let effects = leader.coordinator.as_mut().map(|c| c.unreachable(attempt));
             self.stats.add("unreachable");
             return self.perform(term, effects.unwrap_or_default());
         }
@@ -285,6 +292,33 @@ impl World {
                     self.coordinator(term).map(|c| c.vote(attempt, shard, vote, now)),
                 )
             }
+            Message::Staged {
+                term,
+                attempt,
+                staged,
+            } => {
+                self.answered(term, Delivery::Stage(attempt));
+                (
+                    term,
+                    self.coordinator(term).map(|c| c.staged(attempt, &staged, now)),
+                )
+            }
+            Message::Undecided { term, txn, staged } => {
+                self.answered(term, Delivery::Decide(txn));
+                (term, self.coordinator(term).map(|c| c.undecided(&staged)))
+            }
+            Message::Inquired {
+                term,
+                attempt,
+                shard,
+                vote,
+            } => {
+                self.answered(term, Delivery::Inquire(attempt, shard));
+                (
+                    term,
+                    self.coordinator(term).map(|c| c.inquired(attempt, shard, vote)),
+                )
+            }
             Message::Told { term, shard, finish } => {
                 self.answered(term, Delivery::Finish(finish.attempt, shard));
                 let told = |c: &mut Coordinator| c.told(finish.attempt, shard);
@@ -292,6 +326,11 @@ impl World {
             }
             Message::Decided { term, txn, decision } => {
                 self.answered(term, Delivery::Decide(txn));
+                if let Some(leader) = self.leader(term) {
+                    let staging =
+                        |key: &Delivery| matches!(key, Delivery::Stage(attempt) if attempt.txn == txn);
+                    leader.deliveries.retain(|key, _| !staging(key));
+                }
                 (
                     term,
                     self.coordinator(term).map(|c| c.decided(txn, &decision, now)),
@@ -310,6 +349,29 @@ impl World {
                 let attempt = prepare.attempt;
                 let waiter = Waiter::Vote { term, attempt, shard };
                 (shard, Request::anonymous(Body::Prepare(prepare)), waiter)
+            }
+            Message::Stage { term, below, stage } => {
+                let attempt = stage.staged.attempt;
+                let mut request = Request::anonymous(Body::Stage(stage));
+                request.below = below;
+                (
+                    self.coordinator_of(attempt.txn),
+                    request,
+                    Waiter::Stage { term, attempt },
+                )
+            }
+            Message::Inquire {
+                term,
+                shard,
+                attempt,
+                deadline,
+            } => {
+                let waiter = Waiter::Inquiry { term, attempt, shard };
+                (
+                    shard,
+                    Request::anonymous(Body::Inquire { attempt, deadline }),
+                    waiter,
+                )
             }
             Message::Finish { term, shard, finish } => {
                 let waiter = Waiter::Told { term, shard, finish };
@@ -401,6 +463,7 @@ impl World {
                     txn: attempt.txn,
                     deadline: prepared.deadline,
                     decision: Decision::Abort,
+                    refused: None,
                 });
                 let by = Decider::Participant(shard, prepared);
                 // Only the real leader's proposal gets into the log.

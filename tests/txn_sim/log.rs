@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use quorate::base::codec::CodecError;
 use quorate::base::{GroupId, Millis};
-use quorate::machine::{Batch, Body, Machine, Origin, Request, Response, Thaw, Ticket};
+use quorate::machine::{Batch, Body, Machine, Origin, Request, Response, Thaw, Ticket, Vote};
 
 use super::checks::check;
 use super::message::{Decider, Message, Waiter};
@@ -164,6 +164,43 @@ impl World {
                     vote,
                 }
             }
+            (Waiter::Stage { term, attempt }, Response::Staged(staged)) => {
+                if staged.attempt == attempt {
+                    self.staged(&staged);
+                }
+                Message::Staged {
+                    term,
+                    attempt,
+                    staged,
+                }
+            }
+            (Waiter::Stage { term, attempt }, Response::Decision(decision)) => {
+                self.recorded(attempt.txn, &decision);
+                let txn = attempt.txn;
+                Message::Decided { term, txn, decision }
+            }
+            (Waiter::Inquiry { term, attempt, shard }, Response::Vote(vote)) => {
+                if let Vote::No(_) = vote {
+                    self.ruled_out(shard, attempt);
+                }
+                Message::Inquired {
+                    term,
+                    attempt,
+                    shard,
+                    vote,
+                }
+            }
+            (Waiter::Decide(by, txn), Response::Staged(staged)) => match by {
+                Decider::Leader(term) => Message::Undecided { term, txn, staged },
+                Decider::Gateway(op) => Message::Response {
+                    op,
+                    response: Response::Staged(staged),
+                },
+                Decider::Participant(..) => match self.current(group) {
+                    Some(term) => Message::Undecided { term, txn, staged },
+                    None => return,
+                },
+            },
             (Waiter::Told { term, shard, finish }, Response::Done) => Message::Told { term, shard, finish },
             (Waiter::Retire { term, txn }, Response::Done) => {
                 self.retired(txn);

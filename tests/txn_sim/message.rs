@@ -1,7 +1,8 @@
 //! What travels, and who waits for what a log answers.
 
+use quorate::base::Millis;
 use quorate::base::{AttemptId, GroupId, TxnId};
-use quorate::machine::{Decide, Decision, Finish, Prepare, Prepared, Request, Response, Vote};
+use quorate::machine::{Decide, Decision, Finish, Prepare, Prepared, Request, Response, Stage, Staged, Vote};
 use quorate::txn::{Answer, Txn};
 
 /// Number of an operation of a gateway.
@@ -20,7 +21,36 @@ pub enum Message {
         ask: u32,
         answer: Answer,
     },
+    /// Coordinator leader to its log, and back.
+    Stage {
+        term: u64,
+        below: u64,
+        stage: Box<Stage>,
+    },
+    Staged {
+        term: u64,
+        attempt: AttemptId,
+        staged: Staged,
+    },
+    /// The log would not decide.
+    Undecided {
+        term: u64,
+        txn: TxnId,
+        staged: Staged,
+    },
     /// Coordinator leader to participant, and back.
+    Inquire {
+        term: u64,
+        shard: GroupId,
+        attempt: AttemptId,
+        deadline: Millis,
+    },
+    Inquired {
+        term: u64,
+        attempt: AttemptId,
+        shard: GroupId,
+        vote: Vote,
+    },
     Prepare {
         term: u64,
         shard: GroupId,
@@ -98,6 +128,15 @@ pub enum Decider {
 pub enum Waiter {
     Nobody,
     Op(OpId),
+    Stage {
+        term: u64,
+        attempt: AttemptId,
+    },
+    Inquiry {
+        term: u64,
+        attempt: AttemptId,
+        shard: GroupId,
+    },
     Vote {
         term: u64,
         attempt: AttemptId,

@@ -37,11 +37,13 @@ fn prepared(effects: &[Effect]) -> AttemptId {
         [
             Effect::Prepare { prepare: one, .. },
             Effect::Prepare { prepare: other, .. },
+            Effect::Stage { stage, .. },
         ] => {
+            assert_eq!(one.attempt, stage.staged.attempt);
             assert_eq!(one.attempt, other.attempt);
             one.attempt
         }
-        other => panic!("two prepares, not {other:?}"),
+        other => panic!("two prepares and their staging, not {other:?}"),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate::base::{AttemptId, GroupId, Millis};
-use quorate::machine::{Body, Request, Ticket};
+use quorate::base::{AttemptId, GroupId, Millis, Reply};
+use quorate::machine::{Body, Request, Staged, Ticket};
 
 use super::checks::{Records, check};
 use super::gateway::Gateway;
@@ -74,6 +74,10 @@ pub struct World {
     /// Attempts that a shard has refused, and when it has voted yes for the others, in replicated time.
     pub refused: BTreeSet<(AttemptId, GroupId)>,
     pub voted: BTreeMap<(AttemptId, GroupId), Millis>,
+    /// The replies of those votes.
+    pub votes: BTreeMap<(AttemptId, GroupId), Vec<Reply>>,
+    /// What the coordinators' logs hold staged, or have held.
+    pub staged: BTreeMap<AttemptId, Staged>,
     pub stats: Stats,
     pub healing: bool,
     pub waiters: BTreeMap<(GroupId, Ticket), Waiter>,
@@ -139,6 +143,8 @@ impl World {
             records: Records::default(),
             refused: BTreeSet::new(),
             voted: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            staged: BTreeMap::new(),
             stats: Stats::default(),
             healing: false,
             waiters: BTreeMap::new(),

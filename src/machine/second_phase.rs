@@ -1,0 +1,87 @@
+//! The end of an attempt at a participant: questions about it, its commit or abort, and for how long that is remembered.
+
+use super::request::{Finish, No, Response, Vote};
+use super::shard::{Applying, Shard};
+use crate::base::{AttemptId, Millis, Mutant, mutant};
+
+impl Shard {
+    /// Whether an attempt is prepared here, or was committed. If not, it never will be.
+    pub(super) fn inquire(
+        &mut self,
+        attempt: AttemptId,
+        deadline: Millis,
+        applying: &mut Applying,
+    ) -> Response {
+        if let Some(intent) = self.head.prepared.get(&attempt) {
+            return Response::Vote(Vote::Yes(intent.replies.clone()));
+        }
+        match self.head.finished.get(&attempt) {
+            // Its record is there, and will be found: these replies are nobody's.
+            Some(true) => return Response::Vote(Vote::Yes(Vec::new())),
+            Some(false) => {}
+            None if mutant::is(Mutant::InquiryRefusesNothing) => {}
+            None => self.remember_finished(attempt, deadline, false),
+        }
+        self.refuse_parked(attempt, applying);
+        Response::Vote(Vote::No(No::Late))
+    }
+
+    fn refuse_parked(&mut self, attempt: AttemptId, applying: &mut Applying) {
+        if let Some(ticket) = self.head.parked.of_attempt(attempt)
+            && let Some(parked) = self.unpark(ticket)
+        {
+            let late = Response::Vote(Vote::No(No::Late));
+            Self::answer(&parked, ticket, &late, &mut applying.out);
+        }
+    }
+
+    pub(super) fn finish(&mut self, finish: Finish, applying: &mut Applying) {
+        let Finish {
+            attempt,
+            commit,
+            deadline,
+        } = finish;
+        if let Some(intent) = self.head.prepared.remove(&attempt) {
+            self.remember_finished(attempt, deadline, commit);
+            if commit || mutant::is(Mutant::AbortAppliesIntent) {
+                self.write(intent.writes, applying.index);
+            }
+            if !commit && mutant::is(Mutant::AbortKeepsLocks) {
+                return;
+            }
+            let woken = self.head.locks.unlock(&intent.scope, attempt);
+            self.wake(&woken, applying);
+            return;
+        }
+        // A commit that finds neither intent nor memory of one would have lost a half of a transaction.
+        let before = self.head.finished.get(&attempt).copied();
+        assert!(
+            !commit || before == Some(true) || self.head.time > deadline,
+            "commit of {attempt}, which did not prepare here or was aborted"
+        );
+        if before == Some(true) && !mutant::is(Mutant::AbortAfterCommit) {
+            // A participant asked, was told to commit by others meanwhile, and its question came up when the record
+            // had been retired and forgotten: "abort" then speaks of attempts that are still prepared.
+            return;
+        }
+        self.remember_finished(attempt, deadline, commit);
+        self.refuse_parked(attempt, applying);
+    }
+
+    pub(super) fn remember_finished(&mut self, attempt: AttemptId, deadline: Millis, committed: bool) {
+        if deadline >= self.head.time {
+            self.head.finished.insert(attempt, committed);
+            self.head.finished_until.insert((deadline, attempt));
+        }
+    }
+
+    pub(super) fn forget_finished(&mut self) {
+        while let Some(&(deadline, attempt)) = self.head.finished_until.first() {
+            if deadline >= self.head.time {
+                break;
+            }
+            self.head.finished_until.remove(&(deadline, attempt));
+            self.head.finished.remove(&attempt);
+        }
+    }
+}
