@@ -54,7 +54,7 @@ fn a_read_after_a_write_returns_it() {
     illegal(
         &[write.clone(), ok(2, 20, 30, Get, Value(None))],
         &[
-            "1 of 2",
+            "put 1 of them in order",
             "client 2: Get answered Value(None), between 20 and 30 ns",
         ],
     );
@@ -94,8 +94,8 @@ fn concurrent_writes_have_one_order_for_all_readers() {
     illegal(
         &back,
         &[
-            "4 of 5",
-            "client 3: Get answered Value(Some(1)), between 50 and 60 ns",
+            "the state Some(1) must be there from 20 to 50 ns",
+            "yet within that time is\n  client 4: Get answered Value(Some(2)), between 30 and 40 ns",
         ],
     );
 }
@@ -197,19 +197,57 @@ fn a_reply_of_another_call_is_never_lawful() {
 
 #[test]
 fn a_lost_value_is_named_before_its_turn_comes() {
-    let history = [
-        ok(1, 0, 10, Set(1), Stored),
-        ok(2, 20, 30, Set(2), Stored),
-        ok(3, 40, 50, Set(3), Stored),
-        ok(4, 60, 70, Get, Value(Some(1))),
-    ];
+    // Twice the same value, so that nobody can say which of the two was read.
+    let history = |value| {
+        [
+            ok(1, 0, 10, Set(1), Stored),
+            ok(1, 20, 30, Set(1), Stored),
+            ok(2, 40, 50, Set(2), Stored),
+            ok(3, 60, 70, Set(3), Stored),
+            ok(4, 80, 90, Get, Value(Some(value))),
+        ]
+    };
+    legal(&history(3));
     illegal(
-        &history,
+        &history(1),
         &[
             "no call that is left can lead to what this one saw:\n  client 4: Get answered Value(Some(1))",
             "which leaves the state Some(2)",
         ],
     );
+}
+
+#[test]
+fn states_that_come_once_do_not_overlap() {
+    let history = |second: u64| {
+        [
+            ok(1, 0, 100, Set(1), Stored),
+            ok(2, 0, 100, Set(2), Stored),
+            ok(3, 10, 20, Get, Value(Some(1))),
+            ok(4, 15, 30, Get, Value(Some(2))),
+            ok(3, second, 70, Get, Value(Some(1))),
+            ok(4, 60, 70, Get, Value(Some(2))),
+        ]
+    };
+    legal(&history(30));
+    illegal(
+        &history(50),
+        &[
+            "the state Some(1) must be there from 20 to 50 ns",
+            "the state Some(2) must be there from 30 to 60 ns",
+            "These times overlap",
+        ],
+    );
+    // The first state too is there from the beginning only.
+    let start = Register { start: Some(9) };
+    let late = [ok(1, 5, 10, Set(1), Stored), ok(2, 20, 30, Get, Value(Some(9)))];
+    let violation = linear::check(&start, &late).expect_err("9 is gone");
+    assert!(
+        violation.to_string().contains("the history begins with it"),
+        "{violation}"
+    );
+    let back = [&late[..1], &[ok(3, 5, 40, Set(9), Stored)], &late[1..]].concat();
+    assert_eq!(linear::check(&start, &back), Ok(()));
 }
 
 #[test]

@@ -154,7 +154,7 @@ const ISOLATIONS: [Isolation; 4] = [
 fn transactions_agree_with_trying_all_orders() {
     let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
     let (mut accepted, mut rejected) = (0_u64, 0_u64);
-    for seed in 0..rounds(60_000) {
+    for seed in 0..rounds(200_000) {
         let rng = &mut Rng::new(seed);
         let isolation = ISOLATIONS[rng.index(4)];
         let shape = tiny(rng, isolation);

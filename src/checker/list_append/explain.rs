@@ -10,6 +10,8 @@ use super::{Outcome, Txn};
 const WHOLE_UP_TO: usize = 12;
 /// Of longer ones, that many of the last elements.
 const TAIL: usize = 4;
+/// Of a cycle's transactions.
+const CLIENTS_TOLD: usize = 8;
 
 fn show(list: &[u64]) -> String {
     if list.len() <= WHOLE_UP_TO {
@@ -107,6 +109,18 @@ pub(super) fn incompatible(read: &Read, longest: &Read) -> String {
     )
 }
 
+pub(super) fn swapped(read: &Read, first: &Append, second: &Append) -> String {
+    format!(
+        "T{} read key {} as {}, but T{} appended {} there before {}.",
+        read.txn,
+        read.key,
+        show(read.list),
+        first.txn,
+        first.element,
+        second.element
+    )
+}
+
 /// The steps of a cycle, and what follows from them.
 pub(super) fn cycle(history: &[Txn], orders: &Orders, steps: &[Step]) -> Vec<String> {
     let last = steps.len() - 1;
@@ -120,6 +134,7 @@ pub(super) fn cycle(history: &[Txn], orders: &Orders, steps: &[Step]) -> Vec<Str
         .collect();
     let clients: Vec<String> = steps
         .iter()
+        .take(CLIENTS_TOLD)
         .map(|step| format!("T{} is client {}'s", step.from, history[step.from].client))
         .collect();
     sentences.push(format!(
