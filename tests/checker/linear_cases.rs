@@ -53,7 +53,10 @@ fn a_read_after_a_write_returns_it() {
     legal(&[write.clone(), ok(2, 20, 30, Get, Value(Some(7)))]);
     illegal(
         &[write.clone(), ok(2, 20, 30, Get, Value(None))],
-        &["1 of 2", "client 2: Get answered Value(None), between 20 and 30 ns"],
+        &[
+            "1 of 2",
+            "client 2: Get answered Value(None), between 20 and 30 ns",
+        ],
     );
     // Concurrent: before or after.
     legal(&[write.clone(), ok(2, 9, 30, Get, Value(None))]);
@@ -67,7 +70,10 @@ fn a_read_may_not_go_back() {
     let read = |invoked, value| ok(2, invoked, invoked + 5, Get, Value(Some(value)));
     let [one, two] = writes.clone();
     legal(&[one.clone(), two.clone(), read(30, 1), read(40, 2)]);
-    illegal(&[one, two, read(30, 2), read(40, 1)], &["Get answered Value(Some(1))"]);
+    illegal(
+        &[one, two, read(30, 2), read(40, 1)],
+        &["Get answered Value(Some(1))"],
+    );
 }
 
 #[test]
@@ -85,7 +91,13 @@ fn concurrent_writes_have_one_order_for_all_readers() {
     legal(&reads(2, 1));
     let mut back = reads(1, 2);
     back.push(ok(3, 50, 60, Get, Value(Some(1))));
-    illegal(&back, &["4 of 5", "client 3: Get answered Value(Some(1)), between 50 and 60 ns"]);
+    illegal(
+        &back,
+        &[
+            "4 of 5",
+            "client 3: Get answered Value(Some(1)), between 50 and 60 ns",
+        ],
+    );
 }
 
 #[test]
@@ -120,7 +132,14 @@ fn an_unknown_write_that_nobody_read_can_be_what_a_failed_swap_saw() {
     legal(&[unknown(2, 5, Set(2)), deleted.clone()]);
     illegal(std::slice::from_ref(&deleted), &["Deleted(true)"]);
     // One write cannot be seen twice.
-    illegal(&[unknown(2, 5, Set(2)), deleted.clone(), ok(3, 50, 60, Delete, Deleted(true))], &[]);
+    illegal(
+        &[
+            unknown(2, 5, Set(2)),
+            deleted.clone(),
+            ok(3, 50, 60, Delete, Deleted(true)),
+        ],
+        &[],
+    );
 }
 
 #[test]
@@ -195,10 +214,17 @@ fn a_lost_value_is_named_before_its_turn_comes() {
 
 #[test]
 fn a_bound_ends_in_giving_up() {
-    let mut history: Vec<RegisterOperation> =
-        (0..20).map(|client| ok(client, 0, 100, Incr, Count(client + 1))).collect();
-    assert_eq!(check_within(&Register::default(), &history, 1000), Ok(Answer::Linearizable));
-    assert_eq!(check_within(&Register::default(), &history, 5), Ok(Answer::GaveUp));
+    let mut history: Vec<RegisterOperation> = (0..20)
+        .map(|client| ok(client, 0, 100, Incr, Count(client + 1)))
+        .collect();
+    assert_eq!(
+        check_within(&Register::default(), &history, 1000),
+        Ok(Answer::Linearizable)
+    );
+    assert_eq!(
+        check_within(&Register::default(), &history, 5),
+        Ok(Answer::GaveUp)
+    );
     history.push(ok(30, 0, 100, Get, Value(Some(99))));
     assert!(check_within(&Register::default(), &history, 100_000).is_err());
 }

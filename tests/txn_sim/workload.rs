@@ -70,12 +70,23 @@ const WEIGHTS: [(Kind, u64); 17] = [
     (Kind::Rename, 4),
 ];
 
+/// What a run may be about: workloads that meet on the same keys.
+const FOCI: [&[Kind]; 5] = [
+    &[Kind::List],
+    &[Kind::Move, Kind::Shift, Kind::Audit, Kind::Snapshot],
+    &[Kind::Write, Kind::Look, Kind::Incr, Kind::Bump],
+    &[Kind::Lease, Kind::Renew, Kind::Peek],
+    &[],
+];
+/// Per mille of operations that keep to the run's focus.
+const FOCUSED: u64 = 750;
+
 /// Accounts of one shard.
 pub const ACCOUNTS: u64 = 2;
 /// Lists, registers, counters, leases and wanderers of the whole cluster: few, so that they are fought over.
 pub const LISTS: u64 = 4;
-const REGISTERS: u64 = 2;
-const COUNTERS: u64 = 2;
+pub const REGISTERS: u64 = 2;
+pub const COUNTERS: u64 = 2;
 const LEASES: u64 = 3;
 pub const WANDERERS: u64 = 3;
 pub const FIRST_MONEY: i64 = 1000;
@@ -83,7 +94,15 @@ pub const FIRST_MONEY: i64 = 1000;
 const LEASE_MS: u64 = 150;
 
 impl Kind {
-    pub fn some(rng: &mut Rng) -> Kind {
+    /// The workloads that a run is about; none: all alike.
+    pub fn some_focus(rng: &mut Rng) -> &'static [Kind] {
+        FOCI[rng.index(FOCI.len())]
+    }
+
+    pub fn some(focus: &[Kind], rng: &mut Rng) -> Kind {
+        if !focus.is_empty() && rng.per_mille(FOCUSED) {
+            return focus[rng.index(focus.len())];
+        }
         let mut at = rng.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
         for (kind, weight) in WEIGHTS {
             if at < weight {

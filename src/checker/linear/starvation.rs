@@ -120,7 +120,9 @@ impl<S: Clone + Eq + Hash> Starvation<S> {
     /// Whether the operation leaves every state as it is.
     pub(super) fn only_reads(&self, operation: usize) -> bool {
         let Role {
-            makes, makes_anything, ..
+            makes,
+            makes_anything,
+            ..
         } = self.roles[operation];
         makes.is_none() && !makes_anything
     }
