@@ -139,10 +139,13 @@ fn call(n: OpId, op: &Op, key: &Bytes) -> Option<RegisterOperation> {
             let value = op.seen.get(key)?.value.as_ref().map(|text| value_of(text));
             (Call::Get, Some(Learnt::Value(value)))
         }
-        Kind::Write => match &op.commands[..] {
-            [Command::Set(set)] if set.key == *key => (Call::Set(value_of(&set.value)), Some(Learnt::Stored)),
-            _ => return None,
-        },
+        Kind::Write => {
+            let value = op.commands.iter().find_map(|command| match command {
+                Command::Set(set) if set.key == *key => Some(value_of(&set.value)),
+                _ => None,
+            });
+            (Call::Set(value?), Some(Learnt::Stored))
+        }
         Kind::Incr => {
             let count = match told(place(key)?) {
                 Some(Reply::Int(n)) => u64::try_from(*n).ok(),
@@ -150,7 +153,7 @@ fn call(n: OpId, op: &Op, key: &Bytes) -> Option<RegisterOperation> {
             };
             (Call::Incr, count.map(Learnt::Count))
         }
-        Kind::Bump if op.to_read[0] == *key => {
+        Kind::Bump if op.to_read.contains(key) => {
             let expected = op.seen.get(key)?.value.as_ref().map(|text| value_of(text));
             let value = expected.unwrap_or(0) + 1;
             (Call::SetIf { expected, value }, Some(Learnt::Swapped(true)))

@@ -27,7 +27,7 @@ pub enum Kind {
     Count,
     /// Appends to lists and reads them, on one shard or several.
     List,
-    /// Sets a register.
+    /// Sets one register, or two.
     Write,
     /// Reads a register from memory.
     Look,
@@ -37,7 +37,7 @@ pub enum Kind {
     Members,
     /// Adds to a counter; starts anew when nothing has happened.
     Incr,
-    /// Reads a counter, then sets it to one more if it has not changed; a WATCH loop.
+    /// Reads counters, then sets them to one more if they have not changed; a WATCH loop.
     Bump,
     /// Sets keys that expire, looks at them under locks, or deletes one.
     Lease,
@@ -219,8 +219,11 @@ impl Op {
             Kind::Count => self.commands = vec![Command::DbSize],
             Kind::List => self.draw_list(number, keys, rng),
             Kind::Write => {
-                let key = keys.nth(Use::Register, rng.below(REGISTERS));
-                self.commands = vec![set(key, number, Expiry::Never)];
+                let registers = some_keys(&all(keys, Use::Register, REGISTERS), 1, 2, rng);
+                self.commands = registers
+                    .into_iter()
+                    .map(|key| set(key, number, Expiry::Never))
+                    .collect();
             }
             Kind::Look => self.to_read = vec![keys.nth(Use::Register, rng.below(REGISTERS))],
             Kind::Add => self.draw_add(number, keys, rng),
@@ -235,7 +238,7 @@ impl Op {
                 self.retries = 2;
             }
             Kind::Bump => {
-                self.to_read = vec![keys.nth(Use::Counter, rng.below(COUNTERS))];
+                self.to_read = some_keys(&all(keys, Use::Counter, COUNTERS), 1, 2, rng);
                 (self.watches, self.retries) = (true, 3);
             }
             Kind::Lease => self.draw_lease(number, keys, now, rng),
