@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use quorate::base::mutant::{self, Hunt, Mutant};
 
 use super::sim::{Failure, judge_alone, run, run_all};
 
+/// Prints the table.
+const COMMAND: &str = "cargo test --release --features mutants --test mutations -- --nocapture";
 /// Seeds that are tried before a fault counts as not found. All are found well before that.
 const SEEDS: u64 = 20_000;
 /// Seeds that the checkers of histories get, when they are alone.
@@ -85,7 +86,6 @@ fn report(mutants: &[Mutant], seeds: u64) -> Result<(String, u64), Vec<&'static 
     );
     let (mut missed, mut last) = (Vec::new(), 0);
     for &mutant in mutants {
-        let begun = Instant::now();
         let name = mutant.name();
         let Some(Catch { seed, check }) = hunt(mutant, seeds) else {
             missed.push(name);
@@ -93,10 +93,7 @@ fn report(mutants: &[Mutant], seeds: u64) -> Result<(String, u64), Vec<&'static 
         };
         last = last.max(seed);
         let (promise, what, by_history) = (mutant.promise(), mutant.what(), hunt_by_history(mutant));
-        println!(
-            "{name}: seed {seed}, {check}; {:.1} s",
-            begun.elapsed().as_secs_f64()
-        );
+        println!("{name}: seed {seed}, {check}");
         let row = format!(
             "| `{name}` | {promise} | {} | {check} | {by_history} | {what} |\n",
             seed + 1
@@ -142,4 +139,18 @@ fn the_simulation_finds_every_mutant_and_nothing_where_there_is_none() {
 fn a_mutant_that_is_not_found_fails_the_report() {
     let _one_at_a_time = hunting();
     assert_eq!(report(&[Mutant::Inert], 200).err(), Some(vec!["inert"]));
+}
+
+#[test]
+fn the_table_in_the_docs_names_every_mutant() {
+    let docs = include_str!("../../docs/testing.md");
+    let hunted = Mutant::ALL.iter().filter(|mutant| mutant.hunt() != Hunt::Nobody);
+    let missing: Vec<&str> = hunted
+        .map(|mutant| mutant.name())
+        .filter(|name| !docs.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/testing.md lacks {missing:?}: run `{COMMAND}` and paste what it prints"
+    );
 }

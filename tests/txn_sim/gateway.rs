@@ -337,11 +337,11 @@ impl World {
     fn start_anew(&mut self, op: OpId) {
         let before = &self.ops[op];
         let mut again = Op::new(before.kind, before.gateway);
-        again.to_read = before.to_read.clone();
+        again.to_read.clone_from(&before.to_read);
         again.watches = before.watches;
         again.retries = before.retries - 1;
         if again.to_read.is_empty() {
-            again.commands = before.commands.clone();
+            again.commands.clone_from(&before.commands);
         }
         self.stats.add("retries");
         self.enter(again);

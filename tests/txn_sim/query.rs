@@ -41,7 +41,7 @@ fn prepared(effects: &[Effect]) -> AttemptId {
             assert_eq!(one.attempt, other.attempt);
             one.attempt
         }
-        other => panic!("two prepares, not {other:?}"),
+        other => unreachable!("two prepares, not {other:?}"),
     }
 }
 

@@ -281,7 +281,7 @@ impl Op {
     }
 
     fn draw_add(&mut self, number: OpId, keys: &Keys, rng: &mut Rng) {
-        for key in &elements(number, keys)[..1 + rng.index(2)] {
+        for key in &elements(number, keys)[..=rng.index(2)] {
             self.commands.push(Command::Set(SetCommand {
                 key: key.clone(),
                 value: Bytes::from_static(b"1"),
