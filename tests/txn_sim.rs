@@ -6,6 +6,7 @@
 //! ```text
 //! QUORATE_SIM_SEEDS=200000 cargo test --release --test txn_sim        more runs (from QUORATE_SIM_FIRST on)
 //! QUORATE_SIM_SEED=17 cargo test --test txn_sim -- --nocapture        one run; its story if it fails
+//! QUORATE_SIM_JUDGE=1 …                                               only the checkers of histories judge
 //! QUORATE_MUTANT=decided-twice … --features mutants                   with a fault of src/base/mutant.rs
 //! ```
 //!
@@ -16,7 +17,7 @@ mod query;
 #[path = "txn_sim/sim.rs"]
 mod sim;
 
-use sim::{Failure, Stats, World, digest, run, run_all};
+use sim::{Failure, Stats, World, digest, judge_alone, run, run_all};
 
 const SEEDS: u64 = 6000;
 /// Lines of the story that a failing run prints.
@@ -41,6 +42,7 @@ fn plant() {}
 #[test]
 fn no_chain_of_accidents_breaks_a_transaction() {
     plant();
+    judge_alone(std::env::var_os("QUORATE_SIM_JUDGE").is_some());
     if let Some(seed) = number_from("QUORATE_SIM_SEED") {
         return tell(seed);
     }
@@ -109,6 +111,8 @@ fn assert_not_vacuous(stats: &Stats, seeds: u64) {
         "leases",
         "renewals",
         "renames",
+        "list elements judged",
+        "calls judged",
     ];
     for what in wanted {
         let seen = stats.0.get(what).copied().unwrap_or(0);

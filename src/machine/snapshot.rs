@@ -42,7 +42,7 @@ impl Machine {
                 }
             }
             Machine::Coordinator(coordinator) => {
-                Frozen::Coordinator(remembered_by_coordinator(coordinator.clone()))
+                Frozen::Coordinator(Box::new(remembered_by_coordinator(*coordinator.clone())))
             }
         }
     }
@@ -64,19 +64,19 @@ impl Machine {
 /// All of it; a mutant forgets a part.
 fn remembered(mut head: Head) -> Head {
     if mutant::is(Mutant::LocksLostInSnapshot) {
-        head.locks = Default::default();
+        drop(std::mem::take(&mut head.locks));
     }
     if mutant::is(Mutant::IntentsLostInSnapshot) {
-        head.prepared = Default::default();
+        drop(std::mem::take(&mut head.prepared));
     }
     if mutant::is(Mutant::RepliesLostInSnapshot) {
-        head.sessions = Default::default();
+        drop(std::mem::take(&mut head.sessions));
     }
     if mutant::is(Mutant::ParkedLostInSnapshot) {
-        head.parked = Default::default();
+        drop(std::mem::take(&mut head.parked));
     }
     if mutant::is(Mutant::FinishedLostInSnapshot) {
-        head.finished = Default::default();
+        drop(std::mem::take(&mut head.finished));
     }
     if mutant::is(Mutant::TimeLostInSnapshot) {
         head.time = 0;
@@ -85,12 +85,12 @@ fn remembered(mut head: Head) -> Head {
 }
 
 /// All of it; a mutant forgets a part.
-fn remembered_by_coordinator(mut coordinator: Box<Coordinator>) -> Box<Coordinator> {
+fn remembered_by_coordinator(mut coordinator: Coordinator) -> Coordinator {
     if mutant::is(Mutant::CommitsLostInSnapshot) {
-        coordinator.unretired = Default::default();
+        drop(std::mem::take(&mut coordinator.unretired));
     }
     if mutant::is(Mutant::OutcomesLostInSnapshot) {
-        coordinator.outcomes = Default::default();
+        drop(std::mem::take(&mut coordinator.outcomes));
     }
     coordinator
 }

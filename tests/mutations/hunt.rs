@@ -1,17 +1,19 @@
 //! Hunts each fault with the same seeds, in the same order, and tells what found it.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use quorate::base::mutant::{self, Hunt, Mutant};
 
-use super::sim::{Failure, run, run_all};
+use super::sim::{Failure, judge_alone, run, run_all};
 
+/// Prints the table.
+const COMMAND: &str = "cargo test --release --features mutants --test mutations -- --nocapture";
 /// Seeds that are tried before a fault counts as not found. All are found well before that.
 const SEEDS: u64 = 20_000;
+/// Seeds that the checkers of histories get, when they are alone.
+const SEEDS_BY_HISTORY: u64 = 2_000;
 /// Seeds that must find nothing where there is no fault, at the least.
 const CLEAN_SEEDS: u64 = 2_000;
 
@@ -36,21 +38,29 @@ fn hunting() -> MutexGuard<'static, ()> {
 struct Catch {
     seed: u64,
     check: String,
-    seconds: f64,
 }
 
 /// Activates the fault of that name, looks for it, and deactivates it.
-fn hunt(name: &str, seeds: u64) -> Option<Catch> {
-    mutant::activate(name).expect("a mutant's name");
-    let begun = Instant::now();
-    let found = run_all(0..seeds).err();
-    let caught = found.map(|failure| Catch {
+fn hunt(mutant: Mutant, seeds: u64) -> Option<Catch> {
+    mutant::activate(mutant.name()).expect("a mutant's name");
+    let caught = run_all(0..seeds).err().map(|failure| Catch {
         seed: failure.seed,
         check: check_of(&failure),
-        seconds: begun.elapsed().as_secs_f64(),
     });
     mutant::deactivate();
     caught
+}
+
+/// As [`hunt`], with the checkers of histories alone: how many seeds they need.
+fn hunt_by_history(mutant: Mutant) -> String {
+    judge_alone(true);
+    let caught = hunt(mutant, SEEDS_BY_HISTORY);
+    judge_alone(false);
+    match caught {
+        None => "–".into(),
+        Some(Catch { seed, check }) if check.starts_with("assertion") => format!("assertion, {}", seed + 1),
+        Some(Catch { seed, .. }) => (seed + 1).to_string(),
+    }
 }
 
 /// The name of the check that found it. The seed is run once more, here: it has to fail in the same way.
@@ -69,22 +79,26 @@ fn check_of(failure: &Failure) -> String {
     }
 }
 
-/// The table, or which faults were not found.
+/// The rows of the table, or which faults were not found.
 fn report(mutants: &[Mutant], seeds: u64) -> Result<(String, u64), Vec<&'static str>> {
-    let mut table =
-        String::from("| mutant | breaks | seeds to find | found by | what |\n|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| mutant | breaks | seeds to find | found by | by histories alone | what it does |\n|---|---|---|---|---|---|\n",
+    );
     let (mut missed, mut last) = (Vec::new(), 0);
-    for mutant in mutants {
-        match hunt(mutant.name(), seeds) {
-            None => missed.push(mutant.name()),
-            Some(Catch { seed, check, seconds }) => {
-                last = last.max(seed);
-                let (name, promise, what) = (mutant.name(), mutant.promise(), mutant.what());
-                writeln!(table, "| {name} | {promise} | {} | {check} | {what} |", seed + 1)
-                    .expect("a String takes all");
-                println!("{name}: seed {seed}, {seconds:.2} s, {check}");
-            }
-        }
+    for &mutant in mutants {
+        let name = mutant.name();
+        let Some(Catch { seed, check }) = hunt(mutant, seeds) else {
+            missed.push(name);
+            continue;
+        };
+        last = last.max(seed);
+        let (promise, what, by_history) = (mutant.promise(), mutant.what(), hunt_by_history(mutant));
+        println!("{name}: seed {seed}, {check}");
+        let row = format!(
+            "| `{name}` | {promise} | {} | {check} | {by_history} | {what} |\n",
+            seed + 1
+        );
+        table.push_str(&row);
     }
     if missed.is_empty() {
         Ok((table, last))
@@ -112,7 +126,7 @@ fn the_simulation_finds_every_mutant_and_nothing_where_there_is_none() {
         Ok(reported) => reported,
         Err(missed) => {
             drop(panic::take_hook());
-            unreachable!("not found within {} seeds: {missed:?}", seeds());
+            panic!("not found within {} seeds: {missed:?}", seeds());
         }
     };
     println!("{table}");
@@ -125,4 +139,18 @@ fn the_simulation_finds_every_mutant_and_nothing_where_there_is_none() {
 fn a_mutant_that_is_not_found_fails_the_report() {
     let _one_at_a_time = hunting();
     assert_eq!(report(&[Mutant::Inert], 200).err(), Some(vec!["inert"]));
+}
+
+#[test]
+fn the_table_in_the_docs_names_every_mutant() {
+    let docs = include_str!("../../docs/testing.md");
+    let hunted = Mutant::ALL.iter().filter(|mutant| mutant.hunt() != Hunt::Nobody);
+    let missing: Vec<&str> = hunted
+        .map(|mutant| mutant.name())
+        .filter(|name| !docs.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/testing.md lacks {missing:?}: run `{COMMAND}` and paste what it prints"
+    );
 }

@@ -72,13 +72,13 @@ impl World {
             return;
         }
         let gateway = self.rng.index(self.gateways.len());
-        let mut op = Op::new(Kind::some(&mut self.rng), gateway);
+        let kind = Kind::some(self.profile.focus, &mut self.rng);
+        let mut op = Op::new(kind, gateway);
         op.draw(self.ops.len(), self.keys, self.now, &mut self.rng);
         self.enter(op);
     }
 
-    fn enter(&mut self, mut op: Op) {
-        op.invoked = self.moment();
+    fn enter(&mut self, op: Op) {
         let number = self.ops.len();
         self.note(|| format!("op {number}: {op:?}"));
         self.ops.push(op);
@@ -156,13 +156,15 @@ impl World {
             let mut look = look_of(&seen);
             look.generation = self.check_read(op, &key, &look);
             self.ops[op].seen.insert(key, look);
+            // As a call of its own this read begins and ends here.
+            self.ops[op].invoked = self.moment();
+            self.ops[op].returned = self.moment();
             return;
         }
         match self.ops[op].kind {
             Kind::Snapshot => self.ops[op].state = State::Checking,
             kind if kind.only_looks() => {
                 self.stats.add("looks");
-                self.ops[op].returned = self.moment();
                 self.ops[op].state = State::Over(Outcome::Done);
             }
             _ => self.launch(op),
@@ -192,7 +194,7 @@ impl World {
 
     /// Takes a number and sends it off.
     fn launch(&mut self, op: OpId) {
-        let (now, seed) = (self.clock(), self.rng.next());
+        let (now, seed, moment) = (self.clock(), self.rng.next(), self.moment());
         self.ops[op].conclude(op, self.keys, &mut self.rng);
         self.ops[op].spread(self.keys, now, seed);
         let gateway = self.ops[op].gateway;
@@ -208,6 +210,7 @@ impl World {
         launched.id = Some(id);
         (launched.below, launched.group, launched.state) = (below, group, state);
         (launched.started, launched.deadline, launched.asks) = (now, now + timeout, 1);
+        launched.invoked = moment;
         match state {
             State::Running => self.run_again(op),
             _ => self.ask(op),
@@ -337,11 +340,11 @@ impl World {
     fn start_anew(&mut self, op: OpId) {
         let before = &self.ops[op];
         let mut again = Op::new(before.kind, before.gateway);
-        again.to_read = before.to_read.clone();
+        again.to_read.clone_from(&before.to_read);
         again.watches = before.watches;
         again.retries = before.retries - 1;
         if again.to_read.is_empty() {
-            again.commands = before.commands.clone();
+            again.commands.clone_from(&before.commands);
         }
         self.stats.add("retries");
         self.enter(again);

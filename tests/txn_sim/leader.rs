@@ -404,7 +404,7 @@ impl World {
                 (shard, Request::anonymous(Body::Finish(finish)), Waiter::Nobody)
             }
             Message::Run { op, shard, request } => (shard, *request, Waiter::Op(op)),
-            other => panic!("{other:?} is not for a log"),
+            other => unreachable!("{other:?} is not for a log"),
         };
         self.propose(group, request, waiter);
     }

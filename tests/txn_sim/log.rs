@@ -261,8 +261,9 @@ impl World {
     /// A group's leader goes on from its own snapshot.
     pub fn restart_some_group(&mut self) {
         let group = self.some_group();
-        let piece = 1 + self.rng.index(700);
+        let (piece, ahead) = (1 + self.rng.index(700), self.some_skew());
         let log = self.log(group);
+        log.ahead = ahead;
         let before = digest(&log.machine);
         log.machine = log.thawed(piece);
         check(before == digest(&log.machine), "snapshots", || {

@@ -124,7 +124,9 @@ impl Model {
             }
             Command::Del { keys } => {
                 let there = keys.iter().filter(|key| self.at(key, times).is_some()).count();
-                keys.iter().for_each(|key| self.remove(key));
+                for key in keys {
+                    self.remove(key);
+                }
                 count(there)
             }
             Command::Rename { from, to, .. } => match self.at(from, times).cloned() {

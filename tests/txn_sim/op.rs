@@ -73,6 +73,7 @@ pub struct Op {
     /// The log has executed it: what it must be answered.
     pub expected: Option<Vec<Expect>>,
     pub told: Option<Vec<Reply>>,
+    /// Of what it asks for, not of what it reads first.
     pub invoked: Moment,
     pub returned: Moment,
 }

@@ -43,7 +43,7 @@ fn prepared(effects: &[Effect]) -> AttemptId {
             assert_eq!(one.attempt, other.attempt);
             one.attempt
         }
-        other => panic!("two prepares and their staging, not {other:?}"),
+        other => unreachable!("two prepares and their staging, not {other:?}"),
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod checks;
 mod gateway;
+mod judge;
 mod keys;
 mod leader;
 mod log;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+pub use checks::judge_alone;
 pub use log::digest;
 pub use world::{Stats, World};
 

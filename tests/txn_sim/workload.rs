@@ -27,7 +27,7 @@ pub enum Kind {
     Count,
     /// Appends to lists and reads them, on one shard or several.
     List,
-    /// Sets a register.
+    /// Sets one register, or two.
     Write,
     /// Reads a register from memory.
     Look,
@@ -37,7 +37,7 @@ pub enum Kind {
     Members,
     /// Adds to a counter; starts anew when nothing has happened.
     Incr,
-    /// Reads a counter, then sets it to one more if it has not changed; a WATCH loop.
+    /// Reads counters, then sets them to one more if they have not changed; a WATCH loop.
     Bump,
     /// Sets keys that expire, looks at them under locks, or deletes one.
     Lease,
@@ -70,12 +70,23 @@ const WEIGHTS: [(Kind, u64); 17] = [
     (Kind::Rename, 4),
 ];
 
+/// What a run may be about: workloads that meet on the same keys.
+const FOCI: [&[Kind]; 5] = [
+    &[Kind::List],
+    &[Kind::Move, Kind::Shift, Kind::Audit, Kind::Snapshot],
+    &[Kind::Write, Kind::Look, Kind::Incr, Kind::Bump],
+    &[Kind::Lease, Kind::Renew, Kind::Peek],
+    &[],
+];
+/// Per mille of operations that keep to the run's focus.
+const FOCUSED: u64 = 750;
+
 /// Accounts of one shard.
 pub const ACCOUNTS: u64 = 2;
 /// Lists, registers, counters, leases and wanderers of the whole cluster: few, so that they are fought over.
 pub const LISTS: u64 = 4;
-const REGISTERS: u64 = 2;
-const COUNTERS: u64 = 2;
+pub const REGISTERS: u64 = 2;
+pub const COUNTERS: u64 = 2;
 const LEASES: u64 = 3;
 pub const WANDERERS: u64 = 3;
 pub const FIRST_MONEY: i64 = 1000;
@@ -83,7 +94,15 @@ pub const FIRST_MONEY: i64 = 1000;
 const LEASE_MS: u64 = 150;
 
 impl Kind {
-    pub fn some(rng: &mut Rng) -> Kind {
+    /// The workloads that a run is about; none: all alike.
+    pub fn some_focus(rng: &mut Rng) -> &'static [Kind] {
+        FOCI[rng.index(FOCI.len())]
+    }
+
+    pub fn some(focus: &[Kind], rng: &mut Rng) -> Kind {
+        if !focus.is_empty() && rng.per_mille(FOCUSED) {
+            return focus[rng.index(focus.len())];
+        }
         let mut at = rng.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
         for (kind, weight) in WEIGHTS {
             if at < weight {
@@ -200,8 +219,11 @@ impl Op {
             Kind::Count => self.commands = vec![Command::DbSize],
             Kind::List => self.draw_list(number, keys, rng),
             Kind::Write => {
-                let key = keys.nth(Use::Register, rng.below(REGISTERS));
-                self.commands = vec![set(key, number, Expiry::Never)];
+                let registers = some_keys(&all(keys, Use::Register, REGISTERS), 1, 2, rng);
+                self.commands = registers
+                    .into_iter()
+                    .map(|key| set(key, number, Expiry::Never))
+                    .collect();
             }
             Kind::Look => self.to_read = vec![keys.nth(Use::Register, rng.below(REGISTERS))],
             Kind::Add => self.draw_add(number, keys, rng),
@@ -216,7 +238,7 @@ impl Op {
                 self.retries = 2;
             }
             Kind::Bump => {
-                self.to_read = vec![keys.nth(Use::Counter, rng.below(COUNTERS))];
+                self.to_read = some_keys(&all(keys, Use::Counter, COUNTERS), 1, 2, rng);
                 (self.watches, self.retries) = (true, 3);
             }
             Kind::Lease => self.draw_lease(number, keys, now, rng),
@@ -259,7 +281,7 @@ impl Op {
     }
 
     fn draw_add(&mut self, number: OpId, keys: &Keys, rng: &mut Rng) {
-        for key in &elements(number, keys)[..1 + rng.index(2)] {
+        for key in &elements(number, keys)[..=rng.index(2)] {
             self.commands.push(Command::Set(SetCommand {
                 key: key.clone(),
                 value: Bytes::from_static(b"1"),

@@ -14,7 +14,7 @@ use super::message::{Message, Waiter};
 use super::model::Model;
 use super::op::{Moment, Op, State};
 use super::rng::Rng;
-use super::workload::first_commands;
+use super::workload::{Kind, first_commands};
 
 /// How rough one run is: drawn from its seed.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ pub struct Profile {
     /// Per mille of steps after which all is quiet for so long that idle sessions are forgotten.
     pub nights: u64,
     pub ops: usize,
+    pub focus: &'static [Kind],
     pub patience: Millis,
     /// How long operations may take. So long at times that whatever waits for a deadline waits for ever.
     pub timeout: Millis,
@@ -44,6 +45,10 @@ pub struct Stats(pub BTreeMap<&'static str, u64>);
 impl Stats {
     pub fn add(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn add_many(&mut self, what: &'static str, n: u64) {
+        *self.0.entry(what).or_default() += n;
     }
 
     pub fn merge(&mut self, other: &Stats) {
@@ -107,6 +112,7 @@ impl Profile {
             // What is not over after a night has a deadline that is: a reply table relies on that.
             nights: if !is_endless && rng.per_mille(100) { 3 } else { 0 },
             ops: 5 + rng.index(22),
+            focus: Kind::some_focus(rng),
             patience: 20 + rng.below(100),
             timeout: if is_endless {
                 ENDLESS_MS
@@ -304,7 +310,8 @@ impl World {
                 self.deliver(message);
             }
             if self.bag.is_empty() && self.at_rest() {
-                return self.check_end();
+                self.check_end();
+                return self.judge();
             }
             self.now += 1 + self.rng.below(40);
             self.resend_all();
