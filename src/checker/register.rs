@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::linear::{Makes, Model, Operation, Outcome};
+use super::linear::{Blind, Makes, Model, Operation, Outcome, Reach};
 
 /// One key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,6 +97,43 @@ impl Model for Register {
             .collect()
     }
 
+    /// Only unknown increments make anything: what lies closely above a value that somebody else made.
+    fn reach(&self, history: &[RegisterOperation], states: &[Option<u64>]) -> Vec<Reach> {
+        let made = history
+            .iter()
+            .filter_map(|operation| match self.makes(&operation.call, operation.reply()) {
+                Makes::Only(state) => state,
+                Makes::Nothing | Makes::Anything => None,
+            });
+        // An absent key counts as 0.
+        let made: BTreeSet<u64> = made.chain([0]).chain(self.start).collect();
+        let steps = Recognised::of(history).unknown_increments;
+        let is_above = |value: u64| made.range(value.saturating_sub(steps)..value).next().is_some();
+        let reach = states.iter().map(|state| match state {
+            Some(value) if is_above(*value) => Reach::ByAnything,
+            _ => Reach::ByItsMakers,
+        });
+        reach.collect()
+    }
+
+    /// A counter that is never set only grows.
+    fn never_returns(&self, history: &[RegisterOperation]) -> bool {
+        history
+            .iter()
+            .all(|operation| matches!(operation.call, Call::Get | Call::Incr))
+    }
+
+    fn blind(&self, history: &[RegisterOperation]) -> Vec<Blind> {
+        let recognised = Recognised::of(history);
+        let is_unseen = |value| !recognised.any_other_value_counts && recognised.is_fresh(value);
+        let blind = history.iter().map(|operation| match operation.call {
+            Call::Set(value) if is_unseen(value) => Blind::Unseen,
+            Call::Set(_) => Blind::Overwrites,
+            _ => Blind::No,
+        });
+        blind.collect()
+    }
+
     fn needs(&self, call: &Call, reply: &Reply) -> Option<Option<u64>> {
         match (*call, *reply) {
             (Call::Get, Reply::Value(value)) => Some(value),
@@ -110,7 +147,9 @@ impl Model for Register {
 
     fn makes(&self, call: &Call, reply: Option<&Reply>) -> Makes<Option<u64>> {
         match (*call, reply) {
-            (Call::Get, _) | (Call::SetIf { .. }, Some(Reply::Swapped(false))) => Makes::Nothing,
+            (Call::Get, _)
+            | (Call::SetIf { .. }, Some(Reply::Swapped(false)))
+            | (Call::Delete, Some(Reply::Deleted(false))) => Makes::Nothing,
             (Call::Set(value) | Call::SetIf { value, .. }, _) => Makes::Only(Some(value)),
             (Call::Incr, Some(Reply::Count(count))) => Makes::Only(Some(*count)),
             (Call::Incr, _) => Makes::Anything,
@@ -145,10 +184,7 @@ impl Recognised {
             any_other_value_counts: false,
         };
         for operation in history {
-            let reply = match operation.outcome {
-                Outcome::Returned { reply, .. } => Some(reply),
-                Outcome::Unknown => None,
-            };
+            let reply = operation.reply().copied();
             let value = match (operation.call, reply) {
                 (Call::Get, Some(Reply::Value(value))) => value,
                 (Call::SetIf { expected, .. }, _) => expected,

@@ -11,14 +11,18 @@
 //!
 //! Deciding linearizability is NP-complete. What keeps real histories near linear, each without changing a verdict:
 //!
-//! 1. A call that may come now and leaves the state as it is comes now; no alternative is tried (`Search::settle`).
+//! 0. Where a state has one maker, it lasts from there to the last call that needs it: two states that must be there at the
+//!    same time refute a history before any search (`lifetimes.rs`).
+//! 1. A call that only reads and may come now comes now; no alternative is tried (`Search::settle`).
 //! 2. An unknown call is put in order only directly before a call that needs its effect (`search.rs`, `Debt`).
 //! 3. Unknown calls that nobody can tell apart are tried in one order only ([`Model::classes`]).
-//! 4. A state that some call still needs, and that no call left can make, ends the branch ([`Model::needs`]).
+//! 4. A state that some call still needs, and that cannot come any more, ends the branch (`starvation.rs`).
+//! 5. Writes that nobody can see are put in order all at once, before the next overwrite ([`Model::blind`]).
 //!
 //! Not here: bounds on time. A broken history with many concurrent state-changing calls can take exponential time;
 //! [`check_within`] gives up instead.
 
+mod lifetimes;
 mod memo;
 mod search;
 mod starvation;
@@ -28,7 +32,7 @@ mod violation;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-pub use violation::Violation;
+pub use violation::{Reason, Violation};
 
 /// A sequential object: what a call may answer in a state, and which state it leaves.
 pub trait Model {
@@ -57,23 +61,68 @@ pub trait Model {
         (0..).zip(unknown).map(|(class, _)| Some(class)).collect()
     }
 
-    /// The state that must be there before the call for it to answer so, where there is just one. Only prunes.
+    /// For each of `states`, whether an operation that makes [`Makes::Anything`] may make it. Only prunes; the default
+    /// prunes nothing.
+    fn reach(
+        &self,
+        history: &[Operation<Self::Call, Self::Reply>],
+        states: &[Self::State],
+    ) -> Vec<Reach> {
+        let _ = history;
+        vec![Reach::ByAnything; states.len()]
+    }
+
+    /// Whether no state comes again in this history once it was left, as with a counter. Only prunes.
+    fn never_returns(&self, history: &[Operation<Self::Call, Self::Reply>]) -> bool {
+        let _ = history;
+        false
+    }
+
+    /// For each operation of the history. Only prunes; the default prunes nothing.
+    fn blind(&self, history: &[Operation<Self::Call, Self::Reply>]) -> Vec<Blind> {
+        vec![Blind::No; history.len()]
+    }
+
+    /// The state that must be there before the call for it to answer so, where there is just one. Only prunes; the default
+    /// prunes nothing.
     fn needs(&self, call: &Self::Call, reply: &Self::Reply) -> Option<Self::State> {
         let _ = (call, reply);
         None
     }
 
-    /// What the call can leave as a state different from the one before it. Only prunes; the default prunes nothing.
+    /// What the call can leave as a state different from the one before it. Must be true of every state in which the
+    /// call may answer so. Only prunes; the default prunes nothing.
     fn makes(&self, call: &Self::Call, reply: Option<&Self::Reply>) -> Makes<Self::State> {
         let _ = (call, reply);
         Makes::Anything
     }
 }
 
+/// What [`Model::reach`] tells of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Some operation that makes [`Makes::Anything`] may make it.
+    ByAnything,
+    /// Only those that make just this state do.
+    ByItsMakers,
+}
+
+/// How an operation with a known outcome writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blind {
+    /// Where it may come, or what it leaves, depends on the state before.
+    No,
+    /// It may answer so in every state, and always leaves the same one.
+    Overwrites,
+    /// It overwrites, and leaving its effect out of any legal order of this history (by leaving out some unknown operations too
+    /// where need be) leaves it legal. Any two such can stand for each other.
+    Unseen,
+}
+
 /// What a call can change a state into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Makes<S> {
-    /// It only reads.
+    /// It only reads: it leaves every state as it is.
     Nothing,
     /// If it changes the state then into this one.
     Only(S),
@@ -89,6 +138,24 @@ pub struct Operation<C, R> {
     /// Nanoseconds, on the history's one clock.
     pub invoked: u64,
     pub outcome: Outcome<R>,
+}
+
+impl<C, R> Operation<C, R> {
+    /// `None` if the outcome is unknown.
+    pub fn reply(&self) -> Option<&R> {
+        match &self.outcome {
+            Outcome::Returned { reply, .. } => Some(reply),
+            Outcome::Unknown => None,
+        }
+    }
+
+    /// When it was invoked, and when it must have happened (never: `u64::MAX`). Nanoseconds.
+    pub fn span(&self) -> (u64, u64) {
+        match self.outcome {
+            Outcome::Returned { at, .. } => (self.invoked, at),
+            Outcome::Unknown => (self.invoked, u64::MAX),
+        }
+    }
 }
 
 /// What the caller learnt. Calls that definitely did not happen do not belong into a history.
@@ -114,11 +181,15 @@ pub enum Answer {
 /// Memory: some 100 bytes a configuration; a healthy history has at most about one an operation.
 ///
 /// # Errors
-/// The history is not linearizable; the violation tells how far an order could be found and what does not fit then.
+/// The history is not linearizable; the violation tells which states must be there at the same time, or how far an order
+/// could be found and what does not fit then.
 ///
 /// # Panics
 /// If an operation returned before it was invoked.
-pub fn check<M: Model>(model: &M, history: &[Operation<M::Call, M::Reply>]) -> Result<(), Box<Violation>> {
+pub fn check<M: Model>(
+    model: &M,
+    history: &[Operation<M::Call, M::Reply>],
+) -> Result<(), Box<Violation>> {
     match check_within(model, history, u64::MAX)? {
         Answer::Linearizable | Answer::GaveUp => Ok(()),
     }
@@ -136,5 +207,6 @@ pub fn check_within<M: Model>(
     history: &[Operation<M::Call, M::Reply>],
     configurations: u64,
 ) -> Result<Answer, Box<Violation>> {
+    lifetimes::check(model, history)?;
     search::Search::new(model, history).run(configurations)
 }

@@ -4,7 +4,7 @@ use super::memo::{Fingerprint, Memo};
 use super::starvation::Starvation;
 use super::timeline::{Place, Timeline};
 use super::violation::{DeadEnd, Violation};
-use super::{Answer, Model, Operation, Outcome};
+use super::{Answer, Blind, Model, Operation};
 
 /// An unknown call that was put in order must be followed by a call that needs its effect.
 ///
@@ -50,6 +50,8 @@ pub(super) struct Search<'a, M: Model> {
     model: &'a M,
     operations: Vec<&'a Operation<M::Call, M::Reply>>,
     known: usize,
+    /// Of the known operations.
+    blind: Vec<Blind>,
     timeline: Timeline,
     starvation: Starvation<M::State>,
     classes: Vec<Class>,
@@ -69,26 +71,23 @@ pub(super) struct Search<'a, M: Model> {
 
 impl<'a, M: Model> Search<'a, M> {
     pub(super) fn new(model: &'a M, history: &'a [Operation<M::Call, M::Reply>]) -> Search<'a, M> {
-        let mut operations: Vec<_> = history
+        let mut known: Vec<_> = history
             .iter()
-            .filter(|operation| reply_of(operation).is_some())
+            .zip(model.blind(history))
+            .filter(|(operation, _)| operation.reply().is_some())
             .collect();
-        operations.sort_by_key(|operation| span(operation));
-        let spans: Vec<(u64, u64)> = operations.iter().map(|operation| span(operation)).collect();
+        known.sort_by_key(|(operation, _)| operation.span());
+        let spans: Vec<(u64, u64)> = known.iter().map(|(operation, _)| operation.span()).collect();
+        let (mut operations, blind): (Vec<_>, Vec<_>) = known.into_iter().unzip();
         let known = operations.len();
         let (classes, class_of) = classes(model, history, &mut operations);
-        let starvation = Starvation::new(operations.iter().map(|operation| {
-            let reply = reply_of(operation);
-            (
-                reply.and_then(|reply| model.needs(&operation.call, reply)),
-                model.makes(&operation.call, reply),
-            )
-        }));
+        let starvation = Starvation::new(model, history, &operations);
         Search {
             model,
             is_taken: vec![false; operations.len()],
             operations,
             known,
+            blind,
             timeline: Timeline::new(&spans),
             starvation,
             classes,
@@ -104,7 +103,7 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     pub(super) fn run(mut self, configurations: u64) -> Result<Answer, Box<Violation>> {
-        self.enter(self.model.start(), None);
+        self.enter(self.model.start(), None, None);
         loop {
             if self.timeline.is_empty() {
                 return Ok(Answer::Linearizable);
@@ -115,15 +114,14 @@ impl<'a, M: Model> Search<'a, M> {
             let Some(frame) = self.frames.last_mut() else {
                 return Err(Box::new(self.violation()));
             };
-            let taken = frame.taken;
+            let (taken, state) = (frame.taken, &frame.state);
             if self.choices.len() > frame.choices {
-                let choice = self
-                    .choices
-                    .pop()
-                    .expect("there are more than the frame began with");
+                let choice = self.choices.pop().expect("there are more than the frame began with");
+                let left = state.clone();
                 self.undo(taken);
+                self.absorb(choice.operation);
                 self.take(choice.operation);
-                self.enter(choice.after, choice.debt);
+                self.enter(choice.after, choice.debt, Some(left));
             } else if frame.tried_unknown {
                 self.frames.pop();
             } else {
@@ -134,16 +132,17 @@ impl<'a, M: Model> Search<'a, M> {
         }
     }
 
-    /// Makes the current configuration one to go on from, unless it is known to lead nowhere.
-    fn enter(&mut self, state: M::State, mut debt: Option<Debt<M::State>>) {
+    /// Makes the current configuration one to go on from, unless it is known to lead nowhere. `left` is the state before.
+    fn enter(&mut self, state: M::State, mut debt: Option<Debt<M::State>>, left: Option<M::State>) {
         if self.settle(&state) {
             debt = None;
         }
-        let is_lost = self.starvation.is_lost(&state);
-        if is_lost || !self.memo.enter((self.fingerprint, state.clone(), debt.clone())) {
-            if is_lost {
-                self.note_dead_end(&state);
-            }
+        if let Some(needers) = self.starvation.lost(&state, left.as_ref()) {
+            let starved = needers.iter().copied().find(|operation| !self.is_taken[*operation]);
+            self.note_dead_end(&state, starved);
+            return;
+        }
+        if !self.memo.enter((self.fingerprint, state.clone(), debt.clone())) {
             return;
         }
         self.frames.push(Frame {
@@ -156,14 +155,15 @@ impl<'a, M: Model> Search<'a, M> {
         self.offer_known();
     }
 
-    /// Puts every call in order that may come now and leaves the state as it is. If a legal order goes on from here at
-    /// all, then one does in which such a call comes first: nothing that comes before it there sees a difference, and
-    /// it was invoked early enough. Returns whether there was one.
+    /// Puts every call in order that only reads and may come now. If a legal order goes on from here at all, then one does
+    /// in which such a call comes first: no other call sees a difference, and it was invoked early enough. (Not so for
+    /// a write of what is there already: it may be needed later, to bring that state back.) Returns whether there
+    /// was one.
     fn settle(&mut self, state: &M::State) -> bool {
         let taken = self.order.len();
         let mut place = self.timeline.head();
         while let (next, Place::Call(operation)) = self.timeline.after(place) {
-            if self.step(state, operation).is_some_and(|after| after == *state) {
+            if self.starvation.only_reads(operation) && self.step(state, operation).is_some() {
                 self.take(operation);
             } else {
                 place = next;
@@ -172,15 +172,36 @@ impl<'a, M: Model> Search<'a, M> {
         self.order.len() > taken
     }
 
+    /// Before a known overwrite, puts every other write in order that nobody sees and that may come now. If a legal order
+    /// goes on with the overwrite, then one does in which they come first: their effect can be left out of where
+    /// they stood, and here it is overwritten.
+    fn absorb(&mut self, overwrite: usize) {
+        if overwrite >= self.known || self.blind[overwrite] == Blind::No {
+            return;
+        }
+        let mut place = self.timeline.head();
+        while let (next, Place::Call(operation)) = self.timeline.after(place) {
+            if operation != overwrite && self.blind[operation] == Blind::Unseen {
+                self.take(operation);
+            } else {
+                place = next;
+            }
+        }
+    }
+
     fn step(&self, state: &M::State, operation: usize) -> Option<M::State> {
         let operation = self.operations[operation];
-        self.model.step(state, &operation.call, reply_of(operation))
+        self.model.step(state, &operation.call, operation.reply())
     }
 
     /// Adds the known calls that may come now to the choices of the last frame.
     fn offer_known(&mut self) {
         let frame = self.frames.last().expect("called on entering a frame");
+        let mut offers_unseen = false;
         for operation in self.timeline.candidates() {
+            if self.blind[operation] == Blind::Unseen && std::mem::replace(&mut offers_unseen, true) {
+                continue; // The first takes the others along.
+            }
             let Some(after) = self.step(&frame.state, operation) else {
                 continue;
             };
@@ -227,7 +248,7 @@ impl<'a, M: Model> Search<'a, M> {
         self.choices[frame.choices..].reverse();
         if self.choices.len() == frame.choices {
             let state = frame.state.clone();
-            self.note_dead_end(&state);
+            self.note_dead_end(&state, None);
         }
     }
 
@@ -277,26 +298,16 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     /// Remembers the current configuration if none that led nowhere had more known operations in order.
-    fn note_dead_end(&mut self, state: &M::State) {
-        if self
-            .deepest
-            .as_ref()
-            .is_some_and(|deepest| deepest.known >= self.known_taken)
-        {
+    fn note_dead_end(&mut self, state: &M::State, starved: Option<usize>) {
+        if self.deepest.as_ref().is_some_and(|deepest| deepest.known >= self.known_taken) {
             return;
         }
-        let starved = if self.starvation.is_lost(state) {
-            self.starvation.starved()
-        } else {
-            &[]
-        };
-        let waits = |operation: &usize| !self.is_taken[*operation];
         self.deepest = Some(DeadEnd {
             known: self.known_taken,
             order: DeadEnd::tail(&self.order),
             state: format!("{state:?}"),
             waiting: self.timeline.candidates().collect(),
-            starved: starved.iter().copied().find(waits),
+            starved,
         });
     }
 
@@ -304,7 +315,7 @@ impl<'a, M: Model> Search<'a, M> {
         let dead_end = self
             .deepest
             .expect("a search that fails has a branch that failed first");
-        Violation::new(&dead_end, self.known, |operation| self.operations[operation])
+        Violation::dead_end(&dead_end, self.known, |operation| self.operations[operation])
     }
 }
 
@@ -317,7 +328,7 @@ fn classes<'a, M: Model>(
 ) -> (Vec<Class>, Vec<usize>) {
     let unknown = history
         .iter()
-        .filter(|operation| matches!(operation.outcome, Outcome::Unknown));
+        .filter(|operation| operation.reply().is_none());
     let mut classed: Vec<_> = unknown
         .zip(model.classes(history))
         .filter_map(|(operation, class)| Some((class?, operation)))
@@ -336,19 +347,4 @@ fn classes<'a, M: Model>(
         });
     }
     (classes, class_of)
-}
-
-fn reply_of<C, R>(operation: &Operation<C, R>) -> Option<&R> {
-    match &operation.outcome {
-        Outcome::Returned { reply, .. } => Some(reply),
-        Outcome::Unknown => None,
-    }
-}
-
-/// When the operation was invoked, and when it returned.
-fn span<C, R>(operation: &Operation<C, R>) -> (u64, u64) {
-    match operation.outcome {
-        Outcome::Returned { at, .. } => (operation.invoked, at),
-        Outcome::Unknown => (operation.invoked, u64::MAX),
-    }
 }

@@ -30,41 +30,55 @@ impl DeadEnd {
     }
 }
 
-/// No order of the operations explains all replies. What is told is the attempt that came furthest.
+/// No order of the operations explains all replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Known operations that could be put in order, of `operations`.
-    pub explained: usize,
+    /// How many have a known outcome.
     pub operations: usize,
-    /// The state after those, as the model's `Debug` tells it.
-    pub state: String,
-    /// The last calls that could be put in order, in words.
-    pub before: Vec<String>,
-    /// The calls of which none can come next without some reply becoming inexplicable, in words.
-    pub stuck: Vec<String>,
-    /// A call whose reply no order can give any more from there on, if that shows before its turn comes.
-    pub starved: Option<String>,
+    pub reason: Reason,
+}
+
+/// What shows it; calls and states in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Two states must be there at the same time.
+    TwoStates { one: String, other: String },
+    /// While a state must be there, there is a call that it does not explain, or that changes it.
+    Intruder { lasting: String, intruder: String },
+    /// All orders were tried. What is told is the attempt that came furthest.
+    DeadEnd {
+        /// How many operations with a known outcome could be put in order.
+        explained: usize,
+        /// The last calls that could.
+        before: Vec<String>,
+        /// The state after those.
+        state: String,
+        /// The calls of which none can come next without some reply becoming inexplicable.
+        stuck: Vec<String>,
+        /// A call whose reply no order can give any more from there on, if that shows before its turn comes.
+        starved: Option<String>,
+    },
 }
 
 impl Violation {
-    pub(super) fn new<'a, C: Debug + 'a, R: Debug + 'a>(
+    pub(super) fn dead_end<'a, C: Debug + 'a, R: Debug + 'a>(
         dead_end: &DeadEnd,
         operations: usize,
         operation: impl Fn(usize) -> &'a Operation<C, R>,
     ) -> Violation {
         let tell = |number: &usize| describe(operation(*number));
-        Violation {
+        let reason = Reason::DeadEnd {
             explained: dead_end.known,
-            operations,
-            state: dead_end.state.clone(),
             before: dead_end.order.iter().map(tell).collect(),
+            state: dead_end.state.clone(),
             stuck: dead_end.waiting.iter().map(tell).collect(),
             starved: dead_end.starved.as_ref().map(tell),
-        }
+        };
+        Violation { operations, reason }
     }
 }
 
-fn describe<C: Debug, R: Debug>(operation: &Operation<C, R>) -> String {
+pub(super) fn describe<C: Debug, R: Debug>(operation: &Operation<C, R>) -> String {
     let Operation {
         client,
         call,
@@ -81,39 +95,48 @@ fn describe<C: Debug, R: Debug>(operation: &Operation<C, R>) -> String {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "not linearizable: the attempt that came furthest put {} of {} calls with a known outcome in order.",
-            self.explained, self.operations
-        )?;
-        if !self.before.is_empty() {
-            writeln!(f, "It ends in")?;
-            for call in &self.before {
-                writeln!(f, "  {call}")?;
+        writeln!(f, "not linearizable ({} calls with a known outcome):", self.operations)?;
+        match &self.reason {
+            Reason::TwoStates { one, other } => {
+                write!(f, "{one}\nyet {other}\nThese times overlap: a contradiction")
+            }
+            Reason::Intruder { lasting, intruder } => write!(
+                f,
+                "{lasting}\nyet within that time is\n  {intruder}\nwhich that state does not explain, or which changes it: \
+                 a contradiction"
+            ),
+            Reason::DeadEnd {
+                explained,
+                before,
+                state,
+                stuck,
+                starved,
+            } => {
+                write!(f, "the attempt that came furthest put {explained} of them in order")?;
+                f.write_str(if before.is_empty() { "," } else { ", at last" })?;
+                list(f, before)?;
+                write!(f, "\nwhich leaves the state {state}. Then one of these must come next:")?;
+                list(f, &stuck[..stuck.len().min(TOLD_WAITING)])?;
+                if stuck.len() > TOLD_WAITING {
+                    write!(f, "\n  and {} more", stuck.len() - TOLD_WAITING)?;
+                }
+                match starved {
+                    Some(call) => write!(
+                        f,
+                        "\nbut no call that is left can lead to what this one saw:\n  {call}"
+                    ),
+                    None => f.write_str(
+                        "\nbut none of them may answer as it did, or those that may make a later answer impossible: a \
+                         contradiction",
+                    ),
+                }
             }
         }
-        writeln!(
-            f,
-            "which leaves the state {}. Then one of these must come next:",
-            self.state
-        )?;
-        for call in self.stuck.iter().take(TOLD_WAITING) {
-            writeln!(f, "  {call}")?;
-        }
-        if self.stuck.len() > TOLD_WAITING {
-            writeln!(f, "  and {} more", self.stuck.len() - TOLD_WAITING)?;
-        }
-        match &self.starved {
-            Some(call) => write!(
-                f,
-                "but no call that is left can lead to what this one saw:\n  {call}"
-            ),
-            None => write!(
-                f,
-                "but none of them may answer as it did, or those that may make a later answer impossible: a contradiction"
-            ),
-        }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, calls: &[String]) -> fmt::Result {
+    calls.iter().try_for_each(|call| write!(f, "\n  {call}"))
 }
 
 impl Error for Violation {}

@@ -7,9 +7,9 @@ use super::orders::Orders;
 use super::report::{Anomaly, Cycle, Kind, Violations};
 use super::{Txn, explain};
 
-/// Edges that may be walked in search of smaller cycles, beyond the one search a component that always finds one. With a
-/// store so broken that this is reached, cycles are not the smallest, and a G-single may be told as a G2.
-const EDGES_MAX: u64 = 50_000_000;
+/// Edges that may be walked a level in search of smaller cycles, beyond the one search a component that always finds one. With
+/// a store so broken that this is reached, cycles are not the smallest, and a G-single may be told as a G2.
+const EDGES_MAX: u64 = 10_000_000;
 
 /// Subgraphs, the gravest anomalies first, with what a cycle in one that is in none before it is.
 const LEVELS: [(Labels, Cycle, bool); 6] = {
@@ -33,7 +33,8 @@ pub(super) struct Step {
     pub(super) why: Edge,
 }
 
-/// Reports a smallest cycle of each strongly connected component of the gravest kind that the component has.
+/// Reports, of each strongly connected component, a smallest cycle of the gravest kind that it has, and of less grave
+/// kinds one that is smaller still: a stale read of two transactions tells more than a G2 of thirty that follows from it.
 pub(super) fn find(history: &[Txn], orders: &Orders, graph: &Graph, violations: &mut Violations) {
     let mut scratch = Scratch::new(graph);
     let everything = LEVELS[LEVELS.len() - 1].0.or(Labels::THROUGH);
@@ -44,25 +45,24 @@ pub(super) fn find(history: &[Txn], orders: &Orders, graph: &Graph, violations: 
     }
     let mut walker = Walker::new(graph);
     for component in components {
-        for (labels, cycle, real_time) in LEVELS {
+        let mut shortest = usize::MAX;
+        for (level, (labels, cycle, real_time)) in LEVELS.into_iter().enumerate() {
             let labels = labels.or(Labels::THROUGH);
             let inside = |node: u32| component.binary_search(&node).is_ok();
             let parts = graph.components(component.iter().copied(), labels, inside, &mut scratch);
+            let mut found = Vec::new();
             for part in &parts {
-                walker.confine(part);
-                let single = (cycle == Cycle::G2)
-                    .then(|| walker.smallest_with_one_rw(part, labels))
-                    .flatten();
-                let (cycle, path) = match single {
-                    Some(path) => (Cycle::GSingle, path),
-                    None => (cycle, walker.smallest(part, labels)),
-                };
+                let (is_single, path) = walker.search(part, labels, level, cycle == Cycle::G2);
+                let cycle = if is_single { Cycle::GSingle } else { cycle };
                 let steps = steps(&path, history.len());
+                if steps.len() < shortest {
+                    found.push((steps, cycle));
+                }
+            }
+            for (steps, cycle) in found {
+                shortest = shortest.min(steps.len());
                 let kind = kind(orders, &steps, cycle, real_time);
                 violations.push(|| anomaly(history, orders, &steps, kind), kind);
-            }
-            if !parts.is_empty() {
-                break;
             }
         }
     }
@@ -122,7 +122,9 @@ struct Walker<'g> {
     /// The node before, and the edge from there.
     parent: Vec<(u32, Edge)>,
     reached: Vec<u32>,
-    edges_left: u64,
+    /// By level.
+    edges_left: [u64; LEVELS.len()],
+    level: usize,
 }
 
 type Path = Vec<(u32, Edge)>;
@@ -142,7 +144,19 @@ impl<'g> Walker<'g> {
             distance: vec![FAR; graph.nodes()],
             parent: vec![(0, nowhere); graph.nodes()],
             reached: Vec::new(),
-            edges_left: EDGES_MAX,
+            edges_left: [EDGES_MAX; LEVELS.len()],
+            level: 0,
+        }
+    }
+
+    /// A small cycle within `part`, and whether it has exactly one rw edge. That is asked only if it `may_have_rw`.
+    fn search(&mut self, part: &[u32], labels: Labels, level: usize, may_have_rw: bool) -> (bool, Path) {
+        self.level = level;
+        self.confine(part);
+        let single = if may_have_rw { self.smallest_with_one_rw(part, labels) } else { None };
+        match single {
+            Some(path) => (true, path),
+            None => (false, self.smallest(part, labels)),
         }
     }
 
@@ -161,13 +175,12 @@ impl<'g> Walker<'g> {
         let mut best: Option<(u32, Path)> = None;
         for node in part {
             let shorter_than = best.as_ref().map_or(FAR, |(length, _)| *length);
-            if best.is_some() && (self.edges_left == 0 || shorter_than <= 2) {
+            if best.is_some() && (self.edges_left[self.level] == 0 || shorter_than <= 2) {
                 break;
             }
             best = self.path(*node, *node, labels, shorter_than).or(best);
         }
-        best.expect("every node of a strongly connected component is on a cycle")
-            .1
+        best.expect("every node of a strongly connected component is on a cycle").1
     }
 
     /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it.
@@ -177,7 +190,7 @@ impl<'g> Walker<'g> {
         for node in part {
             for edge in graph.edges(*node) {
                 let shorter_than = best.as_ref().map_or(FAR, |(length, _)| *length);
-                if self.edges_left == 0 || shorter_than <= 1 {
+                if self.edges_left[self.level] == 0 || shorter_than <= 1 {
                     return best.map(|(_, path)| path);
                 }
                 if edge.label != Labels::RW || !self.is_inside[edge.to as usize] {
@@ -207,7 +220,8 @@ impl<'g> Walker<'g> {
                 continue;
             }
             let edges = self.graph.edges(node);
-            self.edges_left = self.edges_left.saturating_sub(edges.len() as u64);
+            let edges_left = &mut self.edges_left[self.level];
+            *edges_left = edges_left.saturating_sub(edges.len() as u64);
             for edge in edges {
                 let is_free = edge.label == Labels::THROUGH;
                 let length = distance + u32::from(!is_free);

@@ -107,6 +107,18 @@ pub(super) fn incompatible(read: &Read, longest: &Read) -> String {
     )
 }
 
+pub(super) fn swapped(read: &Read, first: &Append, second: &Append) -> String {
+    format!(
+        "T{} read key {} as {}, but T{} appended {} there before {}.",
+        read.txn,
+        read.key,
+        show(read.list),
+        first.txn,
+        first.element,
+        second.element
+    )
+}
+
 /// The steps of a cycle, and what follows from them.
 pub(super) fn cycle(history: &[Txn], orders: &Orders, steps: &[Step]) -> Vec<String> {
     let last = steps.len() - 1;

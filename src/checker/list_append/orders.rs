@@ -12,6 +12,8 @@ pub(super) struct Append {
     pub(super) key: u64,
     pub(super) element: u64,
     pub(super) txn: usize,
+    /// Its place among its transaction's operations.
+    op: usize,
     /// Whether it is its transaction's last one to the key.
     is_last: bool,
     /// Whether its transaction did not abort.
@@ -178,11 +180,19 @@ impl<'a> Orders<'a> {
             }
         }
         self.judge_end(number, &longest, violations);
-        let writers = longest
-            .list
-            .iter()
-            .map_while(|element| self.append(number, *element));
-        let writers = writers.map(|append| append.txn).collect();
+        let appends = longest.list.iter().map_while(|element| self.append(number, *element));
+        let appends: Vec<&Append> = appends.collect();
+        // Apart, they would be a cycle; next to each other they are no edge.
+        let swapped = |pair: &&[&Append]| pair[0].txn == pair[1].txn && pair[0].op > pair[1].op;
+        if let Some(pair) = appends.windows(2).find(swapped) {
+            let anomaly = || Anomaly {
+                kind: Kind::IncompatibleOrders,
+                txns: vec![longest.txn, pair[0].txn],
+                steps: vec![explain::swapped(&longest, pair[1], pair[0])],
+            };
+            violations.push(anomaly, Kind::IncompatibleOrders);
+        }
+        let writers = appends.iter().map(|append| append.txn).collect();
         let unseen = self.unseen(number);
         let key = &mut self.keys[number];
         (key.order, key.writers, key.unseen, key.is_sound) = (longest.list, writers, unseen, is_sound);
@@ -238,9 +248,7 @@ impl<'a> Orders<'a> {
         let Some(element) = read.outside.and_then(|length| read.list[..length].last()) else {
             return;
         };
-        let Some(append) = self.append(key, *element) else {
-            return;
-        };
+        let Some(append) = self.append(key, *element) else { return };
         if !append.is_last && append.txn != read.txn {
             let anomaly = || Anomaly {
                 kind: Kind::IntermediateRead,
@@ -274,12 +282,13 @@ impl<'a> Orders<'a> {
 fn appends(history: &[Txn]) -> Vec<Append> {
     let mut appends = Vec::new();
     for (number, txn) in history.iter().enumerate() {
-        for op in &txn.ops {
-            if let Op::Append { key, element } = *op {
+        for (op, what) in txn.ops.iter().enumerate() {
+            if let Op::Append { key, element } = *what {
                 appends.push(Append {
                     key,
                     element,
                     txn: number,
+                    op,
                     is_last: true,
                     is_seen: false,
                     can_happen: !matches!(txn.outcome, Outcome::Aborted { .. }),
@@ -287,8 +296,7 @@ fn appends(history: &[Txn]) -> Vec<Append> {
             }
         }
     }
-    // Stable: a transaction's own appends to a key stay in order.
-    appends.sort_by_key(|append| (append.key, append.txn));
+    appends.sort_by_key(|append| (append.key, append.txn, append.op));
     for at in 1..appends.len() {
         let (before, after) = (appends[at - 1], appends[at]);
         appends[at - 1].is_last = (before.key, before.txn) != (after.key, after.txn);
@@ -311,10 +319,7 @@ fn appends(history: &[Txn]) -> Vec<Append> {
 fn keys<'a>(appends: &[Append], reads: &[Read]) -> Vec<Key<'a>> {
     let (mut keys, mut append, mut read) = (Vec::new(), 0, 0);
     loop {
-        let next = [
-            appends.get(append).map(|append| append.key),
-            reads.get(read).map(|read| read.key),
-        ];
+        let next = [appends.get(append).map(|append| append.key), reads.get(read).map(|read| read.key)];
         let Some(key) = next.into_iter().flatten().min() else {
             return keys;
         };
