@@ -99,12 +99,13 @@ impl Model for Register {
 
     /// Only unknown increments make anything: what lies closely above a value that somebody else made.
     fn reach(&self, history: &[RegisterOperation], states: &[Option<u64>]) -> Vec<Reach> {
-        let made = history
-            .iter()
-            .filter_map(|operation| match self.makes(&operation.call, operation.reply()) {
-                Makes::Only(state) => state,
-                Makes::Nothing | Makes::Anything => None,
-            });
+        let made =
+            history
+                .iter()
+                .filter_map(|operation| match self.makes(&operation.call, operation.reply()) {
+                    Makes::Only(state) => state,
+                    Makes::Nothing | Makes::Anything => None,
+                });
         // An absent key counts as 0.
         let made: BTreeSet<u64> = made.chain([0]).chain(self.start).collect();
         let steps = Recognised::of(history).unknown_increments;

@@ -1,6 +1,9 @@
 //! Big lawful histories, and the same with one thing wrong. They print how long the checkers take; no time is a verdict.
 //! `cargo test --release --test checker big -- --nocapture --include-ignored` is the run that counts.
-#![expect(clippy::disallowed_methods, reason = "the time is printed, and nothing depends on it")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the time is printed, and nothing depends on it"
+)]
 
 use std::time::Instant;
 
@@ -32,11 +35,46 @@ struct Workload {
 }
 
 const WORKLOADS: [Workload; 5] = [
-    Workload { name: "half reads, half writes", gets: 50, sets: 50, swaps: 0, increments: 0, deletes: 0 },
-    Workload { name: "writes mostly", gets: 10, sets: 90, swaps: 0, increments: 0, deletes: 0 },
-    Workload { name: "compare and set", gets: 40, sets: 20, swaps: 40, increments: 0, deletes: 0 },
-    Workload { name: "a counter", gets: 50, sets: 0, swaps: 0, increments: 50, deletes: 0 },
-    Workload { name: "everything", gets: 40, sets: 20, swaps: 20, increments: 10, deletes: 10 },
+    Workload {
+        name: "half reads, half writes",
+        gets: 50,
+        sets: 50,
+        swaps: 0,
+        increments: 0,
+        deletes: 0,
+    },
+    Workload {
+        name: "writes mostly",
+        gets: 10,
+        sets: 90,
+        swaps: 0,
+        increments: 0,
+        deletes: 0,
+    },
+    Workload {
+        name: "compare and set",
+        gets: 40,
+        sets: 20,
+        swaps: 40,
+        increments: 0,
+        deletes: 0,
+    },
+    Workload {
+        name: "a counter",
+        gets: 50,
+        sets: 0,
+        swaps: 0,
+        increments: 50,
+        deletes: 0,
+    },
+    Workload {
+        name: "everything",
+        gets: 40,
+        sets: 20,
+        swaps: 20,
+        increments: 10,
+        deletes: 10,
+    },
 ];
 
 /// A lawful history by closed-loop clients, one of a hundred operations with an unknown outcome.
@@ -44,7 +82,9 @@ fn register_history(rng: &mut Rng, workload: Workload, operations: usize) -> Vec
     let mut free_at = [0_u64; CLIENTS];
     let mut planned = Vec::with_capacity(operations);
     for number in 0..operations as u64 {
-        let client = (0..CLIENTS).min_by_key(|client| free_at[*client]).expect("there are clients");
+        let client = (0..CLIENTS)
+            .min_by_key(|client| free_at[*client])
+            .expect("there are clients");
         let invoked = free_at[client] + rng.below(20);
         let at = invoked + 20 + rng.below(200) + if rng.per_mille(2) { 3000 } else { 0 };
         free_at[client] = at + 1;
@@ -71,7 +111,13 @@ fn call(rng: &mut Rng, workload: Workload, value: u64) -> Call {
     for (share, call) in [
         (workload.gets, Call::Get),
         (workload.sets, Call::Set(value)),
-        (workload.swaps, Call::SetIf { expected: None, value }),
+        (
+            workload.swaps,
+            Call::SetIf {
+                expected: None,
+                value,
+            },
+        ),
         (workload.increments, Call::Incr),
         (workload.deletes, Call::Delete),
     ] {
@@ -101,14 +147,27 @@ fn expect_what_is_there(planned: &mut [Planned<Call>]) {
 
 /// Makes a read in the last tenth return what an earlier read did; returns where.
 fn make_stale(history: &mut [RegisterOperation]) {
-    let old = history[..history.len() / 2].iter().rev().find_map(|operation| match operation.outcome {
-        Outcome::Returned { reply: Reply::Value(Some(value)), .. } => Some(value),
-        _ => None,
-    });
+    let old = history[..history.len() / 2]
+        .iter()
+        .rev()
+        .find_map(|operation| match operation.outcome {
+            Outcome::Returned {
+                reply: Reply::Value(Some(value)),
+                ..
+            } => Some(value),
+            _ => None,
+        });
     let old = old.expect("somebody read something in the first half");
     let late = history.len() * 9 / 10;
     let read = history[late..].iter_mut().find_map(|operation| match operation {
-        Operation { outcome: Outcome::Returned { reply: Reply::Value(value), .. }, .. } => Some(value),
+        Operation {
+            outcome:
+                Outcome::Returned {
+                    reply: Reply::Value(value),
+                    ..
+                },
+            ..
+        } => Some(value),
         _ => None,
     });
     *read.expect("somebody read something in the last tenth") = Some(old);
@@ -121,7 +180,9 @@ fn registers(operations: usize) {
         let found = timed(&what, || linear::check(&Register::default(), &history));
         assert_eq!(found, Ok(()));
         make_stale(&mut history);
-        let found = timed("  with one stale read", || linear::check(&Register::default(), &history));
+        let found = timed("  with one stale read", || {
+            linear::check(&Register::default(), &history)
+        });
         let violation = found.expect_err("a value of long ago");
         println!("{violation}");
     }
@@ -157,10 +218,13 @@ fn lists(txns: usize) {
     println!("{summary:?}");
     assert!(summary.is_ok_and(|summary| summary.unknown_seen > 0 && summary.elements_read > txns / 2));
     let late = history.len() * 9 / 10;
-    let read = history[late..].iter_mut().flat_map(|txn| &mut txn.ops).find_map(|op| match op {
-        Op::Read { list: Some(list), .. } if list.len() > 10 => Some(list),
-        _ => None,
-    });
+    let read = history[late..]
+        .iter_mut()
+        .flat_map(|txn| &mut txn.ops)
+        .find_map(|op| match op {
+            Op::Read { list: Some(list), .. } if list.len() > 10 => Some(list),
+            _ => None,
+        });
     read.expect("a long list was read late").truncate(1);
     let found = timed("  with one stale read", || list_append::check(&history));
     println!("{}", found.expect_err("a stale list"));
@@ -181,8 +245,16 @@ fn big_lists_of_500_000() {
 #[test]
 fn big_lists_that_are_broken_everywhere() {
     let isolation = Isolation::None;
-    let history = transactions(&mut Rng::new(1), Shape { isolation, ..shape(20_000) });
-    let found = timed("20000 transactions without isolation", || list_append::check(&history));
+    let history = transactions(
+        &mut Rng::new(1),
+        Shape {
+            isolation,
+            ..shape(20_000)
+        },
+    );
+    let found = timed("20000 transactions without isolation", || {
+        list_append::check(&history)
+    });
     println!("{}", found.expect_err("chaos"));
 }
 
@@ -198,7 +270,10 @@ fn big_ring_of_1_000_000() {
             outcome: list_append::Outcome::Committed { at: 1 },
             ops: vec![
                 Op::Append { key: n, element: 1 },
-                Op::Read { key: (n + 1) % txns, list: Some(vec![1]) },
+                Op::Read {
+                    key: (n + 1) % txns,
+                    list: Some(vec![1]),
+                },
             ],
         })
         .collect();

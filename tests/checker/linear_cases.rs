@@ -53,7 +53,10 @@ fn a_read_after_a_write_returns_it() {
     legal(&[write.clone(), ok(2, 20, 30, Get, Value(Some(7)))]);
     illegal(
         &[write.clone(), ok(2, 20, 30, Get, Value(None))],
-        &["put 1 of them in order", "client 2: Get answered Value(None), between 20 and 30 ns"],
+        &[
+            "put 1 of them in order",
+            "client 2: Get answered Value(None), between 20 and 30 ns",
+        ],
     );
     // Concurrent: before or after.
     legal(&[write.clone(), ok(2, 9, 30, Get, Value(None))]);
@@ -67,7 +70,10 @@ fn a_read_may_not_go_back() {
     let read = |invoked, value| ok(2, invoked, invoked + 5, Get, Value(Some(value)));
     let [one, two] = writes.clone();
     legal(&[one.clone(), two.clone(), read(30, 1), read(40, 2)]);
-    illegal(&[one, two, read(30, 2), read(40, 1)], &["Get answered Value(Some(1))"]);
+    illegal(
+        &[one, two, read(30, 2), read(40, 1)],
+        &["Get answered Value(Some(1))"],
+    );
 }
 
 #[test]
@@ -85,10 +91,13 @@ fn concurrent_writes_have_one_order_for_all_readers() {
     legal(&reads(2, 1));
     let mut back = reads(1, 2);
     back.push(ok(3, 50, 60, Get, Value(Some(1))));
-    illegal(&back, &[
+    illegal(
+        &back,
+        &[
             "the state Some(1) must be there from 20 to 50 ns",
             "yet within that time is\n  client 4: Get answered Value(Some(2)), between 30 and 40 ns",
-        ]);
+        ],
+    );
 }
 
 #[test]
@@ -123,7 +132,14 @@ fn an_unknown_write_that_nobody_read_can_be_what_a_failed_swap_saw() {
     legal(&[unknown(2, 5, Set(2)), deleted.clone()]);
     illegal(std::slice::from_ref(&deleted), &["Deleted(true)"]);
     // One write cannot be seen twice.
-    illegal(&[unknown(2, 5, Set(2)), deleted.clone(), ok(3, 50, 60, Delete, Deleted(true))], &[]);
+    illegal(
+        &[
+            unknown(2, 5, Set(2)),
+            deleted.clone(),
+            ok(3, 50, 60, Delete, Deleted(true)),
+        ],
+        &[],
+    );
 }
 
 #[test]
@@ -226,17 +242,27 @@ fn states_that_come_once_do_not_overlap() {
     let start = Register { start: Some(9) };
     let late = [ok(1, 5, 10, Set(1), Stored), ok(2, 20, 30, Get, Value(Some(9)))];
     let violation = linear::check(&start, &late).expect_err("9 is gone");
-    assert!(violation.to_string().contains("the history begins with it"), "{violation}");
+    assert!(
+        violation.to_string().contains("the history begins with it"),
+        "{violation}"
+    );
     let back = [&late[..1], &[ok(3, 5, 40, Set(9), Stored)], &late[1..]].concat();
     assert_eq!(linear::check(&start, &back), Ok(()));
 }
 
 #[test]
 fn a_bound_ends_in_giving_up() {
-    let mut history: Vec<RegisterOperation> =
-        (0..20).map(|client| ok(client, 0, 100, Incr, Count(client + 1))).collect();
-    assert_eq!(check_within(&Register::default(), &history, 1000), Ok(Answer::Linearizable));
-    assert_eq!(check_within(&Register::default(), &history, 5), Ok(Answer::GaveUp));
+    let mut history: Vec<RegisterOperation> = (0..20)
+        .map(|client| ok(client, 0, 100, Incr, Count(client + 1)))
+        .collect();
+    assert_eq!(
+        check_within(&Register::default(), &history, 1000),
+        Ok(Answer::Linearizable)
+    );
+    assert_eq!(
+        check_within(&Register::default(), &history, 5),
+        Ok(Answer::GaveUp)
+    );
     history.push(ok(30, 0, 100, Get, Value(Some(99))));
     assert!(check_within(&Register::default(), &history, 100_000).is_err());
 }

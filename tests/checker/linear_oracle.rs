@@ -104,7 +104,12 @@ impl Model for Queue {
 }
 
 /// `count` operations with short times, so that many overlap and some times are equal.
-fn plan<C>(rng: &mut Rng, count: usize, unknown: u64, mut call: impl FnMut(&mut Rng) -> C) -> Vec<Planned<C>> {
+fn plan<C>(
+    rng: &mut Rng,
+    count: usize,
+    unknown: u64,
+    mut call: impl FnMut(&mut Rng) -> C,
+) -> Vec<Planned<C>> {
     (0..count as u64)
         .map(|client| {
             let invoked = rng.below(12);
@@ -197,7 +202,11 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, accepted: bool) {
-        *(if accepted { &mut self.accepted } else { &mut self.rejected }) += 1;
+        *(if accepted {
+            &mut self.accepted
+        } else {
+            &mut self.rejected
+        }) += 1;
     }
 
     /// Both answers are common, or the comparison says little.
@@ -222,7 +231,11 @@ fn registers_agree_with_trying_all_orders() {
             start: rng.per_mille(200).then_some(1),
         };
         let mut history = run(&model, &planned, answer);
-        assert_eq!(check(&model, &history), Ok(()), "seed {seed}: a lawful history {history:#?}");
+        assert_eq!(
+            check(&model, &history),
+            Ok(()),
+            "seed {seed}: a lawful history {history:#?}"
+        );
         let values = values(&planned);
         for _ in 0..=rng.below(2) {
             let at = rng.index(count);
@@ -234,9 +247,17 @@ fn registers_agree_with_trying_all_orders() {
         let wanted = any_order(&model, &history);
         tally.count(wanted);
         let found = check(&model, &history);
-        assert_eq!(found.is_ok(), wanted, "seed {seed}, {mix:?}: {found:#?} of {history:#?}");
+        assert_eq!(
+            found.is_ok(),
+            wanted,
+            "seed {seed}, {mix:?}: {found:#?} of {history:#?}"
+        );
         let plain = check(&Plain(model), &history);
-        assert_eq!(plain.is_ok(), wanted, "seed {seed}, {mix:?}, without hooks: {history:#?}");
+        assert_eq!(
+            plain.is_ok(),
+            wanted,
+            "seed {seed}, {mix:?}, without hooks: {history:#?}"
+        );
     }
     println!("{tally:?}");
     tally.assert_balanced();
@@ -258,7 +279,11 @@ fn queues_agree_with_trying_all_orders() {
             _ => QueueCall::Length,
         });
         let mut history = run(&Queue, &planned, queue_run);
-        assert_eq!(check(&Queue, &history), Ok(()), "seed {seed}: a lawful history {history:#?}");
+        assert_eq!(
+            check(&Queue, &history),
+            Ok(()),
+            "seed {seed}: a lawful history {history:#?}"
+        );
         let pops: Vec<usize> = (0..count)
             .filter(|at| !matches!(history[*at].call, QueueCall::Push(_)))
             .collect();

@@ -120,7 +120,12 @@ fn a_transaction_reads_the_same_twice() {
         &["T1 read key 1 as [] and then, without appending to it, as [1]"],
     );
     // Another key between makes no difference.
-    illegal(&[write, txn(&[r(1, &[]), a(2, 5), r(1, &[1])])], Kind::Internal, &[1], &[]);
+    illegal(
+        &[write, txn(&[r(1, &[]), a(2, 5), r(1, &[1])])],
+        Kind::Internal,
+        &[1],
+        &[],
+    );
 }
 
 #[test]
@@ -139,16 +144,25 @@ fn an_element_is_in_a_list_once() {
     let writes = [txn(&[a(1, 1)]), txn(&[a(1, 2)])];
     let with = |list: &[u64]| [writes.as_slice(), &[txn(&[r(1, list)])]].concat();
     legal(&with(&[1, 2]));
-    illegal(&with(&[1, 2, 1]), Kind::DuplicateElement, &[2], &["holds 1 twice"]);
-    illegal(&with(&[1, 2, 9]), Kind::UnwrittenElement, &[2], &["no transaction appended 9"]);
+    illegal(
+        &with(&[1, 2, 1]),
+        Kind::DuplicateElement,
+        &[2],
+        &["holds 1 twice"],
+    );
+    illegal(
+        &with(&[1, 2, 9]),
+        Kind::UnwrittenElement,
+        &[2],
+        &["no transaction appended 9"],
+    );
 }
 
 #[test]
 fn lists_grow_in_one_order() {
     let writes = [txn(&[a(1, 1)]), txn(&[a(1, 2)])];
-    let with = |one: &[u64], other: &[u64]| {
-        [writes.as_slice(), &[txn(&[r(1, one)]), txn(&[r(1, other)])]].concat()
-    };
+    let with =
+        |one: &[u64], other: &[u64]| [writes.as_slice(), &[txn(&[r(1, one)]), txn(&[r(1, other)])]].concat();
     legal(&with(&[1], &[1, 2]));
     illegal(
         &with(&[2], &[1, 2]),
@@ -183,7 +197,10 @@ fn g1a_nobody_reads_what_was_aborted() {
         &[aborted(&write), read],
         Kind::AbortedRead,
         &[0, 1],
-        &["G1a", "T1 read key 1 as [1], with 1 in it, which T0 appended; but T0 aborted"],
+        &[
+            "G1a",
+            "T1 read key 1 as [1], with 1 in it, which T0 appended; but T0 aborted",
+        ],
     );
     // What an aborted transaction read is not judged.
     legal(&[aborted(&[r(1, &[77])])]);
@@ -197,7 +214,10 @@ fn g1b_nobody_reads_half_a_transaction() {
     let violations = check(&[write.clone(), txn(&[r(1, &[1])])]).expect_err("half of it");
     assert!(violations.has(Kind::IntermediateRead), "{violations}");
     let text = violations.to_string();
-    assert!(text.contains("T1 read key 1 as [1], which ends with T0's 1"), "{text}");
+    assert!(
+        text.contains("T1 read key 1 as [1], which ends with T0's 1"),
+        "{text}"
+    );
     // The writer itself may.
     legal(&[txn(&[a(1, 1), r(1, &[1]), a(1, 2)]), txn(&[r(1, &[1, 2])])]);
 }
@@ -269,7 +289,12 @@ fn g_single_lost_update() {
         ]
     };
     legal(&history(&[1]));
-    illegal(&history(&[]), cycle(Cycle::GSingle), &[0, 1], &["T1 read key 1 as []"]);
+    illegal(
+        &history(&[]),
+        cycle(Cycle::GSingle),
+        &[0, 1],
+        &["T1 read key 1 as []"],
+    );
 }
 
 #[test]
@@ -335,7 +360,12 @@ fn real_time_g1c() {
     // T0 read what was appended only after it.
     let history = |invoked| [during(0, 10, &[r(1, &[1])]), during(invoked, 30, &[a(1, 1)])];
     legal(&history(5));
-    illegal(&history(20), late(Cycle::G1c), &[0, 1], &["G1c", "with real time"]);
+    illegal(
+        &history(20),
+        late(Cycle::G1c),
+        &[0, 1],
+        &["G1c", "with real time"],
+    );
 }
 
 #[test]
@@ -385,8 +415,16 @@ fn a_smaller_cycle_is_told_besides_a_graver_one() {
     };
     illegal(&history(20), cycle(Cycle::G2), &[0, 1, 2, 3], &[]);
     let violations = check(&history(30)).expect_err("two things are wrong");
-    let kinds: Vec<_> = violations.anomalies.iter().map(|anomaly| (anomaly.kind, anomaly.txns.len())).collect();
-    assert_eq!(kinds, [(cycle(Cycle::G2), 4), (late(Cycle::GSingle), 3)], "{violations}");
+    let kinds: Vec<_> = violations
+        .anomalies
+        .iter()
+        .map(|anomaly| (anomaly.kind, anomaly.txns.len()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(cycle(Cycle::G2), 4), (late(Cycle::GSingle), 3)],
+        "{violations}"
+    );
 }
 
 #[test]
@@ -422,9 +460,19 @@ fn an_unknown_transaction_happened_or_not() {
         &[0, 1, 2],
         &["in no list at all"],
     );
-    illegal(&[maybe, read(10, 1, &[1]), read(20, 1, &[])], late(Cycle::GSingle), &[0, 1, 2], &[]);
+    illegal(
+        &[maybe, read(10, 1, &[1]), read(20, 1, &[])],
+        late(Cycle::GSingle),
+        &[0, 1, 2],
+        &[],
+    );
     // Not before it was begun.
-    illegal(&[unknown(50, &[a(1, 1)]), read(10, 1, &[1])], late(Cycle::G1c), &[0, 1], &[]);
+    illegal(
+        &[unknown(50, &[a(1, 1)]), read(10, 1, &[1])],
+        late(Cycle::G1c),
+        &[0, 1],
+        &[],
+    );
 }
 
 #[test]
@@ -467,7 +515,11 @@ fn anomalies_of_several_kinds_are_all_told_but_not_a_thousand() {
     assert!(violations.has(Kind::UnwrittenElement) && violations.has(Kind::Internal));
     assert!(violations.anomalies.len() < 10);
     assert_eq!(violations.anomalies.len() + violations.untold, 1001);
-    assert!(violations.to_string().starts_with("not strictly serializable, 1001 anomaly(ies)"));
+    assert!(
+        violations
+            .to_string()
+            .starts_with("not strictly serializable, 1001 anomaly(ies)")
+    );
 }
 
 #[test]

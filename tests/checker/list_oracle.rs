@@ -53,7 +53,10 @@ fn run(txn: &Txn, lists: &Lists) -> Option<Lists> {
         match op {
             Op::Append { key, element } => lists.entry(*key).or_default().push(*element),
             Op::Read { list: None, .. } => {}
-            Op::Read { key, list: Some(list) } => {
+            Op::Read {
+                key,
+                list: Some(list),
+            } => {
                 if lists.get(key).map_or(&[][..], Vec::as_slice) != list {
                     return None;
                 }
@@ -66,7 +69,11 @@ fn run(txn: &Txn, lists: &Lists) -> Option<Lists> {
 /// What a broken store, or a broken recorder, might have shown instead.
 fn corrupt(rng: &mut Rng, history: &mut [Txn]) {
     let at = rng.index(history.len());
-    let foreign: Vec<u64> = history.iter().flat_map(|txn| &txn.ops).filter_map(element).collect();
+    let foreign: Vec<u64> = history
+        .iter()
+        .flat_map(|txn| &txn.ops)
+        .filter_map(element)
+        .collect();
     let txn = &mut history[at];
     match rng.below(8) {
         0 => {
@@ -154,7 +161,10 @@ fn transactions_agree_with_trying_all_orders() {
         let mut history = transactions(rng, shape);
         if isolation == Isolation::Strict {
             let found = check(&history);
-            assert!(found.is_ok(), "seed {seed}: a lawful history {found:#?} {history:#?}");
+            assert!(
+                found.is_ok(),
+                "seed {seed}: a lawful history {found:#?} {history:#?}"
+            );
         }
         if rng.per_mille(600) {
             corrupt(rng, &mut history);
@@ -162,7 +172,10 @@ fn transactions_agree_with_trying_all_orders() {
         let wanted = any_order(&history);
         match check(&history) {
             Ok(_) => {
-                assert!(wanted, "seed {seed}, {isolation:?}: no order explains {history:#?}");
+                assert!(
+                    wanted,
+                    "seed {seed}, {isolation:?}: no order explains {history:#?}"
+                );
                 accepted += 1;
             }
             Err(found) => {
@@ -175,7 +188,10 @@ fn transactions_agree_with_trying_all_orders() {
         }
     }
     println!("{accepted} accepted, {rejected} rejected: {kinds:#?}");
-    assert!(accepted > rejected / 4 && rejected > accepted / 4, "{accepted} {rejected}");
+    assert!(
+        accepted > rejected / 4 && rejected > accepted / 4,
+        "{accepted} {rejected}"
+    );
     for kind in every_kind() {
         assert!(kinds.contains_key(&kind), "no random history shows {kind}");
     }

@@ -181,7 +181,13 @@ fn draft(rng: &mut Rng, shape: Shape, client: usize, ops: Vec<Op>, (invoked, at)
 fn execute(drafts: &mut [Draft], isolation: Isolation) {
     let mut steps: Vec<(u64, usize, usize)> = Vec::new();
     for (number, draft) in drafts.iter().enumerate() {
-        steps.extend(draft.points.iter().enumerate().map(|(op, point)| (*point, number, op)));
+        steps.extend(
+            draft
+                .points
+                .iter()
+                .enumerate()
+                .map(|(op, point)| (*point, number, op)),
+        );
     }
     steps.sort_unstable();
     let mut lists: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
@@ -199,7 +205,11 @@ fn execute(drafts: &mut [Draft], isolation: Isolation) {
             Op::Read { key, list } if learns => {
                 let mut seen = lists.get(key).cloned().unwrap_or_default();
                 if isolation == Isolation::Snapshot {
-                    seen.extend(own.iter().filter(|(to, _)| to == key).map(|(_, element)| *element));
+                    seen.extend(
+                        own.iter()
+                            .filter(|(to, _)| to == key)
+                            .map(|(_, element)| *element),
+                    );
                 }
                 *list = Some(seen);
             }

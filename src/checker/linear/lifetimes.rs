@@ -38,7 +38,10 @@ pub(super) fn check<M: Model>(
 ) -> Result<(), Box<Violation>> {
     let lifetimes = lifetimes(model, history);
     let refute = |reason| {
-        let operations = history.iter().filter(|operation| operation.reply().is_some()).count();
+        let operations = history
+            .iter()
+            .filter(|operation| operation.reply().is_some())
+            .count();
         Err(Box::new(Violation { operations, reason }))
     };
     for pair in lifetimes.windows(2) {
@@ -69,10 +72,7 @@ pub(super) fn check<M: Model>(
 }
 
 /// The states that must be there for a while, in order of when that begins.
-fn lifetimes<M: Model>(
-    model: &M,
-    history: &[Operation<M::Call, M::Reply>],
-) -> Vec<Lifetime<M::State>> {
+fn lifetimes<M: Model>(model: &M, history: &[Operation<M::Call, M::Reply>]) -> Vec<Lifetime<M::State>> {
     let mut numbers: HashMap<M::State, usize, BuildHasherDefault<DefaultHasher>> = HashMap::default();
     let mut lifetimes: Vec<Lifetime<M::State>> = Vec::new();
     let classes = model.classes(history);
@@ -92,7 +92,11 @@ fn lifetimes<M: Model>(
             }
         };
         let needed = reply.and_then(|reply| model.needs(&operation.call, reply));
-        for (state, makes) in made.map(|state| (state, 1)).into_iter().chain(needed.map(|state| (state, 0))) {
+        for (state, makes) in made
+            .map(|state| (state, 1))
+            .into_iter()
+            .chain(needed.map(|state| (state, 0)))
+        {
             let number = *numbers.entry(state.clone()).or_insert(lifetimes.len());
             if number == lifetimes.len() {
                 lifetimes.push(Lifetime {

@@ -47,8 +47,4 @@ impl<T: Eq + Hash> Memo<T> {
     pub(super) fn enter(&mut self, configuration: T) -> bool {
         self.0.insert(configuration)
     }
-
-    pub(super) fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
 }

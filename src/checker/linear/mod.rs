@@ -63,11 +63,7 @@ pub trait Model {
 
     /// For each of `states`, whether an operation that makes [`Makes::Anything`] may make it. Only prunes; the default
     /// prunes nothing.
-    fn reach(
-        &self,
-        history: &[Operation<Self::Call, Self::Reply>],
-        states: &[Self::State],
-    ) -> Vec<Reach> {
+    fn reach(&self, history: &[Operation<Self::Call, Self::Reply>], states: &[Self::State]) -> Vec<Reach> {
         let _ = history;
         vec![Reach::ByAnything; states.len()]
     }
@@ -186,10 +182,7 @@ pub enum Answer {
 ///
 /// # Panics
 /// If an operation returned before it was invoked.
-pub fn check<M: Model>(
-    model: &M,
-    history: &[Operation<M::Call, M::Reply>],
-) -> Result<(), Box<Violation>> {
+pub fn check<M: Model>(model: &M, history: &[Operation<M::Call, M::Reply>]) -> Result<(), Box<Violation>> {
     match check_within(model, history, u64::MAX)? {
         Answer::Linearizable | Answer::GaveUp => Ok(()),
     }

@@ -62,6 +62,8 @@ pub(super) struct Search<'a, M: Model> {
     is_taken: Vec<bool>,
     fingerprint: Fingerprint,
     memo: Memo<Configuration<M::State>>,
+    /// Configurations that were entered.
+    entered: u64,
     frames: Vec<Frame<M::State>>,
     choices: Vec<Choice<M::State>>,
     /// How many known operations are in order, and the dead end that had most of them.
@@ -95,6 +97,7 @@ impl<'a, M: Model> Search<'a, M> {
             order: Vec::new(),
             fingerprint: Fingerprint::default(),
             memo: Memo::new(),
+            entered: 0,
             frames: Vec::new(),
             choices: Vec::new(),
             known_taken: 0,
@@ -108,7 +111,7 @@ impl<'a, M: Model> Search<'a, M> {
             if self.timeline.is_empty() {
                 return Ok(Answer::Linearizable);
             }
-            if self.memo.len() >= configurations {
+            if self.entered >= configurations {
                 return Ok(Answer::GaveUp);
             }
             let Some(frame) = self.frames.last_mut() else {
@@ -116,7 +119,10 @@ impl<'a, M: Model> Search<'a, M> {
             };
             let (taken, state) = (frame.taken, &frame.state);
             if self.choices.len() > frame.choices {
-                let choice = self.choices.pop().expect("there are more than the frame began with");
+                let choice = self
+                    .choices
+                    .pop()
+                    .expect("there are more than the frame began with");
                 let left = state.clone();
                 self.undo(taken);
                 self.absorb(choice.operation);
@@ -138,13 +144,17 @@ impl<'a, M: Model> Search<'a, M> {
             debt = None;
         }
         if let Some(needers) = self.starvation.lost(&state, left.as_ref()) {
-            let starved = needers.iter().copied().find(|operation| !self.is_taken[*operation]);
+            let starved = needers
+                .iter()
+                .copied()
+                .find(|operation| !self.is_taken[*operation]);
             self.note_dead_end(&state, starved);
             return;
         }
         if !self.memo.enter((self.fingerprint, state.clone(), debt.clone())) {
             return;
         }
+        self.entered += 1;
         self.frames.push(Frame {
             state,
             debt,
@@ -299,7 +309,11 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Remembers the current configuration if none that led nowhere had more known operations in order.
     fn note_dead_end(&mut self, state: &M::State, starved: Option<usize>) {
-        if self.deepest.as_ref().is_some_and(|deepest| deepest.known >= self.known_taken) {
+        if self
+            .deepest
+            .as_ref()
+            .is_some_and(|deepest| deepest.known >= self.known_taken)
+        {
             return;
         }
         self.deepest = Some(DeadEnd {
@@ -326,9 +340,7 @@ fn classes<'a, M: Model>(
     history: &'a [Operation<M::Call, M::Reply>],
     operations: &mut Vec<&'a Operation<M::Call, M::Reply>>,
 ) -> (Vec<Class>, Vec<usize>) {
-    let unknown = history
-        .iter()
-        .filter(|operation| operation.reply().is_none());
+    let unknown = history.iter().filter(|operation| operation.reply().is_none());
     let mut classed: Vec<_> = unknown
         .zip(model.classes(history))
         .filter_map(|(operation, class)| Some((class?, operation)))

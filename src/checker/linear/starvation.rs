@@ -141,7 +141,9 @@ impl<S: Clone + Eq + std::hash::Hash> Starvation<S> {
     /// Whether the operation leaves every state as it is.
     pub(super) fn only_reads(&self, operation: usize) -> bool {
         let Role {
-            makes, makes_anything, ..
+            makes,
+            makes_anything,
+            ..
         } = self.roles[operation];
         makes.is_none() && !makes_anything
     }
@@ -163,9 +165,9 @@ impl<S: Clone + Eq + std::hash::Hash> Starvation<S> {
         if lost == 0 {
             return None;
         }
-        let here = self.count(current).is_some_and(|count| {
-            count.is_short() && (counts_hungry || count.reach == Reach::ByItsMakers)
-        });
+        let here = self
+            .count(current)
+            .is_some_and(|count| count.is_short() && (counts_hungry || count.reach == Reach::ByItsMakers));
         (lost > usize::from(here)).then(|| self.counts[self.latest].needers.as_slice())
     }
 

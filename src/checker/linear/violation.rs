@@ -95,7 +95,11 @@ pub(super) fn describe<C: Debug, R: Debug>(operation: &Operation<C, R>) -> Strin
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "not linearizable ({} calls with a known outcome):", self.operations)?;
+        writeln!(
+            f,
+            "not linearizable ({} calls with a known outcome):",
+            self.operations
+        )?;
         match &self.reason {
             Reason::TwoStates { one, other } => {
                 write!(f, "{one}\nyet {other}\nThese times overlap: a contradiction")
@@ -112,10 +116,16 @@ impl fmt::Display for Violation {
                 stuck,
                 starved,
             } => {
-                write!(f, "the attempt that came furthest put {explained} of them in order")?;
+                write!(
+                    f,
+                    "the attempt that came furthest put {explained} of them in order"
+                )?;
                 f.write_str(if before.is_empty() { "," } else { ", at last" })?;
                 list(f, before)?;
-                write!(f, "\nwhich leaves the state {state}. Then one of these must come next:")?;
+                write!(
+                    f,
+                    "\nwhich leaves the state {state}. Then one of these must come next:"
+                )?;
                 list(f, &stuck[..stuck.len().min(TOLD_WAITING)])?;
                 if stuck.len() > TOLD_WAITING {
                     write!(f, "\n  and {} more", stuck.len() - TOLD_WAITING)?;

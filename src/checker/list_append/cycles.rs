@@ -9,7 +9,7 @@ use super::{Txn, explain};
 
 /// Edges that may be walked a level in search of smaller cycles, beyond the one search a component that always finds one. With
 /// a store so broken that this is reached, cycles are not the smallest, and a G-single may be told as a G2.
-const EDGES_MAX: u64 = 10_000_000;
+const EDGES_MAX: u64 = 30_000_000;
 
 /// Subgraphs, the gravest anomalies first, with what a cycle in one that is in none before it is.
 const LEVELS: [(Labels, Cycle, bool); 6] = {
@@ -52,9 +52,13 @@ pub(super) fn find(history: &[Txn], orders: &Orders, graph: &Graph, violations: 
             let parts = graph.components(component.iter().copied(), labels, inside, &mut scratch);
             let mut found = Vec::new();
             for part in &parts {
-                let (is_single, path) = walker.search(part, labels, level, cycle == Cycle::G2);
-                let cycle = if is_single { Cycle::GSingle } else { cycle };
+                let path = walker.search(part, labels, level, cycle == Cycle::G2);
                 let steps = steps(&path, history.len());
+                let cycle = if count_rw(&path) == 1 {
+                    Cycle::GSingle
+                } else {
+                    cycle
+                };
                 if steps.len() < shortest {
                     found.push((steps, cycle));
                 }
@@ -110,6 +114,10 @@ fn steps(path: &[(u32, Edge)], txns: usize) -> Vec<Step> {
     steps
 }
 
+fn count_rw(path: &[(u32, Edge)]) -> usize {
+    path.iter().filter(|(_, edge)| edge.label == Labels::RW).count()
+}
+
 const FAR: u32 = u32::MAX;
 
 /// Breadth-first searches within one component. Edges that leave a way station cost nothing, so a path's length is its
@@ -149,15 +157,15 @@ impl<'g> Walker<'g> {
         }
     }
 
-    /// A small cycle within `part`, and whether it has exactly one rw edge. That is asked only if it `may_have_rw`.
-    fn search(&mut self, part: &[u32], labels: Labels, level: usize, may_have_rw: bool) -> (bool, Path) {
+    /// A small cycle within `part`. If it `may_have_rw`, one with a single rw edge goes before all others.
+    fn search(&mut self, part: &[u32], labels: Labels, level: usize, may_have_rw: bool) -> Path {
         self.level = level;
         self.confine(part);
-        let single = if may_have_rw { self.smallest_with_one_rw(part, labels) } else { None };
-        match single {
-            Some(path) => (true, path),
-            None => (false, self.smallest(part, labels)),
+        let path = self.smallest(part, labels);
+        if !may_have_rw || count_rw(&path) == 1 {
+            return path;
         }
+        self.smallest_with_one_rw(&path, part, labels).unwrap_or(path)
     }
 
     fn confine(&mut self, part: &[u32]) {
@@ -170,27 +178,45 @@ impl<'g> Walker<'g> {
         self.confined_to.extend_from_slice(part);
     }
 
-    /// The smallest cycle, from each node in turn while edges may be walked.
+    /// The smallest cycle: around any one node, then around each node of that, and, while edges may be walked, of all nodes.
     fn smallest(&mut self, part: &[u32], labels: Labels) -> Path {
-        let mut best: Option<(u32, Path)> = None;
+        let (mut length, mut best) = self
+            .path(part[0], part[0], labels, FAR)
+            .expect("every node of a strongly connected component is on a cycle");
+        let mut at = 0;
+        while at < best.len() && self.may_go_on(length) {
+            let node = best[at].0;
+            at += 1;
+            if let Some(better) = self.path(node, node, labels, length) {
+                (length, best) = better;
+                at = 0;
+            }
+        }
         for node in part {
-            let shorter_than = best.as_ref().map_or(FAR, |(length, _)| *length);
-            if best.is_some() && (self.edges_left[self.level] == 0 || shorter_than <= 2) {
+            if !self.may_go_on(length) {
                 break;
             }
-            best = self.path(*node, *node, labels, shorter_than).or(best);
+            if let Some(better) = self.path(*node, *node, labels, length) {
+                (length, best) = better;
+            }
         }
-        best.expect("every node of a strongly connected component is on a cycle").1
+        best
     }
 
-    /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it.
-    fn smallest_with_one_rw(&mut self, part: &[u32], labels: Labels) -> Option<Path> {
+    /// Whether edges may still be walked for a cycle of fewer than `length` transactions; there is none of one.
+    fn may_go_on(&self, length: u32) -> bool {
+        length > 2 && self.edges_left[self.level] > 0
+    }
+
+    /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it. Begins with
+    /// the nodes of a cycle that has more of them.
+    fn smallest_with_one_rw(&mut self, cycle: &[(u32, Edge)], part: &[u32], labels: Labels) -> Option<Path> {
         let graph = self.graph;
         let mut best: Option<(u32, Path)> = None;
-        for node in part {
+        for node in cycle.iter().map(|(node, _)| node).chain(part) {
             for edge in graph.edges(*node) {
                 let shorter_than = best.as_ref().map_or(FAR, |(length, _)| *length);
-                if self.edges_left[self.level] == 0 || shorter_than <= 1 {
+                if !self.may_go_on(shorter_than.saturating_add(1)) {
                     return best.map(|(_, path)| path);
                 }
                 if edge.label != Labels::RW || !self.is_inside[edge.to as usize] {

@@ -10,6 +10,8 @@ use super::{Outcome, Txn};
 const WHOLE_UP_TO: usize = 12;
 /// Of longer ones, that many of the last elements.
 const TAIL: usize = 4;
+/// Of a cycle's transactions.
+const CLIENTS_TOLD: usize = 8;
 
 fn show(list: &[u64]) -> String {
     if list.len() <= WHOLE_UP_TO {
@@ -132,6 +134,7 @@ pub(super) fn cycle(history: &[Txn], orders: &Orders, steps: &[Step]) -> Vec<Str
         .collect();
     let clients: Vec<String> = steps
         .iter()
+        .take(CLIENTS_TOLD)
         .map(|step| format!("T{} is client {}'s", step.from, history[step.from].client))
         .collect();
     sentences.push(format!(

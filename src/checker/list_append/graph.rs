@@ -214,7 +214,11 @@ impl Scratch {
 
     /// Takes the component of `node`, its first one reached, from the stack.
     fn close(&mut self, node: u32, found: &mut Vec<Vec<u32>>) {
-        let at = self.stack.iter().rposition(|open| *open == node).expect("an open node is stacked");
+        let at = self
+            .stack
+            .iter()
+            .rposition(|open| *open == node)
+            .expect("an open node is stacked");
         for member in &self.stack[at..] {
             self.is_open[*member as usize] = false;
         }

@@ -47,11 +47,18 @@ pub(super) fn reads<'a>(txn: usize, ops: &'a [Op], reads: &mut Vec<Read<'a>>) ->
                 seen.own.push(*element);
             }
             Op::Read { list: None, .. } => {}
-            Op::Read { key, list: Some(list) } => {
+            Op::Read {
+                key,
+                list: Some(list),
+            } => {
                 let seen = seen(&mut keys, *key);
                 let outside = list.strip_suffix(seen.own.as_slice());
                 let agrees = outside.is_some() && (seen.outside.is_none() || seen.outside == outside);
-                let first = if seen.outside.is_none() { outside.map(<[u64]>::len) } else { None };
+                let first = if seen.outside.is_none() {
+                    outside.map(<[u64]>::len)
+                } else {
+                    None
+                };
                 reads.push(Read {
                     key: *key,
                     txn,

@@ -180,7 +180,10 @@ impl<'a> Orders<'a> {
             }
         }
         self.judge_end(number, &longest, violations);
-        let appends = longest.list.iter().map_while(|element| self.append(number, *element));
+        let appends = longest
+            .list
+            .iter()
+            .map_while(|element| self.append(number, *element));
         let appends: Vec<&Append> = appends.collect();
         // Apart, they would be a cycle; next to each other they are no edge.
         let swapped = |pair: &&[&Append]| pair[0].txn == pair[1].txn && pair[0].op > pair[1].op;
@@ -248,7 +251,9 @@ impl<'a> Orders<'a> {
         let Some(element) = read.outside.and_then(|length| read.list[..length].last()) else {
             return;
         };
-        let Some(append) = self.append(key, *element) else { return };
+        let Some(append) = self.append(key, *element) else {
+            return;
+        };
         if !append.is_last && append.txn != read.txn {
             let anomaly = || Anomaly {
                 kind: Kind::IntermediateRead,
@@ -319,7 +324,10 @@ fn appends(history: &[Txn]) -> Vec<Append> {
 fn keys<'a>(appends: &[Append], reads: &[Read]) -> Vec<Key<'a>> {
     let (mut keys, mut append, mut read) = (Vec::new(), 0, 0);
     loop {
-        let next = [appends.get(append).map(|append| append.key), reads.get(read).map(|read| read.key)];
+        let next = [
+            appends.get(append).map(|append| append.key),
+            reads.get(read).map(|read| read.key),
+        ];
         let Some(key) = next.into_iter().flatten().min() else {
             return keys;
         };

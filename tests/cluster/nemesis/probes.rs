@@ -77,7 +77,10 @@ impl Probes {
 
     /// Targets without a success since `time`.
     pub fn silent_since(&self, time: u64) -> Vec<String> {
-        let silent = self.targets.iter().filter(|target| target.last.load(Ordering::SeqCst) < time);
+        let silent = self
+            .targets
+            .iter()
+            .filter(|target| target.last.load(Ordering::SeqCst) < time);
         silent.map(|target| target.name.clone()).collect()
     }
 
