@@ -1,6 +1,6 @@
 //! A clock that is wrong on purpose, for tests of real processes. Builds without failpoints refuse it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn read(file: &Path) -> Result<i64, String> {
 }
 
 /// Ends with the process. A file that has become unreadable is told once and leaves the clock as it is.
-fn follow(file: &PathBuf, offset: &AtomicI64) {
+fn follow(file: &Path, offset: &AtomicI64) {
     let mut told = false;
     loop {
         std::thread::sleep(LOOK);

@@ -211,7 +211,9 @@ impl Node {
         let (groups, router, clock) = (&inner.groups, &inner.router, &inner.clock);
         for group in groups.all() {
             if let GroupId::Coordinator(_) = group.id() {
-                Driver::spawn(group, router.clone(), Arc::clone(clock));
+                let (groups, clock) = (Arc::clone(groups), Arc::clone(clock));
+                let lasting: Clock = Arc::new(move || clock().max(groups.time()));
+                Driver::spawn(group, router.clone(), lasting);
             }
         }
         let answering = router.clone();
@@ -280,10 +282,11 @@ impl Node {
         self.inner.identity.cluster_id
     }
 
-    /// The node's wall clock.
+    /// The node's wall clock, but never below replicated time: after a clock somewhere was ahead for a moment, groups stay
+    /// ahead, and a deadline by the wall clock would be past before it is set.
     #[must_use]
     pub fn now(&self) -> Millis {
-        (self.inner.clock)()
+        (self.inner.clock)().max(self.inner.groups.time())
     }
 
     #[must_use]

@@ -31,9 +31,11 @@ impl Recovery {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            let now = (self.clock)();
+            let clock = (self.clock)();
             for group in self.groups.all().into_iter().filter(Group::is_leader) {
                 let overdue: Vec<Prepared> = group.peek(|machine| {
+                    // A clock behind replicated time would find nothing overdue until it has caught up.
+                    let now = clock.max(machine.time());
                     let prepared = machine
                         .as_shard()
                         .into_iter()

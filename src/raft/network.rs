@@ -25,8 +25,9 @@ use super::state_machine::{SnapshotHandle, snapshot_name};
 use super::wire::{Call, LinkError, Return, SnapshotPart};
 use super::{TypeConfig, Vote};
 use crate::base::limits::{APPENDS_IN_FLIGHT_MAX, SNAPSHOT_FRAME_BYTES};
-use crate::base::{GroupId, NodeId};
+use crate::base::{GroupId, Millis, NodeId};
 use crate::host::blocking;
+use crate::machine::Machine;
 use crate::storage::{SnapshotWriter, Snapshots};
 
 type OurSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotHandle>;
@@ -317,6 +318,17 @@ impl Groups {
     #[must_use]
     pub fn all(&self) -> Vec<Group> {
         self.replicas.read().values().cloned().collect()
+    }
+
+    /// The largest replicated time of all groups here.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        let replicas = self.replicas.read();
+        replicas
+            .values()
+            .map(|group| group.peek(Machine::time))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Whether votes are withheld.

@@ -37,6 +37,8 @@ const CLIENTS: [(Work, u64); 5] = [
     (Work::Counters, 3),
     (Work::Expiry, 3),
 ];
+/// Between the operations of clients with single commands, which would else take the machine from the transactions.
+const PACE: Duration = Duration::from_millis(5);
 /// Clients that are none of the above have numbers from here.
 const OTHERS: u64 = 1000;
 /// Without faults, before each one.
@@ -74,10 +76,16 @@ impl Loads {
     fn step(&self, work: Work, session: &mut Session) {
         match work {
             Work::Lists => self.lists.step(session),
-            Work::Registers => self.registers.step(session),
+            Work::Registers => {
+                self.registers.step(session);
+                thread::sleep(PACE);
+            }
             Work::Bank => self.bank.step(session),
             Work::Counters => self.counters.step(session),
-            Work::Expiry => self.expiry.step(session, self.honest_clocks),
+            Work::Expiry => {
+                self.expiry.step(session, self.honest_clocks);
+                thread::sleep(PACE);
+            }
         }
     }
 }
@@ -131,9 +139,8 @@ fn spawn_clients<'s>(scope: &'s thread::Scope<'s, '_>, world: &'s World, loads: 
     for target in 0..loads.probes.targets.len() {
         for first in 0..world.addresses.len() as u64 {
             scope.spawn(move || {
-                loads
-                    .probes
-                    .probe(world, target, OTHERS * (target as u64 + 2) + first)
+                let client = OTHERS * (target as u64 + 2) + first;
+                loads.probes.probe(world, target, client);
             });
         }
     }
@@ -194,6 +201,7 @@ fn suffer(patient: &mut Patient, world: &World, loads: &Loads, kind: Kind) -> Su
     patient.wait_quorum(&NODES);
     let quorum = healing.elapsed();
     let resolved = settle(patient, world, &fault, &NODES);
+    let serving = is_serving(world, loads, &fault);
     Suffered {
         at: begun.elapsed(),
         fault,
@@ -201,7 +209,30 @@ fn suffer(patient: &mut Patient, world: &World, loads: &Loads, kind: Kind) -> Su
         without,
         quorum,
         resolved,
+        serving,
     }
+}
+
+/// Waits until every shard takes writes again, and so do transactions over all of them. `None`: not in time.
+fn is_serving(world: &World, loads: &Loads, fault: &Fault) -> Option<Duration> {
+    let (begun, since) = (now(), world.time());
+    let mut silent = Vec::new();
+    let serving = within(LATE, || {
+        if begun.elapsed() < RESOLVE {
+            silent = loads.probes.silent_since(since);
+        }
+        let over = world.gate.is_stopped() || loads.probes.silent_since(since).is_empty();
+        over.then(|| begun.elapsed())
+    });
+    if serving.is_none_or(|took| took > RESOLVE) {
+        world.found(format!(
+            "after {} was healed, no write succeeded within {RESOLVE:?} of quorum on: {}. All did after: {serving:.1?}",
+            fault.what,
+            silent.join(", ")
+        ));
+        return None;
+    }
+    serving
 }
 
 /// Holds the load and waits until nothing is in the air at these nodes: how long that took. `None`: too long.

@@ -10,8 +10,9 @@ use crate::wire::{Fate, Reply};
 
 /// Keys that are looked at at a time.
 const WATCHED: usize = 24;
-/// Of a key's life in milliseconds.
-const LIVES: std::ops::Range<u64> = 20..1500;
+/// Of a key's life in milliseconds: one that ends while it is looked at, or one that only a jump of a clock ends.
+const SHORT: std::ops::Range<u64> = 20..1500;
+const LONG: std::ops::Range<u64> = 1500..30_000;
 /// By how much clocks that nobody moves may be wrong, in milliseconds.
 const DRIFT: u64 = 20;
 
@@ -63,7 +64,8 @@ impl Expiry {
             keys.next += 1;
             keys.next
         };
-        let life = session.rng.random_range(LIVES);
+        let life = if session.chance(70) { SHORT } else { LONG };
+        let life = session.rng.random_range(life);
         let set_at = session.world.time();
         let fate = session.call(&[
             "SET",

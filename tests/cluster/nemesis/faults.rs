@@ -113,7 +113,9 @@ impl Patient {
                 if victims.len() == NODES.len() {
                     self.nodes.kill_all();
                 } else {
-                    victims.iter().for_each(|&node| self.nodes.kill(node));
+                    for &node in &victims {
+                        self.nodes.kill(node);
+                    }
                 }
                 fault(format!("kill -9 of {victims:?}"), victims, led)
             }

@@ -23,7 +23,7 @@ mod world;
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::SeedableRng;
@@ -119,6 +119,16 @@ fn run(options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What makes a node die with this process, however that ends; nothing where there is no `setpriv`.
+fn dying_with_us() -> Vec<String> {
+    let words = ["setpriv", "--pdeathsig", "KILL"];
+    let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
+    match tried {
+        Ok(output) if output.status.success() => words.map(String::from).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
 fn keep_logs(nodes: &Nodes) {
     for node in NODES {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nemesis-node-{node}.log"));
@@ -149,8 +159,7 @@ fn start(network: Option<Network>, seed: u64) -> Patient {
     for node in NODES {
         faults::set_clock(&nodes, node, 0);
         let file = faults::clock_file(&nodes, node).display().to_string();
-        // A node dies with this process, however that ends.
-        let mut inside: Vec<String> = ["setpriv", "--pdeathsig", "KILL"].map(String::from).to_vec();
+        let mut inside = dying_with_us();
         inside.extend(network.iter().flat_map(|network| network.inside(node)));
         let launch = Launch {
             inside,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::world::{Session, World};
 use crate::wire::{Fate, words};
 
-const PACE: Duration = Duration::from_millis(25);
+const PACE: Duration = Duration::from_millis(50);
 /// A probe whose node is silent turns to another.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -73,6 +73,15 @@ impl Probes {
         for target in &self.targets {
             target.longest.store(0, Ordering::SeqCst);
         }
+    }
+
+    /// Targets without a success since `time`.
+    pub fn silent_since(&self, time: u64) -> Vec<String> {
+        let silent = self
+            .targets
+            .iter()
+            .filter(|target| target.last.load(Ordering::SeqCst) < time);
+        silent.map(|target| target.name.clone()).collect()
     }
 
     /// Each target's longest gap since [`Probes::begin`], in milliseconds, one that goes on included.

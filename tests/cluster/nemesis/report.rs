@@ -23,6 +23,12 @@ pub struct Suffered {
     pub quorum: Duration,
     /// From quorum until all was resolved. `None`: not in time.
     pub resolved: Option<Duration>,
+    /// From there until all shards, and transactions over all, were written to again. `None`: not in time.
+    pub serving: Option<Duration>,
+}
+
+fn later(took: Option<Duration>) -> String {
+    took.map_or("NOT IN TIME".into(), |took| format!("{took:.0?} later"))
 }
 
 impl fmt::Display for Suffered {
@@ -34,7 +40,7 @@ impl fmt::Display for Suffered {
             .collect();
         write!(
             f,
-            "{:<9} {:>5.1} s  {}; led {}; longest gaps in ms: {}; {}quorum {:.0?} after healing, resolved {}",
+            "{:<9} {:>5.1} s  {}; led {}; longest gaps in ms: {}; {}quorum {:.0?} after healing, resolved {}, serving {}",
             self.fault.kind.name(),
             self.at.as_secs_f64(),
             self.fault.what,
@@ -48,8 +54,8 @@ impl fmt::Display for Suffered {
                 "resolved without them in {took:.0?}; "
             )),
             self.quorum,
-            self.resolved
-                .map_or("NOT IN TIME".into(), |took| format!("{took:.0?} later")),
+            later(self.resolved),
+            later(self.serving),
         )
     }
 }
@@ -139,11 +145,12 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "  {} {}: at the longest {:.0?} from healing to quorum, {:.0?} from there until all was resolved, \
-                 {:.0?} until all was resolved among the others",
+                 {:.0?} until all shards took writes, {:.0?} until all was resolved among the others",
                 of_kind().count(),
                 kind.name(),
                 longest(|s| Some(s.quorum)),
                 longest(|s| s.resolved),
+                longest(|s| s.serving),
                 longest(|s| s.without),
             )?;
         }
