@@ -176,6 +176,8 @@ mutants! {
     AnswerBeforeRecord "answer-before-record" "P2" Logs;
     /// The first yes decides, without the other participants' votes.
     FirstYesDecides "first-yes-decides" "P3" Logs;
+    /// A leader takes "too late" for a refusal, although the attempt may have been committed by its successor.
+    LateTakenForRefusal "late-taken-for-refusal" "P5" Logs;
     /// Votes of an attempt that has died count for the next one.
     StaleVotesCount "stale-votes-count" "P3" Logs;
     /// Attempts are numbered per begin: a dead attempt's name is used again.

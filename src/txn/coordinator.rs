@@ -327,6 +327,18 @@ impl Coordinator {
                 active.refused = Some(attempt);
                 self.abort_attempt(attempt)
             }
+            Vote::No(No::Late) if !mutant::is(Mutant::LateTakenForRefusal) => {
+                // It may have been committed there: by a later leader, which found it staged. Only the log knows.
+                active.phase = Phase::Deciding;
+                let decide = Box::new(Decide {
+                    txn: attempt.txn,
+                    deadline: active.txn.deadline,
+                    decision: Decision::Abort,
+                    refused: Some(attempt),
+                });
+                let below = active.txn.below;
+                vec![Effect::Decide { decide, below }]
+            }
             Vote::No(why) => {
                 active.refused = Some(attempt);
                 let mut effects = self.abort_attempt(attempt);
@@ -473,7 +485,7 @@ impl Coordinator {
                 if let Some(staged) = resolved {
                     effects.extend(abort_staged(&staged));
                 }
-                effects.extend(self.leave(txn, Answer::Aborted("recovery had aborted it".into()), now));
+                effects.extend(self.leave(txn, Answer::Aborted("it took too long, or recovery had aborted it".into()), now));
             }
         }
         effects
