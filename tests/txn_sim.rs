@@ -12,6 +12,8 @@
 //!
 //! What happens in a run: `txn_sim/sim.rs`. What must be so: `txn_sim/checks.rs`.
 
+#[path = "txn_sim/found.rs"]
+mod found;
 #[path = "txn_sim/query.rs"]
 mod query;
 #[path = "txn_sim/sim.rs"]
