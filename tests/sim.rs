@@ -5,6 +5,9 @@
 //! runs more of them (from `QUORATE_SIM_FIRST` on, on as many threads as `QUORATE_SIM_THREADS`);
 //! `QUORATE_SIM_SEED=n` runs one and prints its story if it fails.
 //!
+//! `cargo test --release --features mutants --test sim hunt -- --nocapture` shows that it finds the faults that only whole
+//! nodes can have (`src/base/mutant.rs`), and prints the table of docs/testing.md.
+//!
 //! The pure floors have a simulation of their own, a thousand times faster: tests/txn_sim.rs.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -14,6 +17,9 @@ mod client;
 mod disk;
 #[path = "sim/history.rs"]
 mod history;
+#[cfg(feature = "mutants")]
+#[path = "sim/hunt.rs"]
+mod hunt;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/verify.rs"]
@@ -25,10 +31,13 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{PoisonError, RwLock};
 
 use world::World;
 
 const SEEDS: u64 = 20;
+/// Held alone while a mutant is active in this process, and together otherwise.
+static MUTANT: RwLock<()> = RwLock::new(());
 /// Lines of the story that a failing run prints.
 const STORY_LINES: usize = 300;
 
@@ -69,6 +78,7 @@ fn trace() {
 
 #[test]
 fn no_chain_of_accidents_breaks_a_cluster() {
+    let _no_mutant = MUTANT.read().unwrap_or_else(PoisonError::into_inner);
     trace();
     if let Some(seed) = number_from("QUORATE_SIM_SEED") {
         run(seed, true);
@@ -117,6 +127,7 @@ fn no_chain_of_accidents_breaks_a_cluster() {
 
 #[test]
 fn one_seed_makes_one_story() {
+    let _no_mutant = MUTANT.read().unwrap_or_else(PoisonError::into_inner);
     for seed in 0..2 {
         let [(one, _), (other, _)] = [run(seed, false), run(seed, false)];
         if let Some(at) = (0..one.len().max(other.len())).find(|&at| one.get(at) != other.get(at)) {

@@ -196,6 +196,25 @@ mutants! {
     OptimisticWithoutConditions "optimistic-without-conditions" "P1" Logs;
     /// A watched key is not looked at on a shard where the transaction does nothing else.
     PlanDropsLoneConditions "plan-drops-lone-conditions" "P1" Logs;
+    // ── Whole nodes
+    /// The journal is written and never synced.
+    SyncSkipped "sync-skipped" "P2" Nodes;
+    /// A replica acknowledges entries before they are written.
+    AcknowledgedBeforeWrite "acknowledged-before-write" "P2" Nodes;
+    /// A vote is acknowledged before it is on disk.
+    VoteNotWaitedFor "vote-not-waited-for" "P2" Nodes;
+    /// A node that believes to lead answers reads without asking a quorum.
+    ReadWithoutQuorum "read-without-quorum" "P1" Nodes;
+    /// Any node answers reads from what it has.
+    ReadAnywhere "read-anywhere" "P1" Nodes;
+    /// One node looks for keys by another ring than the others.
+    StaleRing "stale-ring" "P1" Nodes;
+    /// A gateway's requests carry no number: one that is sent again is executed again.
+    RequestsUnnumbered "requests-unnumbered" "P4" Nodes;
+    /// A client is told that nothing happened when nobody knows.
+    UnknownToldAsRefused "unknown-told-as-refused" "P5" Nodes;
+
+    // ── The gateway's part, again
     /// A gateway that has asked two leaders believes the second's "no".
     NoBelievedAfterAskingTwice "no-believed-after-asking-twice" "P5" Logs;
 }

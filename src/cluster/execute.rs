@@ -12,7 +12,7 @@ use super::node::Node;
 use super::numbering::Numbered;
 use super::router::RouteError;
 use crate::base::limits::OPTIMISTIC_TRIES_MAX;
-use crate::base::{Error, GroupId, Millis, Reply, RequestId, Result, TxnId};
+use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, TxnId, mutant};
 use crate::host::chance;
 use crate::machine::{
     Body, Command, Condition, Decide, Decision, Fate, Read, Refusal, Request, Response, Seen, scope_of,
@@ -207,7 +207,7 @@ impl Node {
         let group = GroupId::Shard(shard);
         let number = self.number(id, group);
         let ask = Ask::Propose(Request {
-            id: Some(number.id()),
+            id: Some(number.id()).filter(|_| !mutant::is(Mutant::RequestsUnnumbered)),
             below: number.below(),
             deadline: self.now() + self.request_timeout().as_millis() as u64,
             body: Body::Run {
@@ -222,6 +222,9 @@ impl Node {
             Ok(other) => Err(unexpected(&other)),
             Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
             Err(RouteError::Busy) => Err(busy()),
+            Err(RouteError::Unknown(why)) if mutant::is(Mutant::UnknownToldAsRefused) => {
+                Err(Error::Unavailable(why))
+            }
             Err(RouteError::Unknown(why)) => {
                 let id = number.id();
                 self.settle(group, number, Body::Withdraw);

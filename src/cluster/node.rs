@@ -15,7 +15,7 @@ use super::join;
 use super::numbering::Numbering;
 use super::recovery::Recovery;
 use super::router::Router;
-use crate::base::{GroupId, Millis, NodeId, RequestId};
+use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
 use crate::host::{Clock, Listener, Network, chance};
 use crate::raft::{Group, GroupOptions, Groups, LinkOptions, Links};
@@ -96,6 +96,15 @@ fn new_links(config: &Config, node: NodeId, network: Arc<dyn Network>) -> Links 
     })
 }
 
+/// The ring by which this node looks for keys.
+fn ring(config: &Config, id: NodeId) -> Ring {
+    if mutant::is(Mutant::StaleRing) && id == 2 {
+        let cluster = &config.cluster;
+        return Ring::new(1, cluster.shards, cluster.virtual_nodes + 1);
+    }
+    config.ring()
+}
+
 impl Node {
     /// Opens the data directory, joins the cluster and starts the node's groups. On a cluster's first start this waits
     /// until enough nodes are there to agree on an id.
@@ -149,7 +158,7 @@ impl Node {
         let (fatal_tx, fatal) = watch::channel(None);
         let node = Node {
             inner: Arc::new(Inner {
-                ring: config.ring(),
+                ring: ring(&config, id),
                 numbering: Numbering::new(u128::from(id) << 64 | u128::from(boot)),
                 config,
                 id,

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::{Entry, LogId, TypeConfig, Vote, entry};
-use crate::base::codec;
+use crate::base::{Mutant, codec, mutant};
 use crate::base::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
 use crate::storage::{GroupLog, Journal, Record};
 
@@ -160,11 +160,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.durable(Record::Vote {
+        let record = Record::Vote {
             group: self.group,
             vote: to_bytes(vote)?,
-        })
-        .await
+        };
+        if mutant::is(Mutant::VoteNotWaitedFor) {
+            return self.journal.append(vec![record], None);
+        }
+        self.durable(record).await
     }
 
     /// Rides along with the next frame; a restart then applies at once what was known to be committed.
@@ -208,6 +211,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             first,
             entries: encoded,
         };
+        if mutant::is(Mutant::AcknowledgedBeforeWrite) {
+            callback.io_completed(Ok(()));
+            return self.journal.append(vec![record], None);
+        }
         self.journal.append(
             vec![record],
             Some(Box::new(move |result| callback.io_completed(result))),
