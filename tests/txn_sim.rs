@@ -63,7 +63,16 @@ fn fail(failure: &Failure) -> ! {
         println!("{line}");
     }
     println!("seed {seed} fails; its story:");
-    println!("    QUORATE_SIM_SEED={seed} cargo test --test txn_sim -- --nocapture");
+    let also = ["QUORATE_MUTANT", "QUORATE_SIM_JUDGE"]
+        .iter()
+        .filter_map(|name| Some(format!("{name}={} ", std::env::var(name).ok()?)));
+    let also: String = also.collect();
+    let features = if cfg!(feature = "mutants") {
+        "--features mutants "
+    } else {
+        ""
+    };
+    println!("    {also}QUORATE_SIM_SEED={seed} cargo test {features}--test txn_sim -- --nocapture");
     panic!("seed {seed}: {}", failure.why);
 }
 
