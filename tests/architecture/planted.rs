@@ -109,6 +109,8 @@ fn siblings_side_rooms_and_the_top_are_closed_to_those_who_may_not_enter() {
         ("client", "gateway"),
         ("client", "testing"),
         ("resp", "config"),
+        ("checker", "base"),
+        ("gateway", "checker"),
     ] {
         let planted = file(&format!("src/{from}/x.rs"), &format!("\nuse crate::{to}::X;"));
         breach(&imports(&planted), 2, &format!("`{from}` may not name `{to}`"));

@@ -1,6 +1,6 @@
 //! The linearizability checker against a search that tries all orders, on random histories of a few operations.
 
-use quorate::checker::linear::{Model, Operation, Outcome, check};
+use quorate::checker::linear::{Makes, Model, Operation, Outcome, check, check_within};
 use quorate::checker::register::{Call, Register, Reply};
 
 use crate::rng::Rng;
@@ -74,8 +74,8 @@ enum QueueCall {
     Length,
 }
 
-fn queue_run(state: &Vec<u64>, call: &QueueCall) -> (Vec<u64>, Option<u64>) {
-    let mut after = state.clone();
+fn queue_run(state: &[u64], call: &QueueCall) -> (Vec<u64>, Option<u64>) {
+    let mut after = state.to_owned();
     let reply = match call {
         QueueCall::Push(value) => {
             after.push(*value);
@@ -278,7 +278,7 @@ fn queues_agree_with_trying_all_orders() {
             2 | 3 => QueueCall::Pop,
             _ => QueueCall::Length,
         });
-        let mut history = run(&Queue, &planned, queue_run);
+        let mut history = run(&Queue, &planned, |state, call| queue_run(state, call));
         assert_eq!(
             check(&Queue, &history),
             Ok(()),
@@ -302,4 +302,81 @@ fn queues_agree_with_trying_all_orders() {
     }
     println!("{tally:?}");
     tally.assert_balanced();
+}
+
+/// Ten concurrent writes have 10! orders but 10 · 2^9 configurations.
+#[test]
+fn a_configuration_is_entered_once() {
+    let operation = |client, call, reply| Operation {
+        client,
+        call,
+        invoked: 0,
+        outcome: Outcome::Returned { at: 100, reply },
+    };
+    let mut history: Vec<_> = (0..10)
+        .map(|client| operation(client, Call::Set(client), Reply::Stored))
+        .collect();
+    history.push(operation(10, Call::Get, Reply::Value(Some(99))));
+    let found = check_within(&Plain(Register::default()), &history, 10 * 512 + 2);
+    assert!(found.is_err(), "{found:?}");
+}
+
+/// Holds the highest number it was ever given.
+struct Highest;
+
+impl Model for Highest {
+    type State = u64;
+    /// `Some`: raise to that; `None`: get.
+    type Call = Option<u64>;
+    type Reply = u64;
+
+    fn start(&self) -> u64 {
+        0
+    }
+
+    fn step(&self, state: &u64, call: &Option<u64>, reply: Option<&u64>) -> Option<u64> {
+        let after = call.unwrap_or(0).max(*state);
+        reply.is_none_or(|reply| *reply == after).then_some(after)
+    }
+
+    fn needs(&self, call: &Option<u64>, reply: &u64) -> Option<u64> {
+        call.is_none().then_some(*reply)
+    }
+
+    fn makes(&self, call: &Option<u64>, _reply: Option<&u64>) -> Makes<u64> {
+        call.map_or(Makes::Nothing, Makes::Only)
+    }
+
+    fn never_returns(&self, _history: &[Operation<Option<u64>, u64>]) -> bool {
+        true
+    }
+}
+
+/// A state's second maker is unknown and may never happen: it does not make the state last.
+#[test]
+fn an_unknown_call_that_is_not_needed_prolongs_no_state() {
+    let known = |invoked, call, reply| Operation {
+        client: 0,
+        call,
+        invoked,
+        outcome: Outcome::Returned {
+            at: invoked + 5,
+            reply,
+        },
+    };
+    let mut history = vec![
+        known(0, Some(1), 1),
+        known(10, None, 1),
+        known(20, Some(2), 2),
+        known(30, None, 2),
+        Operation {
+            client: 1,
+            call: Some(1),
+            invoked: 100,
+            outcome: Outcome::Unknown,
+        },
+    ];
+    assert_eq!(check(&Highest, &history), Ok(()));
+    history.push(known(40, None, 1));
+    assert!(check(&Highest, &history).is_err());
 }

@@ -316,6 +316,21 @@ fn g2_write_skew() {
 }
 
 #[test]
+fn g_single_goes_before_a_smaller_g2() {
+    // T0 and T1 miss each other's appends; and by way of T2, T0 has seen T1 nevertheless.
+    let history = |list: &[u64]| {
+        [
+            txn(&[r(1, &[]), a(2, 1), r(4, list)]),
+            txn(&[r(2, &[]), a(1, 1), a(3, 1)]),
+            txn(&[r(3, &[1]), a(4, 1)]),
+            txn(&[r(1, &[1]), r(2, &[1]), r(4, &[1])]),
+        ]
+    };
+    illegal(&history(&[]), cycle(Cycle::G2), &[0, 1], &[]);
+    illegal(&history(&[1]), cycle(Cycle::GSingle), &[0, 1, 2], &[]);
+}
+
+#[test]
 fn g2_among_appends_that_nobody_read() {
     let history = |list: &[u64]| [txn(&[r(1, &[]), a(2, 1)]), txn(&[r(2, list), a(1, 1)])];
     legal(&history(&[1]));

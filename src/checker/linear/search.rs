@@ -127,7 +127,7 @@ impl<'a, M: Model> Search<'a, M> {
                 self.undo(taken);
                 self.absorb(choice.operation);
                 self.take(choice.operation);
-                self.enter(choice.after, choice.debt, Some(left));
+                self.enter(choice.after, choice.debt, Some(&left));
             } else if frame.tried_unknown {
                 self.frames.pop();
             } else {
@@ -139,11 +139,11 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     /// Makes the current configuration one to go on from, unless it is known to lead nowhere. `left` is the state before.
-    fn enter(&mut self, state: M::State, mut debt: Option<Debt<M::State>>, left: Option<M::State>) {
+    fn enter(&mut self, state: M::State, mut debt: Option<Debt<M::State>>, left: Option<&M::State>) {
         if self.settle(&state) {
             debt = None;
         }
-        if let Some(needers) = self.starvation.lost(&state, left.as_ref()) {
+        if let Some(needers) = self.starvation.lost(&state, left) {
             let starved = needers
                 .iter()
                 .copied()

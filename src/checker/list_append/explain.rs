@@ -159,7 +159,7 @@ fn tell(history: &[Txn], orders: &Orders, step: &Step) -> String {
     }
     let number = why.key as usize;
     let (key, position) = (&orders.keys[number], why.position as usize);
-    let name = key.key;
+    let name = key.name;
     let missing = key.order.get(position).copied();
     let unseen = orders.unseen_element(number, to).unwrap_or_default();
     match (why.label, missing) {

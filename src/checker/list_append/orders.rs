@@ -24,7 +24,7 @@ pub(super) struct Append {
 
 #[derive(Debug)]
 pub(super) struct Key<'a> {
-    pub(super) key: u64,
+    pub(super) name: u64,
     /// Where its appends and reads stand.
     appends: Range<usize>,
     reads: Range<usize>,
@@ -136,7 +136,7 @@ impl<'a> Orders<'a> {
                 let Read { key, list, .. } = self.reads[*at];
                 let key = self
                     .keys
-                    .binary_search_by_key(&key, |known| known.key)
+                    .binary_search_by_key(&key, |known| known.name)
                     .expect("a key that was read is known");
                 self.see(key, list, &mut found);
             }
@@ -334,7 +334,7 @@ fn keys<'a>(appends: &[Append], reads: &[Read]) -> Vec<Key<'a>> {
         let appends_end = append + appends[append..].partition_point(|append| append.key == key);
         let reads_end = read + reads[read..].partition_point(|read| read.key == key);
         keys.push(Key {
-            key,
+            name: key,
             appends: append..appends_end,
             reads: read..reads_end,
             order: &[],
