@@ -7,6 +7,8 @@
 //! cargo test --release --test nemesis -- --duration 30m --faults kill,pause,partition,clock --seed 7
 //! ```
 //!
+//! Partitions need root, `unshare`, `ip` and `setpriv`; without them the other faults run on the loopback interface.
+//! `NEMESIS_LOG=debug` makes nodes say more. A violation leaves the histories and the nodes' logs below target/tmp.
 //! The seed fixes the faults and what clients ask for, not what the machine's scheduler makes of it.
 
 #![expect(
