@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::{Entry, LogId, TypeConfig, Vote, entry};
-use crate::base::{Mutant, codec, mutant};
 use crate::base::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
+use crate::base::{Mutant, codec, mutant};
 use crate::storage::{GroupLog, Journal, Record};
 
 /// One group's log. Clones share it.

@@ -74,7 +74,9 @@ impl Reader {
     }
 
     async fn confirm(&self) -> Result<(), GroupError> {
-        if mutant::is(Mutant::ReadAnywhere) || mutant::is(Mutant::ReadWithoutQuorum) && self.believes_to_lead() {
+        if mutant::is(Mutant::ReadAnywhere)
+            || mutant::is(Mutant::ReadWithoutQuorum) && self.believes_to_lead()
+        {
             return Ok(());
         }
         let round = async {

@@ -485,7 +485,11 @@ impl Coordinator {
                 if let Some(staged) = resolved {
                     effects.extend(abort_staged(&staged));
                 }
-                effects.extend(self.leave(txn, Answer::Aborted("it took too long, or recovery had aborted it".into()), now));
+                effects.extend(self.leave(
+                    txn,
+                    Answer::Aborted("it took too long, or recovery had aborted it".into()),
+                    now,
+                ));
             }
         }
         effects

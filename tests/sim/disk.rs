@@ -28,8 +28,6 @@ struct State {
     databases: BTreeMap<String, Tables>,
     /// Every operation fails from now on.
     broken: bool,
-    /// A mutant: syncs do nothing.
-    lying: bool,
     rng: SmallRng,
 }
 
@@ -54,7 +52,6 @@ impl SimDisk {
             removed: BTreeMap::new(),
             databases: BTreeMap::new(),
             broken: false,
-            lying: false,
             rng: SmallRng::seed_from_u64(seed),
         };
         SimDisk {
@@ -66,11 +63,6 @@ impl SimDisk {
     /// Fails everything (`true`), or works again.
     pub fn set_broken(&self, broken: bool) {
         self.state.lock().broken = broken;
-    }
-
-    /// Acknowledges syncs without doing them.
-    pub fn set_lying(&self) {
-        self.state.lock().lying = true;
     }
 
     /// The power goes. Of what was not synced any part may be there, in any order; a write may be torn.
@@ -103,15 +95,6 @@ impl SimDisk {
         for tables in state.databases.values_mut() {
             tables.now = tables.synced.clone().unwrap_or_default();
         }
-        state.broken = false;
-    }
-
-    /// Everything is gone: a new disk.
-    pub fn wipe(&self) {
-        let state = &mut *self.state.lock();
-        state.files.clear();
-        state.removed.clear();
-        state.databases.clear();
         state.broken = false;
     }
 
@@ -152,9 +135,6 @@ impl DiskFile for Open {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock()?;
-        if state.lying {
-            return Ok(());
-        }
         let file = state.files.entry(self.name.clone()).or_default();
         for (at, bytes) in std::mem::take(&mut file.unsynced) {
             put(&mut file.synced, at, &bytes);
