@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fail::fail_point;
+use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ const TICK: Duration = Duration::from_millis(2);
 const IDLE_TICK: Duration = Duration::from_millis(25);
 /// How often the log is looked through for commits that nobody tells.
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
+/// How often acknowledged commits are taken from the log's queue.
+const RETIRE_EVERY: Duration = Duration::from_millis(50);
 /// How long a new leader may take to confirm itself before it tries again.
 const CONFIRM: Duration = Duration::from_millis(500);
 /// How long one delivery is tried before it is looked at anew.
@@ -72,6 +75,9 @@ struct Leading {
     /// When the log was last looked through for commits of earlier leaders.
     recovered: Instant,
     waiters: BTreeMap<TxnId, Vec<oneshot::Sender<Told>>>,
+    /// Acknowledged by all participants; kept for [`RETIRE_EVERY`] to be retired together.
+    retiring: Vec<TxnId>,
+    retired: Instant,
 }
 
 impl Driver {
@@ -138,6 +144,8 @@ impl Driver {
                 coordinator,
                 recovered: Instant::now(),
                 waiters: BTreeMap::new(),
+                retiring: Vec::new(),
+                retired: Instant::now(),
             });
             self.perform(effects.unwrap_or_default());
         }
@@ -246,6 +254,11 @@ impl Driver {
         let now = self.now();
         let Some(leading) = &mut self.leading else { return };
         let mut effects = leading.coordinator.tick(now);
+        let mut retiring = Vec::new();
+        if leading.retired.elapsed() >= RETIRE_EVERY {
+            leading.retired = Instant::now();
+            retiring = std::mem::take(&mut leading.retiring);
+        }
         // An earlier leader's commit may have been recorded after this one had begun: it must be told, too.
         if leading.recovered.elapsed() >= RECOVER_EVERY {
             leading.recovered = Instant::now();
@@ -255,6 +268,9 @@ impl Driver {
                 Some(coordinator.recover(machine.unretired(), machine.staged()))
             });
             effects.extend(recovered.unwrap_or_default());
+        }
+        if !retiring.is_empty() {
+            self.retire(retiring);
         }
         self.perform(effects);
     }
@@ -327,7 +343,11 @@ impl Driver {
                         send(waiter, Told::Answer(answer.clone()));
                     }
                 }
-                Effect::Retire { txn } => self.retire(txn),
+                Effect::Retire { txn } => {
+                    if let Some(leading) = &mut self.leading {
+                        leading.retiring.push(txn);
+                    }
+                }
             }
         }
     }
@@ -454,13 +474,20 @@ impl Driver {
         });
     }
 
-    fn retire(&self, txn: TxnId) {
+    /// All together, so that they share a log entry: nobody waits for it.
+    fn retire(&self, txns: Vec<TxnId>) {
         let (router, group) = (self.router.clone(), self.group.id());
         tokio::spawn(async move {
-            let ask = Ask::Propose(Request::anonymous(Body::Retire(txn)));
-            while router.ask(group, &ask, Instant::now() + DELIVERY).await.is_err() {
-                tracing::debug!(%txn, "not retired yet");
-            }
+            let retired = txns.into_iter().map(|txn| {
+                let router = &router;
+                async move {
+                    let ask = Ask::Propose(Request::anonymous(Body::Retire(txn)));
+                    while router.ask(group, &ask, Instant::now() + DELIVERY).await.is_err() {
+                        tracing::debug!(%txn, "not retired yet");
+                    }
+                }
+            });
+            join_all(retired).await;
         });
     }
 }
