@@ -27,7 +27,7 @@ use crate::raft::Group;
 use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
 /// How often leadership is looked at, and attempts that wait are started again, with and without transactions.
-const TICK: Duration = Duration::from_millis(2);
+pub(super) const TICK: Duration = Duration::from_millis(2);
 const IDLE_TICK: Duration = Duration::from_millis(25);
 /// How often the log is looked through for commits that nobody tells.
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
@@ -35,8 +35,6 @@ const RECOVER_EVERY: Duration = Duration::from_secs(1);
 const RETIRE_EVERY: Duration = Duration::from_millis(50);
 /// How long a new leader may take to confirm itself before it tries again.
 const CONFIRM: Duration = Duration::from_millis(500);
-/// How long one delivery is tried before it is looked at anew.
-const DELIVERY: Duration = Duration::from_secs(5);
 
 /// A question to the driver; unanswered (dropped) means that leadership was lost on the way.
 pub enum DriverCall {
@@ -52,7 +50,7 @@ pub enum DriverCall {
 }
 
 /// What a spawned delivery reports back.
-enum Report {
+pub(super) enum Report {
     Staged(AttemptId, Staged),
     Vote(AttemptId, GroupId, Vote),
     Unreachable(AttemptId),
@@ -63,11 +61,11 @@ enum Report {
 }
 
 pub struct Driver {
-    group: Group,
-    router: Router,
-    clock: Clock,
-    reports: mpsc::Sender<(u64, Report)>,
-    leading: Option<Leading>,
+    pub(super) group: Group,
+    pub(super) router: Router,
+    pub(super) clock: Clock,
+    pub(super) reports: mpsc::Sender<(u64, Report)>,
+    pub(super) leading: Option<Leading>,
 }
 
 struct Leading {
@@ -352,143 +350,14 @@ impl Driver {
         }
     }
 
-    fn term(&self) -> u64 {
+    pub(super) fn term(&self) -> u64 {
         self.leading
             .as_ref()
             .map_or(0, |leading| leading.coordinator.term())
     }
 
-    fn deadline(&self, at: Millis) -> Instant {
+    pub(super) fn deadline(&self, at: Millis) -> Instant {
         Instant::now() + Duration::from_millis(at.saturating_sub(self.now()))
-    }
-
-    fn deliver_prepare(&self, shard: GroupId, prepare: Box<Prepare>) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        let (attempt, deadline) = (prepare.attempt, self.deadline(prepare.deadline));
-        tokio::spawn(async move {
-            let ask = Ask::Propose(Request::anonymous(Body::Prepare(prepare)));
-            let report = match router.ask(shard, &ask, deadline).await {
-                Ok(Told::Response(Response::Vote(vote))) => Report::Vote(attempt, shard, vote),
-                // It may have prepared, or may yet.
-                _ => Report::Unreachable(attempt),
-            };
-            // The driver outlives its deliveries, but for the end of the process.
-            let _ = reports.send((term, report)).await;
-        });
-    }
-
-    /// Through the log until it answers: without its word nobody may act on the votes.
-    fn deliver_stage(&self, stage: Box<Stage>, below: u64) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        let (group, attempt) = (self.group.id(), stage.staged.attempt);
-        let mut request = Request::anonymous(Body::Stage(stage));
-        request.below = below;
-        tokio::spawn(async move {
-            let ask = Ask::Propose(request);
-            let report = loop {
-                match router.ask(group, &ask, Instant::now() + DELIVERY).await {
-                    Ok(Told::Response(Response::Staged(staged))) => break Report::Staged(attempt, staged),
-                    Ok(Told::Response(Response::Decision(decision))) => {
-                        break Report::Decided(attempt.txn, decision);
-                    }
-                    Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
-                        tokio::time::sleep(TICK).await;
-                    }
-                    Ok(other) => {
-                        tracing::error!(%attempt, "staging was answered with {other:?}");
-                        return;
-                    }
-                }
-            };
-            let _ = reports.send((term, report)).await;
-        });
-    }
-
-    fn deliver_inquiry(&self, shard: GroupId, attempt: AttemptId, deadline: Millis) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        tokio::spawn(async move {
-            let ask = Ask::Propose(Request::anonymous(Body::Inquire { attempt, deadline }));
-            // Only this participant knows, so there is no giving up.
-            loop {
-                match router.ask(shard, &ask, Instant::now() + DELIVERY).await {
-                    Ok(Told::Response(Response::Vote(vote))) => {
-                        let _ = reports.send((term, Report::Inquired(attempt, shard, vote))).await;
-                        return;
-                    }
-                    other => {
-                        tracing::warn!(%shard, %attempt, "not known yet whether it is prepared: {other:?}");
-                        tokio::time::sleep(TICK).await;
-                    }
-                }
-            }
-        });
-    }
-
-    fn deliver_decide(&self, decide: Box<Decide>, below: u64) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        let (group, txn) = (self.group.id(), decide.txn);
-        tokio::spawn(async move {
-            let mut request = Request::anonymous(Body::Decide(decide));
-            request.below = below;
-            let ask = Ask::Propose(request);
-            // There is no giving up: only the log knows the outcome once this has been sent.
-            loop {
-                match router.ask(group, &ask, Instant::now() + DELIVERY).await {
-                    Ok(Told::Response(Response::Decision(decision))) => {
-                        let _ = reports.send((term, Report::Decided(txn, decision))).await;
-                        return;
-                    }
-                    Ok(Told::Response(Response::Staged(staged))) => {
-                        let _ = reports.send((term, Report::Undecided(staged))).await;
-                        return;
-                    }
-                    Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
-                        tokio::time::sleep(TICK).await;
-                    }
-                    Ok(other) => {
-                        tracing::error!(%txn, "a decision was answered with {other:?}");
-                        return;
-                    }
-                }
-            }
-        });
-    }
-
-    fn deliver_finish(&self, shard: GroupId, finish: Finish) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        tokio::spawn(async move {
-            let ask = Ask::Propose(Request::anonymous(Body::Finish(finish)));
-            loop {
-                match router.ask(shard, &ask, Instant::now() + DELIVERY).await {
-                    Ok(_) => {
-                        let _ = reports.send((term, Report::Told(finish, shard))).await;
-                        return;
-                    }
-                    // Who prepared and hears nothing will ask; only commits must be acknowledged.
-                    Err(_) if !finish.commit => return,
-                    Err(e) => {
-                        tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}");
-                    }
-                }
-            }
-        });
-    }
-
-    /// All together, so that they share a log entry: nobody waits for it.
-    fn retire(&self, txns: Vec<TxnId>) {
-        let (router, group) = (self.router.clone(), self.group.id());
-        tokio::spawn(async move {
-            let retired = txns.into_iter().map(|txn| {
-                let router = &router;
-                async move {
-                    let ask = Ask::Propose(Request::anonymous(Body::Retire(txn)));
-                    while router.ask(group, &ask, Instant::now() + DELIVERY).await.is_err() {
-                        tracing::debug!(%txn, "not retired yet");
-                    }
-                }
-            });
-            join_all(retired).await;
-        });
     }
 }
 

@@ -254,7 +254,6 @@ impl Node {
         let recovery = Recovery {
             groups: Arc::clone(groups),
             router: router.clone(),
-            clock: Arc::clone(clock),
             patience_ms: inner.config.timeouts.recovery_ms,
         };
         tokio::spawn(recovery.run());

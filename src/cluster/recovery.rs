@@ -1,6 +1,10 @@
 //! Finishes transactions whose coordinator has gone silent: the leader of a shard that holds one prepared asks the
 //! coordinator group, which answers from its log, or logs an abort first.
+//!
+//! Silence is measured from when this leader first saw the transaction, by its own steady clock. Replicated time would not
+//! do: after a clock was ahead for a moment it stands still until wall clocks have caught up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +12,7 @@ use tokio::time::Instant;
 
 use super::message::{Ask, Told};
 use super::router::Router;
-use crate::base::Millis;
-use crate::host::Clock;
+use crate::base::{AttemptId, GroupId, Millis};
 use crate::machine::{Body, Decision, Finish, Prepared, Request};
 use crate::raft::{Group, Groups};
 
@@ -19,7 +22,6 @@ const ASK_MAX: usize = 256;
 pub struct Recovery {
     pub groups: Arc<Groups>,
     pub router: Router,
-    pub clock: Clock,
     /// How long a prepared transaction may hear nothing.
     pub patience_ms: Millis,
 }
@@ -29,21 +31,26 @@ impl Recovery {
     pub async fn run(self) {
         let mut tick = tokio::time::interval(Duration::from_millis((self.patience_ms / 4).max(20)));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let patience = Duration::from_millis(self.patience_ms);
+        let mut seen: BTreeMap<(GroupId, AttemptId), Instant> = BTreeMap::new();
         loop {
             tick.tick().await;
-            let clock = (self.clock)();
+            let now = Instant::now();
+            let before = std::mem::take(&mut seen);
             for group in self.groups.all().into_iter().filter(Group::is_leader) {
                 let overdue: Vec<Prepared> = group.peek(|machine| {
-                    // A clock behind replicated time would find nothing overdue until it has caught up.
-                    let now = clock.max(machine.time());
                     let prepared = machine
                         .as_shard()
                         .into_iter()
                         .flat_map(crate::machine::Shard::prepared);
-                    prepared
-                        .filter(|p| now.saturating_sub(p.since) > self.patience_ms)
-                        .take(ASK_MAX)
-                        .collect()
+                    let mut is_overdue = |prepared: &Prepared| {
+                        let key = (group.id(), prepared.attempt);
+                        let since = before.get(&key).copied().unwrap_or(now);
+                        seen.insert(key, since);
+                        now - since > patience
+                    };
+                    let overdue: Vec<Prepared> = prepared.filter(|p| is_overdue(p)).collect();
+                    overdue.into_iter().take(ASK_MAX).collect()
                 });
                 let finished = overdue.into_iter().map(|prepared| self.finish(&group, prepared));
                 futures::future::join_all(finished).await;

@@ -92,7 +92,7 @@ pub enum Query {
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     Queued,
     Preparing {
         votes: BTreeMap<GroupId, Vec<Reply>>,
@@ -107,31 +107,31 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Active {
-    txn: Txn,
-    lanes: BTreeSet<Lane>,
+pub(super) struct Active {
+    pub(super) txn: Txn,
+    pub(super) lanes: BTreeSet<Lane>,
     /// Number of its first attempt since it was begun here; 0 before that.
-    first: u32,
-    number: u32,
-    tries: u32,
+    pub(super) first: u32,
+    pub(super) number: u32,
+    pub(super) tries: u32,
     /// The last attempt that a participant has refused for good.
-    refused: Option<AttemptId>,
-    phase: Phase,
+    pub(super) refused: Option<AttemptId>,
+    pub(super) phase: Phase,
 }
 
 /// The transactions of one coordinator leader in one term.
 #[derive(Debug)]
 pub struct Coordinator {
-    group: GroupId,
-    term: u64,
-    active: BTreeMap<TxnId, Active>,
-    admission: Admission,
-    resolving: Resolving,
+    pub(super) group: GroupId,
+    pub(super) term: u64,
+    pub(super) active: BTreeMap<TxnId, Active>,
+    pub(super) admission: Admission,
+    pub(super) resolving: Resolving,
     /// Committed, recorded, not told to all yet.
-    telling: BTreeMap<TxnId, (AttemptId, BTreeSet<GroupId>)>,
+    pub(super) telling: BTreeMap<TxnId, (AttemptId, BTreeSet<GroupId>)>,
     /// Attempts of this term so far. Never per transaction: one that is asked for again after it was aborted must not
     /// come under the number of an attempt whose abort is still on its way.
-    attempts: u32,
+    pub(super) attempts: u32,
 }
 
 impl Coordinator {
@@ -224,7 +224,7 @@ impl Coordinator {
         self.start_all(&started, now)
     }
 
-    fn start_all(&mut self, started: &[TxnId], now: Millis) -> Vec<Effect> {
+    pub(super) fn start_all(&mut self, started: &[TxnId], now: Millis) -> Vec<Effect> {
         started.iter().flat_map(|&txn| self.start(txn, now)).collect()
     }
 
@@ -405,129 +405,6 @@ impl Coordinator {
         self.resolving.begin(staged, votes)
     }
 
-    fn abort_attempt(&self, attempt: AttemptId) -> Vec<Effect> {
-        let Some(active) = self.active.get(&attempt.txn) else {
-            return Vec::new();
-        };
-        let finish = Finish {
-            attempt,
-            commit: false,
-            deadline: active.txn.deadline,
-        };
-        active
-            .txn
-            .parts
-            .iter()
-            .map(|part| Effect::Finish {
-                shard: part.shard,
-                finish,
-            })
-            .collect()
-    }
-
-    fn give_up(&mut self, txn: TxnId, why: &str, now: Millis) -> Vec<Effect> {
-        self.leave_aborted(txn, Answer::Aborted(why.into()), now)
-    }
-
-    /// Answers, and records the abort behind the answer: what was staged must not be left to others.
-    fn leave_aborted(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
-        let Some(active) = self.active.get(&txn) else {
-            return Vec::new();
-        };
-        let decide = Box::new(Decide {
-            txn,
-            deadline: active.txn.deadline,
-            decision: Decision::Abort,
-            refused: active.refused,
-        });
-        let below = active.txn.below;
-        let mut effects = self.leave(txn, answer, now);
-        effects.push(Effect::Decide { decide, below });
-        effects
-    }
-
-    fn leave(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
-        let mut effects = vec![Effect::Answer { txn, answer }];
-        let Some(active) = self.active.remove(&txn) else {
-            return effects;
-        };
-        let started = self.admission.leave(txn, &active.lanes);
-        effects.extend(self.start_all(&started, now));
-        effects
-    }
-
-    /// The coordinator's log has spoken: its record is the outcome, whatever this leader had wanted.
-    pub fn decided(&mut self, txn: TxnId, decision: &Decision, now: Millis) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let resolved = self.resolving.end(txn);
-        match decision {
-            Decision::Commit {
-                attempt,
-                participants,
-                deadline,
-            } => {
-                // Told first, so that what starts next finds the locks free.
-                if !self.telling.contains_key(&txn) {
-                    let shards = participants.iter().map(|(shard, _)| *shard);
-                    self.tell(txn, *attempt, shards, *deadline, &mut effects);
-                }
-                effects.extend(self.leave(txn, Answer::Committed(participants.clone()), now));
-            }
-            Decision::Abort => {
-                if let Some(active) = self.active.get(&txn) {
-                    let attempt = AttemptId {
-                        txn,
-                        term: self.term,
-                        number: active.number,
-                    };
-                    effects.extend(self.abort_attempt(attempt));
-                }
-                if let Some(staged) = resolved {
-                    effects.extend(abort_staged(&staged));
-                }
-                effects.extend(self.leave(
-                    txn,
-                    Answer::Aborted("it took too long, or recovery had aborted it".into()),
-                    now,
-                ));
-            }
-        }
-        effects
-    }
-
-    fn tell(
-        &mut self,
-        txn: TxnId,
-        attempt: AttemptId,
-        shards: impl Iterator<Item = GroupId>,
-        deadline: Millis,
-        effects: &mut Vec<Effect>,
-    ) {
-        let shards: BTreeSet<GroupId> = shards.collect();
-        let finish = Finish {
-            attempt,
-            commit: true,
-            deadline,
-        };
-        effects.extend(shards.iter().map(|&shard| Effect::Finish { shard, finish }));
-        self.telling.insert(txn, (attempt, shards));
-    }
-
-    /// A participant has acknowledged a commit.
-    pub fn told(&mut self, attempt: AttemptId, shard: GroupId) -> Vec<Effect> {
-        let Some((telling, left)) = self.telling.get_mut(&attempt.txn) else {
-            return Vec::new();
-        };
-        if *telling == attempt {
-            left.remove(&shard);
-            if left.is_empty() || mutant::is(Mutant::RetiredAfterFirstAck) {
-                self.telling.remove(&attempt.txn);
-                return vec![Effect::Retire { txn: attempt.txn }];
-            }
-        }
-        Vec::new()
-    }
-
     /// Time passes: attempts that died start again, and those past their deadline end.
     pub fn tick(&mut self, now: Millis) -> Vec<Effect> {
         let due: Vec<TxnId> = self
@@ -547,7 +424,7 @@ impl Coordinator {
     #[must_use]
     pub fn query(&self, attempt: AttemptId) -> Query {
         match self.active.get(&attempt.txn) {
-            Some(_) if self.resolving.contains(attempt.txn) => Query::Pending,
+            _ if self.resolving.contains(attempt.txn) => Query::Pending,
             // Another leader's attempt, or one of an earlier begin here: its commit may be in the log, or still on the
             // way to it, so only the log can rule it out.
             Some(active)
@@ -559,7 +436,6 @@ impl Coordinator {
             Some(active) if attempt.number < active.number => Query::Abort,
             Some(active) if matches!(active.phase, Phase::Waiting { .. }) => Query::Abort,
             Some(_) => Query::Pending,
-            None if self.resolving.contains(attempt.txn) => Query::Pending,
             None if self.telling.contains_key(&attempt.txn) => Query::Pending,
             None if mutant::is(Mutant::RecoveryAbortsUnlogged) => Query::Abort,
             None => Query::Unknown,
@@ -577,19 +453,6 @@ fn lanes(parts: &[Part]) -> Option<BTreeSet<Lane>> {
         }
     }
     Some(lanes)
-}
-
-/// Tells every participant of a staged attempt that it is over.
-fn abort_staged(staged: &Staged) -> impl Iterator<Item = Effect> {
-    let finish = Finish {
-        attempt: staged.attempt,
-        commit: false,
-        deadline: staged.deadline,
-    };
-    staged
-        .participants
-        .iter()
-        .map(move |&shard| Effect::Finish { shard, finish })
 }
 
 impl Active {

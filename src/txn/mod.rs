@@ -13,6 +13,7 @@
 
 mod admission;
 mod coordinator;
+mod ending;
 mod optimistic;
 mod plan;
 mod resolving;
