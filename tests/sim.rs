@@ -59,12 +59,9 @@ fn run(seed: u64, tell: bool) -> (Vec<String>, Stats) {
     HOOK.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let text = info
-                .payload_as_str()
-                .unwrap_or_default()
-                .lines()
-                .next()
-                .unwrap_or_default();
+            let text = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+            let text = info.payload().downcast_ref::<&str>().copied().unwrap_or(text);
+            let text = text.lines().next().unwrap_or_default();
             println!("seed {} panics: {text}", SEED.get());
             usual(info);
         }));
@@ -116,9 +113,9 @@ fn no_chain_of_accidents_breaks_a_cluster() {
                 let mut all = Stats::new();
                 for seed in (first + thread..first + seeds).step_by(usize::try_from(threads).expect("few")) {
                     let (_, stats) = run(seed, false);
-                    stats
-                        .into_iter()
-                        .for_each(|(what, n)| *all.entry(what).or_default() += n);
+                    for (what, n) in stats {
+                        *all.entry(what).or_default() += n;
+                    }
                 }
                 all
             }
@@ -130,9 +127,9 @@ fn no_chain_of_accidents_breaks_a_cluster() {
             .collect()
     });
     let mut all = Stats::new();
-    seen.into_iter()
-        .flatten()
-        .for_each(|(what, n)| *all.entry(what).or_default() += n);
+    for (what, n) in seen.into_iter().flatten() {
+        *all.entry(what).or_default() += n;
+    }
     println!("{seeds} runs: {all:?}");
     for what in [
         "txns committed",

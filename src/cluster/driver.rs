@@ -11,18 +11,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fail::fail_point;
-use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::message::{Ask, Failure, Told};
+use super::message::{Failure, Told};
 use super::router::Router;
 use crate::base::limits::TXNS_ACTIVE_MAX;
 use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::host::Clock;
-use crate::machine::{
-    Body, Decide, Decision, Finish, Prepare, Refusal, Request, Response, Stage, Staged, Vote,
-};
+use crate::machine::{Body, Decide, Decision, Finish, Request, Response, Staged, Vote};
 use crate::raft::Group;
 use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
@@ -65,7 +62,7 @@ pub struct Driver {
     pub(super) router: Router,
     pub(super) clock: Clock,
     pub(super) reports: mpsc::Sender<(u64, Report)>,
-    pub(super) leading: Option<Leading>,
+    leading: Option<Leading>,
 }
 
 struct Leading {

@@ -102,7 +102,7 @@ async fn money(client: &mut Client) {
         let balance = ask(client, &["GET", &format!("a:{account}")]).await;
         total += number(&balance).expect("an account");
     }
-    assert_eq!(total, OPENING * ACCOUNTS as i64, "money was made or lost");
+    assert_eq!(total, OPENING * ACCOUNTS.cast_signed(), "money was made or lost");
 }
 
 /// What was acknowledged is there, whole; what is unknown is whole or not there.
@@ -123,7 +123,8 @@ async fn marks(client: &mut Client, history: &Shared) {
 }
 
 async fn counters(client: &mut Client, history: &Shared) {
-    for (key, (acked, unknown)) in history.counts.borrow().clone() {
+    let counts = history.counts.borrow().clone();
+    for (key, (acked, unknown)) in counts {
         let count = number(&ask(client, &["GET", &key]).await).unwrap_or(0);
         let count = u64::try_from(count).expect("it only grows");
         assert!(
@@ -135,7 +136,8 @@ async fn counters(client: &mut Client, history: &Shared) {
 
 /// Every id that was given with an unknown outcome has one now, and the effects say the same.
 async fn statuses(client: &mut Client, history: &Shared) {
-    for (id, at) in history.unknown.borrow().clone() {
+    let unknown = history.unknown.borrow().clone();
+    for (id, at) in unknown {
         let start = tokio::time::Instant::now();
         let committed = loop {
             match text(&ask(client, &["TXN", "STATUS", &id]).await)

@@ -266,7 +266,7 @@ impl Worker {
             let opened = balances.iter().any(Option::is_some);
             let total: i64 = balances.iter().flatten().sum();
             assert!(
-                !opened || total == OPENING * ACCOUNTS as i64,
+                !opened || total == OPENING * ACCOUNTS.cast_signed(),
                 "money was made or lost: {balances:?}"
             );
             self.history.count("audits");

@@ -33,6 +33,7 @@ const HEALED: Duration = Duration::from_secs(20);
 
 /// How rough one run is: drawn from its seed.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each turns one kind of fault on")]
 pub struct Profile {
     pub shards: u16,
     pub coordinators: u16,
@@ -306,7 +307,7 @@ impl World<'_> {
         self.history.check();
     }
 
-    fn tell(&self, what: String) {
+    fn tell(&self, what: &str) {
         let at = self.sim.elapsed().as_millis();
         self.history
             .story
@@ -332,7 +333,7 @@ impl World<'_> {
                 let drift = self.rng.random_range(-20_000..20_000);
                 self.hosts[node].drift_ppm.store(drift, Ordering::Relaxed);
                 self.history.count("clock jumps");
-                self.tell(format!(
+                self.tell(&format!(
                     "clock of node {} jumps by {jump} ms, drifts by {drift} ppm",
                     node + 1
                 ));
@@ -341,12 +342,12 @@ impl World<'_> {
                 self.hosts[node].excused.store(true, Ordering::Relaxed);
                 self.hosts[node].disk.set_broken(true);
                 self.history.count("disks failed");
-                self.tell(format!("disk of node {} fails", node + 1));
+                self.tell(&format!("disk of node {} fails", node + 1));
             }
             9 => {
                 let slow = [1, 20, 300][self.rng.random_range(0..3)];
                 self.hosts[node].flush_ms.store(slow, Ordering::Relaxed);
-                self.tell(format!("disk of node {} takes {slow} ms", node + 1));
+                self.tell(&format!("disk of node {} takes {slow} ms", node + 1));
             }
             _ => self.mend(),
         }
@@ -359,7 +360,7 @@ impl World<'_> {
             host.disk.crash();
             host.up = false;
             self.history.count("crashes");
-            self.tell(format!("node {} crashes", node + 1));
+            self.tell(&format!("node {} crashes", node + 1));
         }
     }
 
@@ -373,7 +374,7 @@ impl World<'_> {
             self.sim.partition_oneway(a, b);
         }
         self.history.count("cuts");
-        self.tell(format!(
+        self.tell(&format!(
             "node {} {} node {}",
             from + 1,
             if both { "| |" } else { "->|" },
@@ -400,7 +401,7 @@ impl World<'_> {
                 self.hosts[node].up = true;
             }
         }
-        self.tell("mended".into());
+        self.tell("mended");
     }
 
     fn heal(&mut self) {
@@ -420,6 +421,6 @@ impl World<'_> {
             );
             self.step();
         }
-        self.tell("all nodes are ready".into());
+        self.tell("all nodes are ready");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use rand::Rng;
+use rand::RngExt;
 
 use super::unknowns::Told;
 use super::world::{Session, World, lock};

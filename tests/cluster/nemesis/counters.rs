@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use rand::Rng;
+use rand::RngExt;
 
 use super::unknowns::Told;
 use super::world::{Session, World, lock};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use rand::Rng;
+use rand::RngExt;
 
 use super::world::{Session, World, lock};
 use crate::wire::{Fate, Reply};

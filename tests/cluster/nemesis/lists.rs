@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate::checker::list_append::{Op, Outcome, Txn};
-use rand::Rng;
+use rand::RngExt;
 
 use super::unknowns::Told;
 use super::world::{Session, World, lock};

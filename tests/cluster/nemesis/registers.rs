@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate::checker::linear::{Operation, Outcome};
 use quorate::checker::register::{Call, RegisterOperation, Reply};
-use rand::Rng;
+use rand::RngExt;
 
 use super::unknowns::Told;
 use super::world::{Session, World, lock};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use quorate::ring::Ring;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use super::unknowns::Unknowns;
 use crate::now;
