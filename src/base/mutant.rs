@@ -103,7 +103,7 @@ mutants! {
     FinishedNumbersRunAgain "finished-numbers-run-again" "P4" Logs;
     /// A session's replies are forgotten after a few milliseconds instead of minutes.
     SessionsForgottenEarly "sessions-forgotten-early" "P4" Logs;
-    /// A copy that arrives after its session's replies were forgotten is executed.
+    /// An idle session leaves no watermark: a copy that comes after that is executed again.
     StraysExecuted "strays-executed" "P4" Logs;
 
     // ── First phase at a participant

@@ -1,5 +1,5 @@
-//! Side room, pure: consistency checkers. A history of what clients saw goes in; "it can be explained" or a contradiction
-//! told in words comes out. Simulations and real-fault tests judge with it; the product never runs it.
+//! Side room, pure: consistency checkers. A history of what clients saw goes in; "it can be explained" or a
+//! contradiction told in words comes out. Simulations and real-fault tests judge with it; the product never runs it.
 //!
 //! - [`linear`]: linearizability of single operations, for any [`linear::Model`]; [`register`] is the model of one key.
 //!   Linearizability is local (Herlihy & Wing 1990): check every key's history alone.

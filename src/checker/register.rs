@@ -76,10 +76,10 @@ impl Model for Register {
         reply.is_none_or(|reply| *reply == answer).then_some(after)
     }
 
-    /// A write whose value nobody could recognise is *fresh*: fresh values are all alike. It can be left out if, besides,
-    /// no reply was learnt that only says "some other value is there" (a failed [`Call::SetIf`], a [`Call::Delete`]
-    /// that found a key): then every call that follows the write and tells the outcome overwrites blindly, up to the
-    /// next overwrite only unknown calls can have seen it, and those can be left out with it.
+    /// A write whose value nobody could recognise is *fresh*: fresh values are all alike. It can be left out if,
+    /// besides, no reply was learnt that only says "some other value is there" (a failed [`Call::SetIf`], a
+    /// [`Call::Delete`] that found a key): then every call that follows the write and tells the outcome overwrites
+    /// blindly, up to the next overwrite only unknown calls can have seen it, and those can be left out with it.
     ///
     /// An increment is never left out (each changes what later ones answer), but one is as good as another. So is a
     /// deletion.

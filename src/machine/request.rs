@@ -4,8 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Command, Scope};
-use crate::base::limits::STRAY_AFTER_MS;
-use crate::base::{AttemptId, GroupId, Millis, Mutant, NodeId, Reply, RequestId, TxnId, mutant};
+use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
 /// Names a request by where it stands: log index, and place in the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,7 +35,7 @@ pub struct Request {
     pub id: Option<RequestId>,
     /// All requests of the session with smaller numbers are finished.
     pub below: u64,
-    /// Time after which a request that waits for a lock is refused instead, and long after which any is.
+    /// Time after which a request that waits for a lock is refused instead.
     pub deadline: Millis,
     pub body: Body,
 }
@@ -175,7 +174,7 @@ pub enum Refusal {
     Deadline,
     /// A bound of the shard was reached.
     Full,
-    /// Its session has declared it finished, or it is long past its deadline: a stray duplicate.
+    /// Its session has declared it finished: a stray duplicate.
     Finished,
     /// The request is not for this kind of group.
     Misdirected,
@@ -204,12 +203,6 @@ impl Request {
             deadline: Millis::MAX,
             body,
         }
-    }
-
-    /// Whether it comes so late, in replicated time, that its reply may have been forgotten with its session.
-    #[must_use]
-    pub fn is_stray(&self, now: Millis) -> bool {
-        now > self.deadline.saturating_add(STRAY_AFTER_MS) && !mutant::is(Mutant::StraysExecuted)
     }
 
     /// Bytes, roughly, for bounding batches.

@@ -1,7 +1,8 @@
 //! The reply table: what each request that may be sent again was answered, so that it is executed at most once.
 //!
 //! A session numbers its requests and says with each one below which number all are finished; those replies go. What
-//! comes after that with a finished number is a stray duplicate and is refused.
+//! comes after that with a finished number is a stray duplicate and is refused. A session that has been idle for long keeps
+//! no replies, but a watermark above all that it has used: however late a copy comes, it is not executed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,18 +107,55 @@ impl<T> Sessions<T> {
     }
 
     fn forget_idle(&mut self, now: Millis) {
-        let idle = if mutant::is(Mutant::SessionsForgottenEarly) {
+        let early = mutant::is(Mutant::SessionsForgottenEarly);
+        let idle = if early {
             20
         } else {
             SESSION_IDLE_MS + TOUCH_STEP_MS
         };
-        while let Some(&(touched, session)) = self.by_use.first() {
-            if touched + idle > now && self.sessions.len() < SESSIONS_MAX {
+        while let Some(&(touched, id)) = self.by_use.first() {
+            if touched + idle > now {
                 break;
             }
-            self.by_use.remove(&(touched, session));
-            self.sessions.remove(&session);
+            self.by_use.remove(&(touched, id));
+            if mutant::is(Mutant::StraysExecuted) {
+                self.sessions.remove(&id);
+            } else if let Some(session) = self.sessions.get_mut(&id) {
+                session.close();
+            }
         }
+        if self.sessions.len() >= SESSIONS_MAX {
+            self.make_room();
+        }
+    }
+
+    /// Forgets closed sessions, the longest idle first, many at a time as it looks at all; or else the longest idle one.
+    fn make_room(&mut self) {
+        if self.by_use.len() == self.sessions.len() {
+            if let Some((_, longest)) = self.by_use.pop_first() {
+                self.sessions.remove(&longest);
+            }
+            return;
+        }
+        let closed = |(id, session): (&SessionId, &Session<T>)| {
+            let key = (session.touched, *id);
+            (!self.by_use.contains(&key)).then_some(key)
+        };
+        let mut gone: Vec<(Millis, SessionId)> = self.sessions.iter().filter_map(closed).collect();
+        gone.sort_unstable();
+        for (_, id) in gone.into_iter().take(SESSIONS_MAX / 16) {
+            self.sessions.remove(&id);
+        }
+    }
+}
+
+impl<T> Session<T> {
+    /// Only the watermark stays, above every number that was used.
+    fn close(&mut self) {
+        if let Some((last, _)) = self.replies.last_key_value() {
+            self.below = self.below.max(last + 1);
+        }
+        self.replies.clear();
     }
 }
 
@@ -151,5 +189,46 @@ mod tests {
         }
         assert_eq!(sessions.get(id(1)), None);
         assert_eq!(sessions.get(other), Some(&()));
+    }
+
+    #[test]
+    fn a_stray_of_an_idle_session_is_refused_and_its_next_number_is_new() {
+        let mut sessions = Sessions::default();
+        let other = RequestId { session: 8, seq: 1 };
+        sessions.look_up(id(5), 3, 0);
+        sessions.record(id(5), ());
+        let late = 2 * SESSION_IDLE_MS;
+        sessions.look_up(other, 0, late);
+        assert_eq!(sessions.get(id(5)), None, "its reply is forgotten");
+        assert_eq!(sessions.look_up(id(5), 3, late), Known::Finished);
+        assert_eq!(sessions.look_up(id(4), 3, late), Known::Finished);
+        assert_eq!(sessions.look_up(id(6), 3, late), Known::New);
+        sessions.record(id(6), ());
+        assert_eq!(sessions.look_up(id(6), 3, late), Known::Seen(&()));
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_longest_idle_sessions_closed_ones_first() {
+        let mut sessions: Sessions<()> = Sessions::default();
+        let of = |session: usize| RequestId {
+            session: session as u128,
+            seq: 1,
+        };
+        for n in 0..SESSIONS_MAX {
+            let now = if n < 3 { n as u64 } else { 2 * SESSION_IDLE_MS };
+            sessions.look_up(of(n), 1, now);
+        }
+        assert_eq!(sessions.by_use.len(), SESSIONS_MAX - 3, "three are closed");
+        sessions.look_up(of(SESSIONS_MAX), 1, 2 * SESSION_IDLE_MS);
+        assert_eq!(sessions.sessions.len(), SESSIONS_MAX - 2);
+        for n in SESSIONS_MAX..SESSIONS_MAX + 10 {
+            sessions.look_up(of(n), 1, 2 * SESSION_IDLE_MS);
+        }
+        assert_eq!(
+            sessions.sessions.len(),
+            SESSIONS_MAX,
+            "none is left that is closed"
+        );
+        assert_eq!(sessions.by_use.len(), SESSIONS_MAX);
     }
 }

@@ -179,9 +179,6 @@ impl Shard {
             .filter(|_| !mutant::is(Mutant::ReplyTableNeverConsulted))
         {
             match self.head.sessions.look_up(id, request.below, self.head.time) {
-                Known::New if request.is_stray(self.head.time) => {
-                    return applying.out.push((ticket, Response::Refused(Refusal::Finished)));
-                }
                 Known::New => {}
                 Known::Seen(Answered::Done(response)) => {
                     return applying.out.push((ticket, response.clone()));

@@ -1,5 +1,5 @@
-//! Big lawful histories, and the same with one thing wrong. They print how long the checkers take; no time is a verdict.
-//! `cargo test --release --test checker big -- --nocapture --include-ignored` is the run that counts.
+//! Big lawful histories, and the same with one thing wrong. They print how long the checkers take; no time is a
+//! verdict. `cargo test --release --test checker big -- --nocapture --include-ignored` is the run that counts.
 #![expect(
     clippy::disallowed_methods,
     reason = "the time is printed, and nothing depends on it"

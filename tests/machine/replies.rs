@@ -1,7 +1,7 @@
 //! Requests that come more than once: executed once, answered alike.
 
 use quorate::base::RequestId;
-use quorate::base::limits::{SESSION_IDLE_MS, STRAY_AFTER_MS};
+use quorate::base::limits::SESSION_IDLE_MS;
 use quorate::machine::{Fate, Read, ReadOutcome, Refusal, Response, Seen};
 
 use crate::talk::*;
@@ -107,14 +107,15 @@ fn a_number_that_was_never_used_is_new_above_the_watermark_only() {
     assert_eq!(talk.ask(run("INCR n").numbered(4, 4)), refused(Refusal::Finished));
 }
 
-/// Found by tests/txn_sim (seed 238 of its first 6000, when nights were added to it). A session's replies are forgotten
-/// after ten idle minutes. A copy of a request that the network had held up for longer was then executed as if it were
-/// new: twice, against P4. What mended it: a request long past its own deadline is refused, and as its reply may have
-/// been forgotten, as a stray, which proves nothing to whoever asks.
+/// Found by tests/txn_sim (seed 238 of its first 6000, when nights were added to it). A session was forgotten after ten
+/// idle minutes. A copy of a request that the network had held up for longer was then executed as if it were new: twice,
+/// against P4. What mended it: of an idle session the replies go, but a watermark stays. (Refusing what is long past
+/// its own deadline was tried first. That mixes a gateway's clock with replicated time: once clocks have been ahead by
+/// minutes and go back, no write would be taken for as long; tests/client.rs found that.)
 #[test]
 fn a_copy_that_outlives_its_sessions_replies_is_not_executed() {
     let mut talk = Talk::shard();
-    let request = run("INCR n").numbered(1, 1).until(talk.now + 5_000);
+    let request = run("INCR n").numbered(1, 1);
     assert_eq!(talk.ask(request.clone()), int(1));
     talk.now += SESSION_IDLE_MS * 2;
     let mut other = run("INCR other").numbered(1, 1);
@@ -122,24 +123,14 @@ fn a_copy_that_outlives_its_sessions_replies_is_not_executed() {
     assert_eq!(
         talk.ask(other),
         int(1),
-        "from now on the first session is forgotten"
+        "from now on the first session's replies are forgotten"
     );
     assert_eq!(status(&talk, 1), Seen::Request(Fate::Unknown));
     assert_eq!(talk.ask(request), refused(Refusal::Finished));
-    assert_eq!(talk.get("n"), Some("1".into()));
-}
-
-/// Clocks of gateways and leaders may differ by that much.
-#[test]
-fn a_request_somewhat_past_its_deadline_is_executed_if_nothing_holds_it_up() {
-    let mut talk = Talk::shard();
-    let late = talk.now - 500;
-    talk.now += STRAY_AFTER_MS - 500;
-    assert_eq!(talk.ask(run("INCR n").numbered(1, 1).until(late)), int(1));
-    talk.now += 1;
     assert_eq!(
-        talk.ask(run("INCR n").numbered(2, 1).until(late)),
-        refused(Refusal::Finished)
+        talk.ask(run("INCR n").numbered(2, 2)),
+        int(2),
+        "the session goes on"
     );
 }
 

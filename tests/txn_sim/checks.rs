@@ -8,6 +8,7 @@
 //! | once | an operation is executed once, and not after its gateway was told that nothing had happened |
 //! | outcomes | what a gateway is told is what happened |
 //! | records | a decision never changes |
+//! | deadlines | no commit is recorded after its deadline in replicated time |
 //! | votes | no participant votes yes after it said no, nor on an attempt whose record is retired |
 //! | retired | a retired record has no prepared participant |
 //! | time | replicated time is the largest that was stamped |
@@ -218,8 +219,14 @@ impl World {
                 Decision::Commit {
                     attempt,
                     participants,
-                    ..
-                } => self.committed(op, *attempt, participants),
+                    deadline,
+                } => {
+                    let time = self.log(self.coordinator_of(txn)).machine.time();
+                    check(time <= *deadline, "deadlines", || {
+                        format!("{txn} is committed at {time}, after its deadline {deadline}")
+                    });
+                    self.committed(op, *attempt, participants);
+                }
                 Decision::Abort => self.stats.add("aborts recorded"),
             }
             return;

@@ -1,7 +1,8 @@
 //! Refutes a history without a search, in O(n log n), after Gibbons & Korach, "Testing shared memories" (1997).
 //!
-//! A state that only one call can make, and that is not the first, is there once: from that call to the last one that needs it.
-//! (So is every state of an object that never returns to one that it left.) It is there from the first return among all of these calls to the last invocation among them:
+//! A state that only one call can make, and that is not the first, is there once: from that call to the last one that
+//! needs it. (So is every state of an object that never returns to one that it left.) It is there from the first
+//! return among all of these calls to the last invocation among them:
 //!
 //! ```text
 //!   Set(5) ├────┤                              5 must be there
@@ -9,8 +10,8 @@
 //!               └────────┘                     and no call altogether within that does not answer as in 5
 //! ```
 //!
-//! Nearly every stale read or lost write of a register with unique values shows here, where a search would first try all
-//! orders of everything before it.
+//! Nearly every stale read or lost write of a register with unique values shows here, where a search would first try
+//! all orders of everything before it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};

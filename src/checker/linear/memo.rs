@@ -1,8 +1,8 @@
 //! The configurations that were entered already.
 //!
-//! A set of ordered calls is kept as a 128-bit sum of one pseudo-random number a call (Zobrist 1970), so that a step costs the same
-//! in a history of any length. Two different sets that share a sum would hide a branch: with ten million configurations the
-//! chance is below 10^-24. States are compared whole.
+//! A set of ordered calls is kept as a 128-bit sum of one pseudo-random number a call (Zobrist 1970), so that a step
+//! costs the same in a history of any length. Two different sets that share a sum would hide a branch: with ten
+//! million configurations the chance is below 10^-24. States are compared whole.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash};

@@ -11,8 +11,8 @@
 //!
 //! Deciding linearizability is NP-complete. What keeps real histories near linear, each without changing a verdict:
 //!
-//! 0. Where a state has one maker, it lasts from there to the last call that needs it: two states that must be there at the
-//!    same time refute a history before any search (`lifetimes.rs`).
+//! 0. Where a state has one maker, it lasts from there to the last call that needs it: two states that must be there
+//!    at the same time refute a history before any search (`lifetimes.rs`).
 //! 1. A call that only reads and may come now comes now; no alternative is tried (`Search::settle`).
 //! 2. An unknown call is put in order only directly before a call that needs its effect (`search.rs`, `Debt`).
 //! 3. Unknown calls that nobody can tell apart are tried in one order only ([`Model::classes`]).
@@ -79,8 +79,8 @@ pub trait Model {
         vec![Blind::No; history.len()]
     }
 
-    /// The state that must be there before the call for it to answer so, where there is just one. Only prunes; the default
-    /// prunes nothing.
+    /// The state that must be there before the call for it to answer so, where there is just one. Only prunes; the
+    /// default prunes nothing.
     fn needs(&self, call: &Self::Call, reply: &Self::Reply) -> Option<Self::State> {
         let _ = (call, reply);
         None
@@ -110,8 +110,8 @@ pub enum Blind {
     No,
     /// It may answer so in every state, and always leaves the same one.
     Overwrites,
-    /// It overwrites, and leaving its effect out of any legal order of this history (by leaving out some unknown operations too
-    /// where need be) leaves it legal. Any two such can stand for each other.
+    /// It overwrites, and leaving its effect out of any legal order of this history (by leaving out some unknown
+    /// operations too where need be) leaves it legal. Any two such can stand for each other.
     Unseen,
 }
 
@@ -177,8 +177,8 @@ pub enum Answer {
 /// Memory: some 100 bytes a configuration; a healthy history has at most about one an operation.
 ///
 /// # Errors
-/// The history is not linearizable; the violation tells which states must be there at the same time, or how far an order
-/// could be found and what does not fit then.
+/// The history is not linearizable; the violation tells which states must be there at the same time, or how far an
+/// order could be found and what does not fit then.
 ///
 /// # Panics
 /// If an operation returned before it was invoked.

@@ -9,8 +9,8 @@ use super::{Answer, Blind, Model, Operation};
 /// An unknown call that was put in order must be followed by a call that needs its effect.
 ///
 /// Let `u` take state `s` to `t`, and let `y` follow. If `y` may answer the same in `s`, leaving `r`, then:
-/// where `y` leaves `r` in `t` too, `u` is not needed; and where `u` takes `r` to what `y` leaves in `t`, `u` can come after `y`.
-/// So in an order with as few unknown calls as possible, each as late as possible, neither is the case.
+/// where `y` leaves `r` in `t` too, `u` is not needed; and where `u` takes `r` to what `y` leaves in `t`, `u` can come
+/// after `y`. So in an order with as few unknown calls as possible, each as late as possible, neither is the case.
 /// Two unknown calls that commute are kept in the order of their classes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Debt<S> {
@@ -138,7 +138,8 @@ impl<'a, M: Model> Search<'a, M> {
         }
     }
 
-    /// Makes the current configuration one to go on from, unless it is known to lead nowhere. `left` is the state before.
+    /// Makes the current configuration one to go on from, unless it is known to lead nowhere. `left` is the state
+    /// before.
     fn enter(&mut self, state: M::State, mut debt: Option<Debt<M::State>>, left: Option<&M::State>) {
         if self.settle(&state) {
             debt = None;
@@ -165,10 +166,10 @@ impl<'a, M: Model> Search<'a, M> {
         self.offer_known();
     }
 
-    /// Puts every call in order that only reads and may come now. If a legal order goes on from here at all, then one does
-    /// in which such a call comes first: no other call sees a difference, and it was invoked early enough. (Not so for
-    /// a write of what is there already: it may be needed later, to bring that state back.) Returns whether there
-    /// was one.
+    /// Puts every call in order that only reads and may come now. If a legal order goes on from here at all, then one
+    /// does in which such a call comes first: no other call sees a difference, and it was invoked early enough. (Not
+    /// so for a write of what is there already: it may be needed later, to bring that state back.) Returns whether
+    /// there was one.
     fn settle(&mut self, state: &M::State) -> bool {
         let taken = self.order.len();
         let mut place = self.timeline.head();
@@ -182,8 +183,8 @@ impl<'a, M: Model> Search<'a, M> {
         self.order.len() > taken
     }
 
-    /// Before a known overwrite, puts every other write in order that nobody sees and that may come now. If a legal order
-    /// goes on with the overwrite, then one does in which they come first: their effect can be left out of where
+    /// Before a known overwrite, puts every other write in order that nobody sees and that may come now. If a legal
+    /// order goes on with the overwrite, then one does in which they come first: their effect can be left out of where
     /// they stood, and here it is overwritten.
     fn absorb(&mut self, overwrite: usize) {
         if overwrite >= self.known || self.blind[overwrite] == Blind::No {

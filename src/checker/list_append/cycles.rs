@@ -7,8 +7,8 @@ use super::orders::Orders;
 use super::report::{Anomaly, Cycle, Kind, Violations};
 use super::{Txn, explain};
 
-/// Edges that may be walked a level in search of smaller cycles, beyond the one search a component that always finds one. With
-/// a store so broken that this is reached, cycles are not the smallest, and a G-single may be told as a G2.
+/// Edges that may be walked a level in search of smaller cycles, beyond the one search a component that always finds
+/// one. With a store so broken that this is reached, cycles are not the smallest, and a G-single may be told as a G2.
 const EDGES_MAX: u64 = 30_000_000;
 
 /// Subgraphs, the gravest anomalies first, with what a cycle in one that is in none before it is.
@@ -34,7 +34,8 @@ pub(super) struct Step {
 }
 
 /// Reports, of each strongly connected component, a smallest cycle of the gravest kind that it has, and of less grave
-/// kinds one that is smaller still: a stale read of two transactions tells more than a G2 of thirty that follows from it.
+/// kinds one that is smaller still: a stale read of two transactions tells more than a G2 of thirty that follows from
+/// it.
 pub(super) fn find(history: &[Txn], orders: &Orders, graph: &Graph, violations: &mut Violations) {
     let mut scratch = Scratch::new(graph);
     let everything = LEVELS[LEVELS.len() - 1].0.or(Labels::THROUGH);
@@ -178,7 +179,8 @@ impl<'g> Walker<'g> {
         self.confined_to.extend_from_slice(part);
     }
 
-    /// The smallest cycle: around any one node, then around each node of that, and, while edges may be walked, of all nodes.
+    /// The smallest cycle: around any one node, then around each node of that, and, while edges may be walked, of all
+    /// nodes.
     fn smallest(&mut self, part: &[u32], labels: Labels) -> Path {
         let (mut length, mut best) = self
             .path(part[0], part[0], labels, FAR)
@@ -208,8 +210,8 @@ impl<'g> Walker<'g> {
         length > 2 && self.edges_left[self.level] > 0
     }
 
-    /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it. Begins with
-    /// the nodes of a cycle that has more of them.
+    /// The smallest cycle with exactly one rw edge, if there is one and few enough edges are walked to find it. Begins
+    /// with the nodes of a cycle that has more of them.
     fn smallest_with_one_rw(&mut self, cycle: &[(u32, Edge)], part: &[u32], labels: Labels) -> Option<Path> {
         let graph = self.graph;
         let mut best: Option<(u32, Path)> = None;

@@ -1,5 +1,5 @@
-//! Who comes before whom, as a graph. Nodes below the history's length are transactions; the others are way stations that
-//! keep the number of edges linear: what leads into one leads on to everything behind it.
+//! Who comes before whom, as a graph. Nodes below the history's length are transactions; the others are way stations
+//! that keep the number of edges linear: what leads into one leads on to everything behind it.
 //!
 //! ```text
 //! real time        T1 ─rt▶ b1 ───▶ T3        a barrier b for each run of ends that no invocation divides:

@@ -54,7 +54,8 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Puts `element` at the end of the list. An element may be appended to a key by one operation of the whole history.
+    /// Puts `element` at the end of the list. An element may be appended to a key by one operation of the whole
+    /// history.
     Append { key: u64, element: u64 },
     /// The whole list, empty where the key is absent; `None` if the client did not learn it.
     Read { key: u64, list: Option<Vec<u64>> },

@@ -15,8 +15,8 @@ pub enum Kind {
     DuplicateElement,
     /// A list holds an element that nobody appended.
     UnwrittenElement,
-    /// Two lists of a key of which neither begins with the other; or a list in which a transaction's elements are in another
-    /// order than it appended them.
+    /// Two lists of a key of which neither begins with the other; or a list in which a transaction's elements are in
+    /// another order than it appended them.
     IncompatibleOrders,
     /// G1a: a list holds an element of an aborted transaction.
     AbortedRead,
