@@ -367,7 +367,7 @@ fn is_commit(effect: &Effect) -> bool {
     not(test),
     allow(dead_code, reason = "called from failpoints, which release builds leave out")
 )]
-fn die_after_delivery(point: &'static str) {
+pub(super) fn die_after_delivery(point: &'static str) {
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(20)).await;
         tracing::error!("failpoint {point}: dying");

@@ -220,13 +220,19 @@ fn coordinator_dies_at(point: &str, must_commit: bool) {
 }
 
 #[test]
+fn the_coordinator_dies_before_the_attempt_is_staged() {
+    coordinator_dies_at("txn-unstaged", false);
+}
+
+/// Nobody has heard a vote; and yet it is committed, if all have prepared and it was staged by then.
+#[test]
 fn the_coordinator_dies_when_prepares_are_sent() {
     coordinator_dies_at("txn-prepares-sent", false);
 }
 
 #[test]
 fn the_coordinator_dies_when_all_have_voted() {
-    coordinator_dies_at("txn-all-voted", false);
+    coordinator_dies_at("txn-all-voted", true);
 }
 
 #[test]
@@ -271,12 +277,12 @@ fn outcome_is_asked_for(point: &str, commits: bool) {
 
 #[test]
 fn the_id_of_an_unknown_outcome_tells_that_it_was_aborted() {
-    outcome_is_asked_for("txn-prepares-sent", false);
+    outcome_is_asked_for("txn-unstaged", false);
 }
 
 #[test]
 fn the_id_of_an_unknown_outcome_tells_that_it_was_committed() {
-    outcome_is_asked_for("txn-decision-logged", true);
+    outcome_is_asked_for("txn-all-voted", true);
 }
 
 /// What one client of the dying gateway knows.
