@@ -23,6 +23,8 @@ use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 const SNAPSHOT_TRIES: usize = 3;
 /// Times a transaction that was aborted for no fault of its own is started anew.
 const ABORT_TRIES: usize = 3;
+/// Between two looks at a transaction that is staged.
+const STAGED_PAUSE: Duration = Duration::from_millis(2);
 /// Between two tries to have an unknown outcome decided.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How long an unknown outcome stays askable by its id.
@@ -332,19 +334,22 @@ impl Node {
         let body = Body::Decide(Box::new(decide));
         let mut request = Request::anonymous(body.clone());
         request.below = number.below();
-        match self
-            .router()
-            .ask(coordinator, &Ask::Propose(request), deadline)
-            .await
-        {
-            Ok(Told::Response(Response::Decision(Decision::Commit { participants, .. }))) => {
-                Ok(Answer::Committed(participants))
-            }
-            Ok(Told::Response(Response::Decision(Decision::Abort))) => Ok(Answer::Aborted(why)),
-            _ => {
-                let id = number.id();
-                self.settle(coordinator, number, body);
-                Err(Error::Unknown { id, why })
+        let ask = Ask::Propose(request);
+        loop {
+            match self.router().ask(coordinator, &ask, deadline).await {
+                Ok(Told::Response(Response::Decision(Decision::Commit { participants, .. }))) => {
+                    return Ok(Answer::Committed(participants));
+                }
+                Ok(Told::Response(Response::Decision(Decision::Abort))) => return Ok(Answer::Aborted(why)),
+                // Its leader is about to record the outcome, or whoever comes after that one to find it out.
+                Ok(Told::Response(Response::Staged(_))) if Instant::now() + STAGED_PAUSE < deadline => {
+                    tokio::time::sleep(STAGED_PAUSE).await;
+                }
+                _ => {
+                    let id = number.id();
+                    self.settle(coordinator, number, body);
+                    return Err(Error::Unknown { id, why });
+                }
             }
         }
     }
