@@ -97,7 +97,9 @@ impl Coordinator {
             Known::Seen(decision) => Response::Decision(decision.clone()),
             Known::Finished => Response::Decision(Decision::Abort),
             Known::Full => Response::Refused(Refusal::Full),
-            Known::New if self.time > staged.deadline => self.record(txn, Decision::Abort),
+            Known::New if self.time > staged.deadline && !mutant::is(Mutant::CommitPastDeadline) => {
+                self.record(txn, Decision::Abort)
+            }
             Known::New => {
                 self.staged.insert(txn, staged.clone());
                 Response::Staged(staged)

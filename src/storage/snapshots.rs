@@ -90,13 +90,15 @@ impl Snapshots {
     /// # Errors
     /// The disk's; `NotFound`; `InvalidData` if it has no footer.
     pub fn read(&self, name: &str) -> io::Result<SnapshotReader> {
-        let db = self.open_to_read(name)?;
-        let footer = db.get(FOOTER)?;
-        let footer = footer.ok_or_else(|| damaged(name, "has no footer: it was never finished"))?;
-        let footer: Footer = codec::decode(&footer).map_err(|e| damaged(name, &e.to_string()))?;
+        let place = format!("{}/{}", self.disk.place(), path(name));
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("snapshot {place}: {e}"));
+        let db = self.open_to_read(name).map_err(named)?;
+        let footer = db.get(FOOTER).map_err(named)?;
+        let footer = footer.ok_or_else(|| damaged(&place, "has no footer: it was never finished"))?;
+        let footer: Footer = codec::decode(&footer).map_err(|e| damaged(&place, &e.to_string()))?;
         Ok(SnapshotReader {
             db,
-            name: name.to_owned(),
+            place,
             footer,
             next: 0,
             crc: crc(),
@@ -127,8 +129,8 @@ fn crc() -> crc32fast::Hasher {
     crc32fast::Hasher::new()
 }
 
-fn damaged(name: &str, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {name} {why}"))
+fn damaged(place: &str, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {place} {why}"))
 }
 
 /// A snapshot being written: a byte stream, cut into chunks.
@@ -187,7 +189,7 @@ impl SnapshotWriter {
 /// A snapshot being read, front to back.
 pub struct SnapshotReader {
     db: Arc<dyn Database>,
-    name: String,
+    place: String,
     footer: Footer,
     next: u64,
     crc: crc32fast::Hasher,
@@ -213,13 +215,13 @@ impl SnapshotReader {
         let mut out = Vec::with_capacity(at_least + SNAPSHOT_CHUNK_BYTES);
         while out.len() < at_least && self.next < self.footer.chunks {
             let chunk = self.db.get(&self.next.to_be_bytes())?;
-            let chunk = chunk.ok_or_else(|| damaged(&self.name, &format!("lacks chunk {}", self.next)))?;
+            let chunk = chunk.ok_or_else(|| damaged(&self.place, &format!("lacks chunk {}", self.next)))?;
             self.crc.update(&chunk);
             out.extend_from_slice(&chunk);
             self.next += 1;
         }
         if self.next == self.footer.chunks && self.crc.clone().finalize() != self.footer.crc {
-            return Err(damaged(&self.name, "does not match its checksum"));
+            return Err(damaged(&self.place, "does not match its checksum"));
         }
         Ok((!out.is_empty()).then_some(out))
     }

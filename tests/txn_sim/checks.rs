@@ -8,7 +8,7 @@
 //! | once | an operation is executed once, and not after its gateway was told that nothing had happened |
 //! | outcomes | what a gateway is told is what happened |
 //! | records | a decision never changes |
-//! | deadlines | no commit is recorded after its deadline in replicated time |
+//! | deadlines | nothing is staged, and without that no commit recorded, after its deadline in replicated time |
 //! | votes | no participant votes yes after it said no, nor on an attempt whose record is retired |
 //! | retired | a retired record has no prepared participant |
 //! | time | replicated time is the largest that was stamped |
@@ -186,6 +186,13 @@ impl World {
 
     /// A coordinator's log holds an attempt staged.
     pub fn staged(&mut self, staged: &Staged) {
+        let (attempt, deadline) = (staged.attempt, staged.deadline);
+        if !self.staged.contains_key(&attempt) {
+            let time = self.log(self.coordinator_of(attempt.txn)).machine.time();
+            check(time <= deadline, "deadlines", || {
+                format!("{attempt} is staged at {time}, after its deadline {deadline}")
+            });
+        }
         self.staged.insert(staged.attempt, staged.clone());
         self.commit_if_all_agree(staged.attempt);
     }
@@ -222,7 +229,9 @@ impl World {
                     deadline,
                 } => {
                     let time = self.log(self.coordinator_of(txn)).machine.time();
-                    check(time <= *deadline, "deadlines", || {
+                    // Once it is staged, and prepared in time, the record of it may take as long as it likes.
+                    let staged = self.staged.contains_key(attempt);
+                    check(staged || time <= *deadline, "deadlines", || {
                         format!("{txn} is committed at {time}, after its deadline {deadline}")
                     });
                     self.committed(op, *attempt, participants);
