@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -26,7 +26,7 @@ use super::wire::{Call, LinkError, Return, SnapshotPart};
 use super::{TypeConfig, Vote};
 use crate::base::limits::{APPENDS_IN_FLIGHT_MAX, SNAPSHOT_FRAME_BYTES};
 use crate::base::{GroupId, Millis, NodeId};
-use crate::host::blocking;
+use crate::host::{blocking, chance};
 use crate::machine::Machine;
 use crate::storage::{SnapshotWriter, Snapshots};
 
@@ -38,9 +38,6 @@ type BoxStream<'s, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to install a snapshot it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Numbers the snapshot transfers of this process.
-static TRANSFERS: AtomicU64 = AtomicU64::new(1);
 
 /// Makes clients of one group for openraft.
 pub struct Factory {
@@ -132,7 +129,7 @@ impl Network {
         let mut reader = blocking(move || from.snapshots.read(&from.name))
             .await
             .map_err(broken)?;
-        let transfer = TRANSFERS.fetch_add(1, Ordering::Relaxed);
+        let transfer = chance();
         for seq in 0.. {
             let (next, back) = blocking(move || Ok((reader.next(SNAPSHOT_FRAME_BYTES)?, reader)))
                 .await
