@@ -30,14 +30,12 @@ impl Resolving {
         self.asked.contains_key(&txn)
     }
 
-    /// Begins to ask about an attempt; `votes` are known already. Once per attempt.
+    /// Begins to ask about an attempt; `votes` are known already. One that is being asked about just goes on; one
+    /// that was decided here and is staged in the log all the same is asked about again: that decision may be lost.
     pub fn begin(&mut self, staged: Staged, votes: BTreeMap<GroupId, Vec<Reply>>) -> Vec<Effect> {
         let (attempt, deadline) = (staged.attempt, staged.deadline);
-        if self
-            .asked
-            .get(&attempt.txn)
-            .is_some_and(|asked| asked.staged.attempt == attempt)
-        {
+        let under_way = |asked: &Asked| asked.staged.attempt == attempt && !asked.decided;
+        if self.asked.get(&attempt.txn).is_some_and(under_way) {
             return Vec::new();
         }
         let unknown = staged
