@@ -21,6 +21,8 @@ pub struct History {
     pub counts: RefCell<BTreeMap<String, (u64, u64)>>,
     /// Transactions of unknown outcome: their ids, and the index of their entry in `txns`.
     pub unknown: RefCell<Vec<(String, usize)>>,
+    /// Nodes that have crashed at some time.
+    pub crashed: RefCell<BTreeSet<u64>>,
     /// Keys that were set once, with a time to live.
     pub expiring: RefCell<Vec<String>>,
     /// Expiring keys that somebody has seen gone: when that was known.

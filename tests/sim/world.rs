@@ -359,6 +359,7 @@ impl World<'_> {
             self.sim.crash(host.ip);
             host.disk.crash();
             host.up = false;
+            self.history.crashed.borrow_mut().insert(node as u64 + 1);
             self.history.count("crashes");
             self.tell(&format!("node {} crashes", node + 1));
         }
