@@ -244,20 +244,16 @@ impl World<'_> {
             opening.set(true);
             Ok(())
         });
+        while !opened.get() {
+            self.step();
+        }
         for id in 1..=self.profile.clients {
             let (history, stop) = (Rc::clone(&self.history), Rc::clone(&self.stop));
             let worker = Worker::new(id, self.rng.random(), gateways(), history, stop);
-            let opened = Rc::clone(&opened);
             self.sim.client(format!("client-{id}"), async move {
-                while !opened.get() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
                 worker.run().await;
                 Ok(())
             });
-        }
-        while !opened.get() {
-            self.step();
         }
     }
 
