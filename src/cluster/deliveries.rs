@@ -6,7 +6,7 @@ use fail::fail_point;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::driver::{self, Driver, Report, TICK};
+use super::driver::{Driver, Report, TICK};
 use super::message::{Ask, Told};
 use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::machine::{Body, Decide, Finish, Prepare, Refusal, Request, Response, Stage};
@@ -32,7 +32,9 @@ impl Driver {
 
     /// Through the log until it answers: without its word nobody may act on the votes.
     pub(super) fn deliver_stage(&self, stage: Box<Stage>, below: u64) {
-        fail_point!("txn-unstaged", |_| driver::die_after_delivery("txn-unstaged"));
+        fail_point!("txn-unstaged", |_| super::driver::die_after_delivery(
+            "txn-unstaged"
+        ));
         let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
         let (group, attempt) = (self.group.id(), stage.staged.attempt);
         let mut request = Request::anonymous(Body::Stage(stage));
