@@ -205,6 +205,8 @@ mutants! {
     VoteNotWaitedFor "vote-not-waited-for" "P2" Nodes;
     /// A node that believes to lead answers reads without asking a quorum.
     ReadWithoutQuorum "read-without-quorum" "P1" Nodes;
+    /// A voter that restarts does not wait for the lease that it may have granted.
+    LeaseForgottenAtRestart "lease-forgotten-at-restart" "P1" Nodes;
     /// Any node answers reads from what it has.
     ReadAnywhere "read-anywhere" "P1" Nodes;
     /// One node looks for keys by another ring than the others.

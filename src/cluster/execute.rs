@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::Instant;
 
+use super::failing;
 use super::message::{Ask, Told};
 use super::node::Node;
 use super::numbering::Numbered;
@@ -290,7 +291,11 @@ impl Node {
         let txn_deadline = txn.deadline;
         let ask = Ask::Begin(Box::new(txn));
         let limit = deadline.min(Instant::now() + self.txn_timeout());
-        match self.router().ask_counting(coordinator, &ask, limit).await {
+        failing::taken();
+        failing::handed_over();
+        let told = self.router().ask_counting(coordinator, &ask, limit).await;
+        failing::answered().await;
+        match told {
             Ok((Told::Answer(answer), again)) => {
                 // "No" is final only from the one leader that was ever asked: an earlier try, or the client's own
                 // through another node, may have got a commit under way that made this one's conditions fail.

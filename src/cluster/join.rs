@@ -119,6 +119,14 @@ pub async fn catch_up(group: &Group, router: &Router) {
     }
 }
 
+/// Lets the replicas here stand for election, which is a vote of their own, as soon as no lease forbids it.
+pub async fn vote(groups: &Groups) {
+    groups.lease_over().await;
+    for group in groups.all() {
+        group.may_elect(true);
+    }
+}
+
 /// Waits until every group here holds what was committed when we asked; then the node may vote again.
 pub async fn refill(groups: Arc<Groups>, router: Router, store: Store, identity: Identity) {
     join_all(groups.all().iter().map(|group| catch_up(group, &router))).await;
@@ -127,8 +135,6 @@ pub async fn refill(groups: Arc<Groups>, router: Router, store: Store, identity:
         return;
     }
     groups.refilled();
-    for group in groups.all() {
-        group.may_elect(true);
-    }
+    vote(&groups).await;
     tracing::info!("refilled: this node votes again");
 }

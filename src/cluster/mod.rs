@@ -13,6 +13,7 @@ mod deliveries;
 mod driver;
 mod env;
 mod execute;
+mod failing;
 mod housekeeping;
 mod join;
 mod message;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::driver::Driver;
 use super::env::Env;
@@ -93,6 +94,7 @@ fn new_links(config: &Config, node: NodeId, network: Arc<dyn Network>) -> Links 
         network,
         peers,
         layout: config.layout(),
+        reads: config.reads(),
     })
 }
 
@@ -141,6 +143,11 @@ impl Node {
         let links = new_links(&config, id, env.network);
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
         let groups = Groups::new(&links, snapshots.clone(), refilling);
+        let leases = config.lease_ms().is_some();
+        let lease = Duration::from_millis(config.timeouts.election_max_ms);
+        if leases && known.is_some() {
+            groups.lease_until(Instant::now() + lease);
+        }
         if let Some(identity) = &known {
             links.introduce(identity.cluster_id, formed);
         }
@@ -148,6 +155,9 @@ impl Node {
         let identity = join::identify(&store, &links, &config, id).await?;
         if identity.refilling {
             groups.refill();
+            if leases {
+                groups.lease_until(Instant::now() + lease);
+            }
         }
         links.introduce(identity.cluster_id, formed);
 
@@ -196,6 +206,7 @@ impl Node {
                 heartbeat_ms: timeouts.heartbeat_ms,
                 election_min_ms: timeouts.election_min_ms,
                 election_max_ms: timeouts.election_max_ms,
+                lease: inner.config.lease_ms().map(Duration::from_millis),
                 clock: Arc::clone(&inner.clock),
                 boot,
             };
@@ -209,7 +220,7 @@ impl Node {
         });
         for started in join_all(starting).await {
             let group = started.map_err(StartError::Raft)?;
-            group.may_elect(!inner.identity.refilling);
+            group.may_elect(false);
             inner.groups.insert(group);
         }
         Ok(())
@@ -244,6 +255,8 @@ impl Node {
                 move |group: &Group| placement.get(&group.id()).and_then(|r| r.first()) == Some(&me);
             let patience = Duration::from_millis(inner.config.timeouts.election_max_ms * 5);
             let form = join::form(Arc::clone(groups), preferred, patience);
+            let voting = Arc::clone(groups);
+            tokio::spawn(async move { join::vote(&voting).await });
             tokio::spawn(async move {
                 form.await;
                 // From now on a peer that comes with an empty directory has lost something.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::driver::DriverCall;
+use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use crate::base::{GroupId, NodeId, codec};
 use crate::raft::{Group, Groups, Links};
@@ -212,7 +213,13 @@ impl Router {
             ));
         };
         match ask {
-            Ask::Propose(request) => told(group.propose(request).await.map(Told::Response)),
+            Ask::Propose(request) => {
+                let step = Step::of(&request);
+                step.asked();
+                let answer = group.propose(request).await;
+                step.applied();
+                told(answer.map(Told::Response))
+            }
             Ask::Read(read) => told(group.read(read).await.map(Told::Seen)),
             Ask::Confirm => told(group.confirmed_index().await.map(Told::Index)),
             Ask::Begin(txn) => {

@@ -43,8 +43,21 @@ pub struct ClusterSection {
     pub replication: usize,
     #[serde(default = "default_virtual_nodes")]
     pub virtual_nodes: u32,
+    #[serde(default)]
+    pub reads: Reads,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+}
+
+/// How a leader makes sure that it still leads before it answers a read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// A majority is asked, once for all reads that wait at that moment.
+    #[default]
+    Index,
+    /// The majority's last word counts for a while: right as long as monotonic clocks run equally fast, within 10 %.
+    Lease,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -79,8 +92,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
             heartbeat_ms: 100,
-            election_min_ms: 500,
-            election_max_ms: 1000,
+            election_min_ms: 400,
+            election_max_ms: 800,
             request_ms: 10_000,
             txn_ms: 5_000,
             recovery_ms: 1_000,
@@ -185,6 +198,7 @@ impl Config {
                 coordinators: 1,
                 replication: if nodes >= 3 { 3 } else { 1 },
                 virtual_nodes: VIRTUAL_NODES_DEFAULT,
+                reads: Reads::default(),
                 data_dir,
             },
             timeouts: Timeouts::default(),
@@ -353,6 +367,22 @@ impl Config {
         place(&self.groups(), &nodes, self.cluster.replication)
     }
 
+    /// For how long a leader answers reads by the majority's last word; `None`: it asks for each. Voters keep to it for
+    /// `election_max_ms`, by clocks of their own: the fifth that is left allows each clock a tenth too fast or too slow.
+    #[must_use]
+    pub fn lease_ms(&self) -> Option<u64> {
+        (self.cluster.reads == Reads::Lease).then_some(self.timeouts.election_max_ms * 4 / 5)
+    }
+
+    /// How reads are made sure of, as text: voters that differ would not keep to a leader's lease.
+    #[must_use]
+    pub fn reads(&self) -> String {
+        match self.lease_ms() {
+            None => "index".into(),
+            Some(_) => format!("lease, election_max_ms = {}", self.timeouts.election_max_ms),
+        }
+    }
+
     /// Everything that decides where keys live, as text: two nodes or two starts that differ must not mix.
     #[must_use]
     pub fn layout(&self) -> String {
@@ -437,6 +467,7 @@ mod tests {
             ),
             ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
             ("id = 3", "ident = 3", "unknown field `ident`"),
+            ("name = \"t\"", "name = \"t\"\nreads = \"any\"", "unknown variant `any`"),
         ];
         for (from, to, expected) in cases {
             let error = text(|t| t.replacen(from, to, 1)).expect_err(expected).to_string();

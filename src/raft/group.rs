@@ -48,6 +48,8 @@ pub struct GroupOptions {
     pub heartbeat_ms: u64,
     pub election_min_ms: u64,
     pub election_max_ms: u64,
+    /// For how long the majority's last word is enough for a read; `None`: it is asked for each.
+    pub lease: Option<Duration>,
     pub clock: Clock,
     /// Distinguishes this process from its earlier lives.
     pub boot: u32,
@@ -123,6 +125,7 @@ impl Group {
             clock: options.clock,
             proposer: proposals.clone(),
             timeout: Duration::from_millis(options.election_max_ms),
+            lease: options.lease,
         };
         tokio::spawn(reader.run(queue));
         let leader = Arc::new(Mutex::new((None, 0)));

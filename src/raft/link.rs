@@ -50,6 +50,7 @@ pub struct LinkOptions {
     pub network: Arc<dyn Network>,
     pub peers: BTreeMap<NodeId, String>,
     pub layout: String,
+    pub reads: String,
 }
 
 /// What a peer said of itself.
@@ -99,6 +100,7 @@ impl Links {
             cluster_id: None,
             formed: false,
             layout: options.layout.clone(),
+            reads: options.reads.clone(),
         };
         Links {
             inner: Arc::new(Inner {
@@ -275,6 +277,12 @@ impl Links {
             return refuse(format!(
                 "node {node} is configured with '{}', we with '{}'",
                 theirs.layout, mine.layout
+            ));
+        }
+        if theirs.reads != mine.reads {
+            return refuse(format!(
+                "node {node} is configured with reads by {}, we by {}",
+                theirs.reads, mine.reads
             ));
         }
         let foreign =

@@ -17,6 +17,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2, Snapshot};
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use super::group::Group;
 use super::link::{Dispatch, Links, ServiceHandler};
@@ -25,7 +26,7 @@ use super::state_machine::{SnapshotHandle, snapshot_name};
 use super::wire::{Call, LinkError, Return, SnapshotPart};
 use super::{TypeConfig, Vote};
 use crate::base::limits::{APPENDS_IN_FLIGHT_MAX, SNAPSHOT_FRAME_BYTES};
-use crate::base::{GroupId, Millis, NodeId};
+use crate::base::{GroupId, Millis, Mutant, NodeId, mutant};
 use crate::host::{blocking, chance};
 use crate::machine::Machine;
 use crate::storage::{SnapshotWriter, Snapshots};
@@ -267,6 +268,8 @@ pub struct Groups {
     incoming: Mutex<BTreeMap<(NodeId, GroupId), Incoming>>,
     /// Set while the node has forgotten its votes: it must not grant any.
     refilling: AtomicBool,
+    /// Until then a leader may rely on what this node's last process has acknowledged.
+    leased_until: Mutex<Option<Instant>>,
 }
 
 struct Incoming {
@@ -286,6 +289,7 @@ impl Groups {
             snapshots,
             incoming: Mutex::new(BTreeMap::new()),
             refilling: AtomicBool::new(refilling),
+            leased_until: Mutex::new(None),
         });
         links.set_dispatch(Arc::new(Handle(Arc::clone(&groups))));
         groups
@@ -332,6 +336,28 @@ impl Groups {
     #[must_use]
     pub fn is_refilling(&self) -> bool {
         self.refilling.load(Ordering::Relaxed)
+    }
+
+    /// Withholds votes until a lease that the node's last process may have granted is over (a lease is not on disk).
+    pub fn lease_until(&self, until: Instant) {
+        *self.leased_until.lock() = Some(until);
+    }
+
+    /// Waits until no lease is left that the node's last process may have granted.
+    pub async fn lease_over(&self) {
+        let until = *self.leased_until.lock();
+        if let Some(until) = until.filter(|_| !mutant::is(Mutant::LeaseForgottenAtRestart)) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    fn withholds_votes(&self) -> Option<&'static str> {
+        if self.is_refilling() {
+            return Some("this node is being refilled and grants no vote");
+        }
+        let leased = self.leased_until.lock().is_some_and(|until| Instant::now() < until);
+        let forgotten = mutant::is(Mutant::LeaseForgottenAtRestart);
+        (leased && !forgotten).then_some("this node has restarted less than a lease ago and grants no vote yet")
     }
 
     /// The node has forgotten its votes: from now on it grants none.
@@ -403,10 +429,12 @@ impl Groups {
         };
         let raft = group.raft();
         let refused = |e: String| Return::Refused(e);
+        if matches!(call, Call::Vote(..) | Call::PreVote(..))
+            && let Some(why) = self.withholds_votes()
+        {
+            return refused(why.into());
+        }
         match call {
-            Call::Vote(..) | Call::PreVote(..) if self.is_refilling() => {
-                Return::Refused("this node is being refilled and grants no vote".into())
-            }
             Call::Append(_, rpc) => raft
                 .append_entries(rpc)
                 .await

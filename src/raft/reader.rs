@@ -1,4 +1,4 @@
-//! One task a group that answers reads: one ReadIndex round for all that wait at that moment.
+//! One task a group that answers reads: one ReadIndex round for all that wait at that moment, or none within a lease.
 //!
 //! ```text
 //!  reads ─▶ ReadIndex (a quorum confirms the leader) ─▶ applied that far ─▶ machine.read ─┬─▶ Ready: answer
@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ReadPolicy;
+use openraft::LinearizerOption;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +36,8 @@ pub struct Reader {
     pub shared: Arc<Shared>,
     pub clock: Clock,
     pub proposer: mpsc::Sender<Proposal>,
+    /// For how long the majority's last word is enough; `None`: it is asked each time.
+    pub lease: Option<Duration>,
     /// How long a round may take before its reads are told to try elsewhere.
     pub timeout: Duration,
 }
@@ -79,10 +81,12 @@ impl Reader {
         {
             return Ok(());
         }
+        // Where the last word is too old, or leadership is being handed over, the majority is asked as well.
+        let age = self.lease.unwrap_or(Duration::ZERO);
         let round = async {
             let linearizer = self
                 .raft
-                .get_read_linearizer(ReadPolicy::ReadIndex)
+                .get_read_linearizer(LinearizerOption::new(Some(age), true))
                 .await
                 .map_err(explain)?;
             let ready = linearizer.await_ready(&self.raft).await;

@@ -11,7 +11,7 @@ use super::{SnapshotMeta, TypeConfig, Vote};
 use crate::base::{GroupId, NodeId};
 
 /// Version of everything on the wire between peers; another one is refused.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 
 /// First frame in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Hello {
     pub formed: bool,
     /// What decides where keys live; two nodes that differ would corrupt each other.
     pub layout: String,
+    /// How leaders make sure of reads, where voters have a part in it.
+    pub reads: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,15 +1,17 @@
-//! The coordinator's leader, or a gateway, dies at a chosen step of a transaction over all shards. The outcome is one
+//! The coordinator's leader, a participant's, or a gateway dies at a chosen step of a transaction over all shards. The outcome is one
 //! on every shard, the locks go, and the client hears that outcome or the id to ask for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use quorate::base::GroupId;
+
 use crate::nodes::{NODES, Nodes, UNPREPARED};
 use crate::wire::{Client, Fate, Reply, words};
 use crate::{eventually, now};
 
-const COORDINATOR: &str = "coordinator-0";
+const COORDINATOR: GroupId = GroupId::Coordinator(0);
 /// Until a dead leader's groups have new ones: the promise is under 3 s; the rest is for slow machines.
 const ELECTION: Duration = Duration::from_secs(10);
 /// Until leadership has gone back to the preferred node.
@@ -111,9 +113,9 @@ fn wait_leaders(nodes: &Nodes, at: u64, dead: u64) {
     );
 }
 
-fn wait_coordinating(nodes: &Nodes, node: u64) {
-    eventually(&format!("node {node} leads {COORDINATOR}"), HAND_OVER, || {
-        (nodes.leader(node, COORDINATOR)? == node).then_some(())
+fn wait_leading(nodes: &Nodes, node: u64, group: GroupId) {
+    eventually(&format!("node {node} leads {group}"), HAND_OVER, || {
+        (nodes.leader(node, &group.to_string())? == node).then_some(())
     });
 }
 
@@ -148,7 +150,7 @@ fn compare(fate: &Fate, done: bool, client: &mut Client) {
     }
 }
 
-/// The coordinator's leader dies at `point`; `must_commit`: the decision was in the log by then.
+/// The leader of a group that takes part dies at `point`; `must_commit`: the decision was in the log by then.
 fn die_at(nodes: &mut Nodes, leader: u64, point: &str, attempt: &Attempt, must_commit: bool) {
     let gateway = leader % 3 + 1;
     attempt.set_old(&mut nodes.client(gateway));
@@ -189,34 +191,58 @@ fn die_at(nodes: &mut Nodes, leader: u64, point: &str, attempt: &Attempt, must_c
     }
 }
 
-/// Starts a cluster whose coordinator's leader dies at `point`; says which node that is.
-fn start_with_failpoint(nodes: &mut Nodes, point: &str) -> u64 {
-    let coordinator = quorate::base::GroupId::Coordinator(0);
-    let leader = nodes.config.placement()[&coordinator][0];
-    for node in NODES {
-        nodes.launch(node, (node == leader).then_some(point));
+/// Starts a cluster in which `node` dies at `point`.
+fn start_with_failpoint(nodes: &mut Nodes, node: u64, point: &str) {
+    for each in NODES {
+        nodes.launch(each, (each == node).then_some(point));
     }
-    for node in NODES {
-        nodes.wait_ready(node);
-        nodes.wait_member(node);
+    for each in NODES {
+        nodes.wait_ready(each);
+        nodes.wait_member(each);
     }
-    wait_coordinating(nodes, leader);
+}
+
+/// Who leads a group when all is well.
+fn preferred(nodes: &Nodes, group: GroupId) -> u64 {
+    nodes.config.placement()[&group][0]
+}
+
+/// The same, where the leader of `group` dies; says which node that is.
+fn start_with_failing_leader(nodes: &mut Nodes, group: GroupId, point: &str) -> u64 {
+    let leader = preferred(nodes, group);
+    start_with_failpoint(nodes, leader, point);
+    wait_leading(nodes, leader, group);
     leader
 }
 
 /// MSET on a fresh cluster, then MULTI after leadership has come back to the restarted node.
-fn coordinator_dies_at(point: &str, must_commit: bool) {
+fn leader_dies_at(group: GroupId, point: &str, must_commit: bool) {
     let mut nodes = Nodes::prepare(|text| text);
-    let leader = start_with_failpoint(&mut nodes, point);
+    let leader = start_with_failing_leader(&mut nodes, group, point);
     let attempt = Attempt::new(&nodes, "mset", false);
     die_at(&mut nodes, leader, point, &attempt, must_commit);
 
     nodes.kill(leader);
     nodes.launch(leader, Some(point));
     nodes.wait_ready(leader);
-    wait_coordinating(&nodes, leader);
+    wait_leading(&nodes, leader, group);
     let attempt = Attempt::new(&nodes, "multi", true);
     die_at(&mut nodes, leader, point, &attempt, must_commit);
+}
+
+fn coordinator_dies_at(point: &str, must_commit: bool) {
+    leader_dies_at(COORDINATOR, point, must_commit);
+}
+
+/// The leader of a shard that does not lead the coordinator as well.
+fn participant_dies_at(point: &str, must_commit: bool) {
+    let placement = Nodes::prepare(|text| text).config.placement();
+    let led_by = |group: &GroupId| placement[group][0];
+    let mut shards = placement
+        .keys()
+        .filter(|group| matches!(group, GroupId::Shard(_)));
+    let shard = shards.find(|shard| led_by(shard) != led_by(&COORDINATOR));
+    leader_dies_at(*shard.expect("leaders are spread"), point, must_commit);
 }
 
 #[test]
@@ -245,6 +271,70 @@ fn the_coordinator_dies_when_one_participant_is_told() {
     coordinator_dies_at("txn-half-told", true);
 }
 
+#[test]
+fn a_participant_dies_when_it_is_asked_to_prepare() {
+    participant_dies_at("shard-prepare-asked", false);
+}
+
+#[test]
+fn a_participant_dies_when_it_has_prepared() {
+    participant_dies_at("shard-prepared", false);
+}
+
+#[test]
+fn a_participant_dies_when_it_is_told_to_commit() {
+    participant_dies_at("shard-commit-asked", true);
+}
+
+#[test]
+fn a_participant_dies_when_it_has_committed() {
+    participant_dies_at("shard-committed", true);
+}
+
+/// `must`: what has to come of it, where that is certain.
+fn gateway_dies_at(point: &str, must: Option<bool>) {
+    let mut nodes = Nodes::prepare(|text| text);
+    let coordinating = preferred(&nodes, COORDINATOR);
+    let (gateway, other) = (coordinating % 3 + 1, (coordinating + 1) % 3 + 1);
+    start_with_failpoint(&mut nodes, gateway, point);
+    let attempt = Attempt::new(&nodes, "gateway", true);
+    attempt.set_old(&mut nodes.client(other));
+    let fate = attempt.send(&mut nodes.client(gateway));
+    assert!(matches!(fate, Fate::Lost(_)), "{point}: the client got {fate:?}");
+    nodes.wait_end(gateway, DEATH);
+    wait_leaders(&nodes, other, gateway);
+    let elected = now();
+    let mut client = nodes.client(other);
+    attempt.touch_all(&mut client);
+    for node in [coordinating, other] {
+        nodes.wait_unprepared(node);
+    }
+    assert!(elected.elapsed() < UNPREPARED, "locked for {:?}", elected.elapsed());
+    let done = attempt.outcome(&mut client);
+    println!("{point}: done: {done}");
+    assert!(must.is_none_or(|must| done == must), "{point}: done: {done}");
+    nodes.start_node(gateway);
+    for node in NODES {
+        assert_eq!(attempt.outcome(&mut nodes.client(node)), done, "at node {node}");
+    }
+}
+
+#[test]
+fn a_gateway_dies_when_it_has_taken_a_transaction() {
+    gateway_dies_at("gateway-taken", Some(false));
+}
+
+/// It may die with the request still in its queue.
+#[test]
+fn a_gateway_dies_when_it_has_handed_a_transaction_over() {
+    gateway_dies_at("gateway-handed-over", None);
+}
+
+#[test]
+fn a_gateway_dies_when_it_has_the_answer() {
+    gateway_dies_at("gateway-answered", Some(true));
+}
+
 /// The gateway gives up before there is a new leader: the client gets an id, and the id tells what became of it.
 fn outcome_is_asked_for(point: &str, commits: bool) {
     let mut nodes = Nodes::prepare(|text| {
@@ -255,7 +345,7 @@ fn outcome_is_asked_for(point: &str, commits: bool) {
         nodes.config.timeouts.request_ms, 1000,
         "the shipped config has another default"
     );
-    let leader = start_with_failpoint(&mut nodes, point);
+    let leader = start_with_failing_leader(&mut nodes, COORDINATOR, point);
     let gateway = leader % 3 + 1;
     let mut client = nodes.client(gateway);
     let attempt = Attempt::new(&nodes, "asked", true);
@@ -315,7 +405,7 @@ fn stream(mut client: Client, keys: &[String], acked: &AtomicU64) -> Streamed {
 #[test]
 fn a_gateway_dies_amid_transactions() {
     let mut nodes = Nodes::start(|text| text);
-    let coordinator = nodes.leader(1, COORDINATOR).expect("there is a leader");
+    let coordinator = nodes.leader(1, &COORDINATOR.to_string()).expect("there is a leader");
     let (gateway, other) = (coordinator % 3 + 1, (coordinator + 1) % 3 + 1);
     let all = nodes.key_per_shard("streamed");
     // All clients share the first key, so that some transactions wait for others.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate::cluster::Env;
-use quorate::config::Config;
+use quorate::config::{Config, Reads};
 use quorate::gateway::{ServerOptions, serve};
 use quorate::host::{self, Clock};
 use quorate::storage::{Disk, Flusher};
@@ -48,6 +48,7 @@ pub struct Profile {
     pub partitions: bool,
     pub clocks: bool,
     pub disks: bool,
+    pub lease: bool,
 }
 
 impl Profile {
@@ -65,6 +66,7 @@ impl Profile {
             partitions: rng.random_bool(0.7),
             clocks: rng.random_bool(0.5),
             disks: rng.random_bool(0.3),
+            lease: rng.random_bool(0.5),
         }
     }
 }
@@ -109,6 +111,7 @@ fn config(profile: &Profile) -> Config {
     let mut config = Config::dev(nodes, profile.shards, 1, PathBuf::from("unused")).expect("a valid config");
     config.cluster.coordinators = profile.coordinators;
     config.cluster.virtual_nodes = 16;
+    config.cluster.reads = if profile.lease { Reads::Lease } else { Reads::Index };
     config.limits.snapshot_log_bytes = profile.snapshot_log_bytes;
     config.timeouts.request_ms = 4000;
     config.timeouts.txn_ms = 2000;
@@ -314,7 +317,7 @@ impl World<'_> {
     fn strike(&mut self) {
         let node = self.rng.random_range(0..self.hosts.len());
         let other = (node + self.rng.random_range(1..self.hosts.len())) % self.hosts.len();
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..14) {
             0..3 if self.profile.crashes => self.crash(node),
             3 if self.profile.crashes => (0..self.hosts.len()).for_each(|node| self.crash(node)),
             4..6 if self.profile.partitions => self.cut(node, other),
@@ -345,8 +348,32 @@ impl World<'_> {
                 self.hosts[node].flush_ms.store(slow, Ordering::Relaxed);
                 self.tell(&format!("disk of node {} takes {slow} ms", node + 1));
             }
+            10 if self.profile.crashes => self.reboot(node),
+            11 if self.profile.crashes && self.profile.partitions => self.usurp(node, other),
             _ => self.mend(),
         }
+    }
+
+    /// A crash and a start in the same moment: what the last process has promised still holds.
+    fn reboot(&mut self, node: usize) {
+        self.crash(node);
+        if !self.hosts[node].excused.load(Ordering::Relaxed) && !self.hosts[node].up {
+            self.sim.bounce(self.hosts[node].ip);
+            self.hosts[node].up = true;
+            self.tell(&format!("node {} starts again", node + 1));
+        }
+    }
+
+    /// One loses sight of another for as long as a lease or longer; then the third, which that one's leadership rests on
+    /// alone by now, forgets what it has promised.
+    fn usurp(&mut self, leader: usize, usurper: usize) {
+        let third = self.hosts.len() - leader - usurper;
+        self.sim.partition(self.hosts[leader].ip, self.hosts[usurper].ip);
+        self.history.count("cuts");
+        self.tell(&format!("node {} | | node {}", leader + 1, usurper + 1));
+        let pause = self.rng.random_range(200..1500);
+        self.run_for(Duration::from_millis(pause));
+        self.reboot(third);
     }
 
     fn crash(&mut self, node: usize) {
