@@ -25,6 +25,8 @@ mod kill_all;
 mod nodes;
 #[path = "cluster/power_loss.rs"]
 mod power_loss;
+#[path = "cluster/reads.rs"]
+mod reads;
 #[path = "cluster/refill.rs"]
 mod refill;
 #[path = "cluster/wait.rs"]

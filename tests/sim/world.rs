@@ -364,15 +364,16 @@ impl World<'_> {
         }
     }
 
-    /// One loses sight of another for as long as a lease or longer; then the third, which that one's leadership rests on
-    /// alone by now, forgets what it has promised.
+    /// One loses sight of another for as long as a lease or longer; then the third, on which alone its leadership rests by
+    /// now, loses sight of it as well and forgets what it has promised.
     fn usurp(&mut self, leader: usize, usurper: usize) {
         let third = self.hosts.len() - leader - usurper;
         self.sim.partition(self.hosts[leader].ip, self.hosts[usurper].ip);
         self.history.count("cuts");
         self.tell(&format!("node {} | | node {}", leader + 1, usurper + 1));
-        let pause = self.rng.random_range(200..1500);
+        let pause = self.rng.random_range(500..2500);
         self.run_for(Duration::from_millis(pause));
+        self.sim.partition(self.hosts[leader].ip, self.hosts[third].ip);
         self.reboot(third);
     }
 
