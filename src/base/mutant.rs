@@ -93,6 +93,8 @@ mutants! {
     ConditionsIgnoredAtRun "conditions-ignored-at-run" "P1" Logs;
     /// A write leaves a key's version as it was.
     WritesKeepOldVersion "writes-keep-old-version" "P1" Logs;
+    /// A strict transaction is applied although one of its commands has failed.
+    StrictErrorsApplied "strict-errors-applied" "P3" Logs;
 
     // ── The reply table
     /// A request that comes again is executed again.

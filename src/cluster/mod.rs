@@ -18,6 +18,7 @@ mod join;
 mod message;
 mod node;
 mod numbering;
+mod optimistic;
 mod recovery;
 mod router;
 mod status;

@@ -23,6 +23,7 @@ mod second_phase;
 mod sessions;
 mod shard;
 mod snapshot;
+mod strict;
 
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
@@ -34,6 +35,7 @@ pub use request::{
 };
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
+pub use strict::Failed;
 
 use crate::base::{GroupId, Millis};
 
