@@ -122,6 +122,11 @@ fn assert_not_vacuous(stats: &Stats, seeds: u64) {
         "leases",
         "renewals",
         "renames",
+        "fickle",
+        "failures found",
+        "roll-backs over shards",
+        "roll-backs on one shard",
+        "errors applied",
         "list elements judged",
         "calls judged",
     ];
