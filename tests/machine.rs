@@ -16,5 +16,7 @@ mod prepare;
 mod replies;
 #[path = "machine/snapshot.rs"]
 mod snapshot;
+#[path = "machine/strict.rs"]
+mod strict;
 #[path = "machine/talk.rs"]
 mod talk;
