@@ -15,6 +15,8 @@ mod bad_configs;
 mod bad_starts;
 #[path = "cluster/bank.rs"]
 mod bank;
+#[path = "cluster/digests.rs"]
+mod digests;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/failpoints.rs"]

@@ -6,6 +6,8 @@
 
 #[path = "machine/coordinator.rs"]
 mod coordinator;
+#[path = "machine/digest.rs"]
+mod digest;
 #[path = "machine/expiry.rs"]
 mod expiry;
 #[path = "machine/parking.rs"]

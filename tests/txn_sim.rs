@@ -142,7 +142,7 @@ fn one_seed_makes_one_story() {
     for seed in 0..20 {
         let [one, other] = [story(seed), story(seed)];
         assert_eq!(one.trace, other.trace, "seed {seed}");
-        let digests = |world: &World| -> Vec<u32> {
+        let digests = |world: &World| -> Vec<_> {
             let logs = world.shards.iter().chain(&world.coordinators);
             logs.map(|log| digest(&log.machine)).collect()
         };

@@ -209,6 +209,8 @@ mutants! {
     ReadWithoutQuorum "read-without-quorum" "P1" Nodes;
     /// Any node answers reads from what it has.
     ReadAnywhere "read-anywhere" "P1" Nodes;
+    /// One replica loses the writes of some entries.
+    OneReplicaDiffers "one-replica-differs" "P8" Nodes;
     /// One node looks for keys by another ring than the others.
     StaleRing "stale-ring" "P1" Nodes;
     /// A gateway's requests carry no number: one that is sent again is executed again.

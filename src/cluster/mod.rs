@@ -10,6 +10,7 @@
 //! Not here: RESP, sessions, command names (gateway); what a decision means (machine, txn).
 
 mod deliveries;
+mod digests;
 mod driver;
 mod env;
 mod execute;

