@@ -312,9 +312,8 @@ impl Client {
     /// time, reads through it, buffers writes in it, and ends with `tx.commit(value)` or `tx.abort(why)`.
     ///
     /// # Errors
-    /// [`Error::Aborted`] after [`Options::conflict_tries`] conflicts, from `tx.abort`, or because a command was refused
-    /// or failed in a strict transaction ([`Transaction::strict`]); [`Error::Unknown`] with an
-    /// id for [`Client::transaction_status`]; what `body` returns.
+    /// [`Error::Aborted`] after [`Options::conflict_tries`] conflicts, from `tx.abort`, or for a command that was refused or
+    /// failed ([`Transaction::strict`]); [`Error::Unknown`] with an id to ask for; what `body` returns.
     pub async fn transaction<T, F, R>(&self, mut body: F) -> Result<T>
     where
         F: FnMut(Transaction) -> R,

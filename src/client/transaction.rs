@@ -183,10 +183,13 @@ impl<T> Committed<T> {
             }
             Ok(Err(Failure::Sent(_))) | Err(_) => {
                 client.fail_over();
-                client
-                    .settle_unknown(number.id, deadline)
-                    .await
-                    .map(|committed| if committed { Settled::Done(value) } else { Settled::Changed })
+                client.settle_unknown(number.id, deadline).await.map(|committed| {
+                    if committed {
+                        Settled::Done(value)
+                    } else {
+                        Settled::Changed
+                    }
+                })
             }
         }
     }

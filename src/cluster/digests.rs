@@ -131,7 +131,14 @@ impl Digests {
             let ask = &ask;
             async move {
                 let told = self.router.ask_member(node, id, ask, limit).await;
-                (node, if let Some(Told::Digest(digest)) = told { digest } else { None })
+                (
+                    node,
+                    if let Some(Told::Digest(digest)) = told {
+                        digest
+                    } else {
+                        None
+                    },
+                )
             }
         });
         (group.clone(), index, judge(mine, &join_all(asked).await))
@@ -181,7 +188,10 @@ mod tests {
         assert!(matches!(judged(1, &[Some(2), Some(2)]), Verdict::Wrong(_)));
         assert!(matches!(judged(1, &[Some(2), Some(3)]), Verdict::Wrong(_)));
         assert!(matches!(judged(1, &[Some(2)]), Verdict::Wrong(_)));
-        assert!(matches!(judged(1, &[Some(2), Some(2), Some(1), Some(2)]), Verdict::Wrong(_)));
+        assert!(matches!(
+            judged(1, &[Some(2), Some(2), Some(1), Some(2)]),
+            Verdict::Wrong(_)
+        ));
     }
 
     #[test]

@@ -300,11 +300,7 @@ impl Node {
     }
 
     async fn transact_once(&self, work: &BTreeMap<u16, Work>, asked: Asked) -> Result<Answer> {
-        let Asked {
-            id,
-            strict,
-            deadline,
-        } = asked;
+        let Asked { id, strict, deadline } = asked;
         let part = |(&shard, work): (&u16, &Work)| Part {
             shard: GroupId::Shard(shard),
             scope: scope_of(&work.commands, &work.conditions),

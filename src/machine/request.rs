@@ -227,7 +227,12 @@ impl Request {
             } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
             Body::Decide(_) | Body::Stage(_) => 256,
-            Body::Digest | Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw | Body::Inquire { .. } => 0,
+            Body::Digest
+            | Body::Finish(_)
+            | Body::Sweep
+            | Body::Retire(_)
+            | Body::Withdraw
+            | Body::Inquire { .. } => 0,
         }
     }
 }

@@ -223,7 +223,9 @@ impl Group {
     /// The last digest that was noted here, and at which log index.
     #[must_use]
     pub fn last_digest(&self) -> Option<(u64, Digest)> {
-        self.inner.shared.with(|state| state.digests.noted.back().copied())
+        self.inner
+            .shared
+            .with(|state| state.digests.noted.back().copied())
     }
 
     /// The digest that was noted here at a log index, while it is remembered.

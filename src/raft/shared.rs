@@ -9,8 +9,8 @@ use tokio::sync::{oneshot, watch};
 use super::faults;
 use super::group::GroupError;
 use super::{LogId, StoredMembership};
-use crate::base::{GroupId, NodeId, codec};
 use crate::base::limits::DIGESTS_KEPT;
+use crate::base::{GroupId, NodeId, codec};
 use crate::machine::{Batch, Body, Digest, Machine, Response, Ticket};
 
 /// Gets one request's response, or why there is none.
@@ -120,7 +120,10 @@ impl Shared {
         let mut waiters: Vec<Option<Waiter>> = waiters.unwrap_or_default().into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
         state.applied = Some(id);
-        let asks = batch.requests.iter().any(|request| matches!(request.body, Body::Digest));
+        let asks = batch
+            .requests
+            .iter()
+            .any(|request| matches!(request.body, Body::Digest));
         for (ticket, response) in state.machine.apply(id.index, batch) {
             let waiter = if ticket.index == id.index {
                 waiters.get_mut(ticket.at as usize).and_then(Option::take)

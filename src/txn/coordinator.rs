@@ -349,9 +349,7 @@ impl Coordinator {
                 let mut effects = self.abort_attempt(attempt);
                 effects.extend(match why {
                     No::Condition => self.leave_aborted(attempt.txn, Answer::Conflict, now),
-                    No::Failed(failed) => {
-                        self.leave_aborted(attempt.txn, Answer::Failed(shard, failed), now)
-                    }
+                    No::Failed(failed) => self.leave_aborted(attempt.txn, Answer::Failed(shard, failed), now),
                     No::Locked | No::Late => {
                         self.give_up(attempt.txn, "its keys stayed locked too long", now)
                     }

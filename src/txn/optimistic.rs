@@ -71,7 +71,10 @@ impl Optimistic {
         let puts = writes.into_iter().map(|(key, value)| Command::Put { key, value });
         let key = keys.first().cloned().unwrap_or_default();
         Optimistic {
-            commands: [Command::Recall { key, replies }].into_iter().chain(puts).collect(),
+            commands: [Command::Recall { key, replies }]
+                .into_iter()
+                .chain(puts)
+                .collect(),
             failed,
         }
     }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::eventually;
 use crate::nodes::{Launch, NODES, Nodes};
 use crate::wire::{Client, Reply};
-use crate::eventually;
 
 /// `digest_ms` is 300: noticed within a second; the rest is for slow machines.
 const NOTICED: Duration = Duration::from_secs(15);
@@ -55,12 +55,18 @@ fn stops_and_the_others_go_on(broken: u64, leads: bool) {
     let why = said.lines().rev().find(|line| line.starts_with("quorate: node"));
     let why = why.expect("it says why it ends").to_string();
     println!("{why}");
-    assert!(why.contains(&shard) && why.contains("differs from the others at index "), "{why}");
+    assert!(
+        why.contains(&shard) && why.contains("differs from the others at index "),
+        "{why}"
+    );
 
     eventually("the others have leaders", ELECTION, || {
         set(&mut client, &key, "again").and_then(|()| set(&mut client, "after", "1"))
     });
-    assert_eq!(client.call(&["GET", &key]).ok(), Some(Reply::Bulk(b"again".into())));
+    assert_eq!(
+        client.call(&["GET", &key]).ok(),
+        Some(Reply::Bulk(b"again".into()))
+    );
     for node in NODES.into_iter().filter(|&node| node != broken) {
         assert!(nodes.try_end(node).is_none(), "node {node} goes on");
     }

@@ -38,21 +38,46 @@ fn undoes_everything(nodes: &Nodes, number: &str, text: &str) {
     assert!(call(client, &["SET", text, "text", "PX", "3600000"]).is_ok());
     assert!(call(watcher, &["WATCH", number, text]).is_ok());
 
-    let failing: &[&[&str]] = &[&["SET", number, "2"], &["PING"], &["PERSIST", text], &["incr", text]];
-    assert_eq!(exec(client, STRICT, failing), rolled_back(4, "incr", NOT_A_NUMBER));
+    let failing: &[&[&str]] = &[
+        &["SET", number, "2"],
+        &["PING"],
+        &["PERSIST", text],
+        &["incr", text],
+    ];
+    assert_eq!(
+        exec(client, STRICT, failing),
+        rolled_back(4, "incr", NOT_A_NUMBER)
+    );
     assert_eq!(get(client, number).as_deref(), Some("1"));
-    assert!(call(client, &["PTTL", text]).number() > Some(0), "the expiry stays");
+    assert!(
+        call(client, &["PTTL", text]).number() > Some(0),
+        "the expiry stays"
+    );
     let untouched = exec(watcher, &["MULTI"], &[&["GET", number]]);
-    assert_eq!(untouched, Reply::Array(vec![Reply::Bulk(b"1".into())]), "who watches sees no change");
+    assert_eq!(
+        untouched,
+        Reply::Array(vec![Reply::Bulk(b"1".into())]),
+        "who watches sees no change"
+    );
 
     // Reads alone, what cannot be parsed, and what the gateway answers itself.
     let reads: &[&[&str]] = &[&["GET", number], &["GETEX", text, "EX", "x"]];
     assert_eq!(exec(client, STRICT, reads), rolled_back(2, "getex", NOT_A_NUMBER));
     let unparsed: &[&[&str]] = &[&["SET", number, "3"], &["SET", text, "x", "EX", "x"]];
-    assert_eq!(exec(client, STRICT, unparsed), rolled_back(2, "set", NOT_A_NUMBER));
-    let own: &[&[&str]] = &[&["SET", number, "3"], &["CLIENT", "SETNAME", "me"], &["SELECT", "99"]];
+    assert_eq!(
+        exec(client, STRICT, unparsed),
+        rolled_back(2, "set", NOT_A_NUMBER)
+    );
+    let own: &[&[&str]] = &[
+        &["SET", number, "3"],
+        &["CLIENT", "SETNAME", "me"],
+        &["SELECT", "99"],
+    ];
     assert!(matches!(exec(client, STRICT, own), Reply::Error(why) if why.contains("command 3 ('select')")));
-    assert_eq!(call(client, &["CLIENT", "GETNAME"]).text().unwrap_or_default(), "");
+    assert_eq!(
+        call(client, &["CLIENT", "GETNAME"]).text().unwrap_or_default(),
+        ""
+    );
     assert_eq!(get(client, number).as_deref(), Some("1"));
 
     // Without an error, and without STRICT.
@@ -71,11 +96,17 @@ fn undoes_what_runs_at_the_gateway(nodes: &Nodes, number: &str, text: &str, free
     call(client, &["SET", number, "1"]);
     call(client, &["SET", text, "text"]);
     let failing: &[&[&str]] = &[&["RENAME", number, free], &["INCR", text]];
-    assert_eq!(exec(client, STRICT, failing), rolled_back(2, "incr", NOT_A_NUMBER));
+    assert_eq!(
+        exec(client, STRICT, failing),
+        rolled_back(2, "incr", NOT_A_NUMBER)
+    );
     assert_eq!(get(client, number).as_deref(), Some("1"));
     assert_eq!(get(client, free), None);
     let missing: &[&[&str]] = &[&["SET", text, "new"], &["RENAME", free, number]];
-    assert_eq!(exec(client, STRICT, missing), rolled_back(2, "rename", "ERR no such key"));
+    assert_eq!(
+        exec(client, STRICT, missing),
+        rolled_back(2, "rename", "ERR no such key")
+    );
     assert_eq!(get(client, text).as_deref(), Some("text"));
     let fine: &[&[&str]] = &[&["RENAME", number, free], &["INCR", free]];
     let done = vec![Reply::Simple("OK".into()), Reply::Int(2)];
@@ -100,7 +131,10 @@ fn stays_undone_under_its_number(nodes: &Nodes, number: &str, text: &str, sessio
         assert!(matches!(told, Reply::Error(_)), "node {node} answers {told:?}");
     }
     let id = format!("{:0>32}-1", session);
-    assert_eq!(call(client, &["TXN", "STATUS", &id]).text().as_deref(), Some("aborted"));
+    assert_eq!(
+        call(client, &["TXN", "STATUS", &id]).text().as_deref(),
+        Some("aborted")
+    );
     assert_eq!(get(client, number).as_deref(), Some("1"));
     assert_eq!(get(client, text).as_deref(), Some("7"));
 }

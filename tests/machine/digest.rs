@@ -24,7 +24,11 @@ fn thawed(machine: &Machine) -> Machine {
 fn assert_right(machine: &Machine) {
     let keyspace = machine.as_shard().expect("a shard").keyspace();
     assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
-    assert_eq!(digest(&thawed(machine)), digest(machine), "also through a snapshot");
+    assert_eq!(
+        digest(&thawed(machine)),
+        digest(machine),
+        "also through a snapshot"
+    );
 }
 
 fn object(value: &'static str, expires: Option<u64>, version: u64) -> Object {
@@ -103,8 +107,21 @@ fn asking_for_a_digest_changes_nothing() {
 fn some_command() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["a", "b", "c", "{a}d", "e"]);
     let template = prop::sample::select(vec![
-        "SET K 1", "SET K text", "SET K 5 PX 30", "APPEND K x", "INCR K", "DEL K", "PEXPIRE K 20", "PERSIST K",
-        "GETDEL K", "MSET K 1 z 2", "RENAME K z", "COPY z K", "FLUSHALL", "SETRANGE K 3 abc", "GETEX K PX 15",
+        "SET K 1",
+        "SET K text",
+        "SET K 5 PX 30",
+        "APPEND K x",
+        "INCR K",
+        "DEL K",
+        "PEXPIRE K 20",
+        "PERSIST K",
+        "GETDEL K",
+        "MSET K 1 z 2",
+        "RENAME K z",
+        "COPY z K",
+        "FLUSHALL",
+        "SETRANGE K 3 abc",
+        "GETEX K PX 15",
     ]);
     (key, template).prop_map(|(key, template)| template.replace('K', key))
 }

@@ -1,7 +1,9 @@
 //! Strict transactions in one group: an error of any command leaves everything as it was.
 
 use quorate::base::{GroupId, Reply};
-use quorate::machine::{Body, Failed, Fate, Machine, No, Prepare, Read, ReadOutcome, Request, Response, Seen};
+use quorate::machine::{
+    Body, Failed, Fate, Machine, No, Prepare, Read, ReadOutcome, Request, Response, Seen,
+};
 use quorate::txn::{Answer, Coordinator, Effect, Part, Txn};
 
 use crate::talk::*;
@@ -44,9 +46,20 @@ fn a_failing_run_leaves_every_key_version_and_expiry() {
     let (before, last) = (objects(&talk.machine), talk.state().last_write());
     let watched = at_version("c", talk.version("c"));
     let request = strict(run("SET a 2; DEL c; SET new 1; INCR b; INCR b"));
-    assert_eq!(talk.ask(request), Response::Failed(failed(3)), "the first that fails");
-    assert_eq!((objects(&talk.machine), talk.state().last_write()), (before, last));
-    assert_eq!(talk.ask(run_if("SET c 9", &[watched])), ok(), "who watches sees no change");
+    assert_eq!(
+        talk.ask(request),
+        Response::Failed(failed(3)),
+        "the first that fails"
+    );
+    assert_eq!(
+        (objects(&talk.machine), talk.state().last_write()),
+        (before, last)
+    );
+    assert_eq!(
+        talk.ask(run_if("SET c 9", &[watched])),
+        ok(),
+        "who watches sees no change"
+    );
 }
 
 #[test]
@@ -65,10 +78,17 @@ fn a_failure_is_remembered_also_when_it_would_go_well_now() {
     assert_eq!(talk.ask(request.clone()), Response::Failed(failed(1)));
     talk.run("SET b 7");
     assert_eq!(talk.ask(request), Response::Failed(failed(1)));
-    assert_eq!((talk.get("a"), talk.get("b")), (Some("1".into()), Some("7".into())));
+    assert_eq!(
+        (talk.get("a"), talk.get("b")),
+        (Some("1".into()), Some("7".into()))
+    );
     let id = run("GET a").numbered(1, 1).id.expect("it is numbered");
     let seen = talk.machine.read(&Read::Status(id), talk.now);
-    assert_eq!(seen, ReadOutcome::Ready(Seen::Request(Fate::Refused)), "TXN STATUS: aborted");
+    assert_eq!(
+        seen,
+        ReadOutcome::Ready(Seen::Request(Fate::Refused)),
+        "TXN STATUS: aborted"
+    );
 }
 
 #[test]
@@ -77,7 +97,10 @@ fn one_that_waited_for_a_lock_fails_all_the_same() {
     talk.ask(first_phase(prepare(attempt(5, 1), "SET b now_text")));
     let ticket = talk.parks(strict(run("SET c 8; INCR b")));
     let answers = talk.entry(vec![finish(attempt(5, 1), true)]);
-    assert!(answers.contains(&(ticket, Response::Failed(failed(1)))), "{answers:?}");
+    assert!(
+        answers.contains(&(ticket, Response::Failed(failed(1)))),
+        "{answers:?}"
+    );
     assert_eq!(talk.get("c"), Some("4".into()));
     talk.assert_idle();
 }
@@ -91,9 +114,16 @@ fn a_failing_prepare_is_refused_for_good_and_locks_nothing() {
     talk.assert_idle();
     assert_eq!(objects(&talk.machine), before);
     talk.run("SET b 7");
-    assert_eq!(talk.ask(request), no(No::Late), "not even when it would go well now");
+    assert_eq!(
+        talk.ask(request),
+        no(No::Late),
+        "not even when it would go well now"
+    );
     talk.ask(finish(attempt(5, 1), false));
-    assert_eq!((talk.get("a"), talk.get("b")), (Some("1".into()), Some("7".into())));
+    assert_eq!(
+        (talk.get("a"), talk.get("b")),
+        (Some("1".into()), Some("7".into()))
+    );
 }
 
 #[test]
@@ -136,7 +166,10 @@ fn over_shards_one_failure_leaves_both_as_they_were_and_the_record_says_abort() 
         below: 0,
         started: 1000,
         deadline: FAR,
-        parts: vec![part(SHARDS[0], "SET a 2; DEL c"), part(SHARDS[1], "SET a 2; INCR b")],
+        parts: vec![
+            part(SHARDS[0], "SET a 2; DEL c"),
+            part(SHARDS[1], "SET a 2; INCR b"),
+        ],
         strict: true,
     };
     let mut leader = Coordinator::new(COORDINATOR, 1);
@@ -185,6 +218,13 @@ fn over_shards_one_failure_leaves_both_as_they_were_and_the_record_says_abort() 
         talk.assert_idle();
         assert_eq!(objects(&talk.machine), before);
     }
-    let recorded = log.machine.as_coordinator().and_then(|log| log.decision(self::txn(1)));
-    assert_eq!(recorded, Some(&quorate::machine::Decision::Abort), "for whoever asks again");
+    let recorded = log
+        .machine
+        .as_coordinator()
+        .and_then(|log| log.decision(self::txn(1)));
+    assert_eq!(
+        recorded,
+        Some(&quorate::machine::Decision::Abort),
+        "for whoever asks again"
+    );
 }

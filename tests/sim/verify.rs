@@ -60,7 +60,11 @@ async fn doomed(client: &mut Client, history: &Shared) {
     for element in elements {
         let words = ["EXISTS", &format!("u:{element}"), &format!("m:{element}")];
         let there = number(&ask(client, &words).await);
-        assert_eq!(there, Some(0), "element {element} of a strict transaction that failed");
+        assert_eq!(
+            there,
+            Some(0),
+            "element {element} of a strict transaction that failed"
+        );
     }
 }
 

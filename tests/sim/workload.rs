@@ -304,10 +304,14 @@ impl Worker {
         if let Sent::Replied(replies) = self.send(&commands).await
             && let Some(last) = replies.last()
         {
-            if matches!(last, Frame::Error(why) if why.starts_with("EXECABORT ") && why.contains("command 3 ('incr')")) {
+            if matches!(last, Frame::Error(why) if why.starts_with("EXECABORT ") && why.contains("command 3 ('incr')"))
+            {
                 self.history.count("strict failures");
             } else {
-                assert!(!matches!(verdict(last), Verdict::Done(_)), "EXEC answered {last:?}");
+                assert!(
+                    !matches!(verdict(last), Verdict::Done(_)),
+                    "EXEC answered {last:?}"
+                );
             }
         }
     }

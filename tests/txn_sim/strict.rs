@@ -36,7 +36,9 @@ impl World {
     pub fn check_failing(&mut self, op: OpId, shard: GroupId, failed: &Failed) {
         self.stats.add("failures found");
         let asked = &self.ops[op];
-        check(asked.strict, "strict", || format!("op {op} is rolled back and not strict"));
+        check(asked.strict, "strict", || {
+            format!("op {op} is rolled back and not strict")
+        });
         if asked.kind.is_optimistic() {
             // It has failed at the gateway; whether what it read still holds, the conditions say.
             return;
@@ -44,7 +46,10 @@ impl World {
         let part = asked.parts.iter().find(|part| part.shard == shard);
         let commands = part.expect("a part of that shard").commands.clone();
         let (mut model, times) = (self.model.clone(), self.model.times.clone());
-        let replies: Vec<Expect> = commands.iter().map(|command| model.run(command, &times)).collect();
+        let replies: Vec<Expect> = commands
+            .iter()
+            .map(|command| model.run(command, &times))
+            .collect();
         let first = replies.iter().position(Expect::is_error);
         let is_right = first == Some(failed.at as usize) && replies[failed.at as usize].fits(&failed.reply);
         check(is_right, "strict", || {
@@ -64,9 +69,15 @@ impl World {
         };
         let at = asked.plan.command_at(n, failed.at as usize);
         let named = asked.kind.is_optimistic()
-            || matches!(at.and_then(|at| asked.commands.get(at)), Some(Command::IncrBy { .. }));
+            || matches!(
+                at.and_then(|at| asked.commands.get(at)),
+                Some(Command::IncrBy { .. })
+            );
         check(error && named, "strict", || {
-            format!("op {op} is told that its command {at:?} failed with {:?}", failed.reply)
+            format!(
+                "op {op} is told that its command {at:?} failed with {:?}",
+                failed.reply
+            )
         });
     }
 }
