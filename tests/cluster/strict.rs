@@ -119,7 +119,7 @@ fn stays_undone_under_its_number(nodes: &Nodes, number: &str, text: &str, sessio
     call(client, &["SET", number, "1"]);
     call(client, &["SET", text, "text"]);
     let commands: &[&[&str]] = &[&["INCR", number], &["INCR", text]];
-    let mut again = |node: u64| {
+    let again = |node: u64| {
         let client = &mut nodes.client(node);
         assert!(call(client, &["QUORATE", "ONCE", session, "1", "1"]).is_ok());
         exec(client, STRICT, commands)

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate::machine::keyspace::{Keyspace, Object, Value};
-use quorate::machine::{Body, Digest, Machine, Request, Response, Thaw};
+use quorate::machine::{Body, Digest, Machine, Request, Response, Thaw, Vote};
 
 use crate::talk::*;
 
@@ -81,7 +81,7 @@ fn locks_replies_and_time_count_too() {
     next(&talk, "a lock and an intent");
     talk.parks(run("GET a").numbered(1, 1));
     next(&talk, "a parked request");
-    talk.ask(finish(attempt(5, 1), false));
+    talk.entry(vec![finish(attempt(5, 1), false)]);
     next(&talk, "a finished attempt and a reply");
     talk.now += 1;
     talk.ask(sweep());
@@ -137,8 +137,9 @@ proptest! {
             talk.now += later;
             match how {
                 0 => {
-                    talk.entry(vec![first_phase(prepare(attempt(n, 1), &text))]);
-                    open.push(attempt(n, 1));
+                    let told = talk.entry(vec![first_phase(prepare(attempt(n, 1), &text))]);
+                    let yes = |(_, response): &(_, Response)| matches!(response, Response::Vote(Vote::Yes(_)));
+                    open.extend(told.iter().any(yes).then(|| attempt(n, 1)));
                 }
                 1 | 2 => drop(open.pop().map(|attempt| talk.entry(vec![finish(attempt, how == 1)]))),
                 3 => drop(talk.entry(vec![sweep()])),
