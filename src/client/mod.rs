@@ -334,9 +334,8 @@ impl Client {
             };
             match committed.settle().await {
                 Ok(Settled::Done(value)) => return Ok(value),
-                Ok(Settled::Failed(error)) => return Err(error),
                 Ok(Settled::Changed) | Err(Error::Aborted(_) | Error::Retry(_) | Error::Unavailable(_)) => {}
-                Err(error) => return Err(error),
+                Ok(Settled::Failed(error)) | Err(error) => return Err(error),
             }
         }
         Err(Error::Aborted("its keys kept changing".into()))

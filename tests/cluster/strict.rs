@@ -130,7 +130,7 @@ fn stays_undone_under_its_number(nodes: &Nodes, number: &str, text: &str, sessio
         let told = again(node);
         assert!(matches!(told, Reply::Error(_)), "node {node} answers {told:?}");
     }
-    let id = format!("{:0>32}-1", session);
+    let id = format!("{session:0>32}-1");
     assert_eq!(
         call(client, &["TXN", "STATUS", &id]).text().as_deref(),
         Some("aborted")
