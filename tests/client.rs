@@ -278,3 +278,28 @@ fn replicas_are_equal_at_equal_indexes() {
         );
     });
 }
+
+#[test]
+fn a_strict_transaction_is_undone_by_an_error_and_not_tried_again() {
+    let cluster = Cluster::start(3, 4).expect("the cluster starts");
+    run(async {
+        let client = Client::connect(&cluster.addrs()).await.expect("connects");
+        client.set("text", "no number").await.expect("writes");
+        let mut runs = 0;
+        let ended = client
+            .transaction(|mut tx| {
+                runs += 1;
+                async move {
+                    tx.strict();
+                    tx.set("number", "1");
+                    tx.command(["INCR", "text"]);
+                    tx.commit(())
+                }
+            })
+            .await;
+        let why = "Transaction rolled back because of command 2 ('incr'): ERR value is not an integer or out of range";
+        assert_eq!(ended, Err(Error::Aborted(why.into())));
+        assert_eq!(runs, 1);
+        assert_eq!(client.get("number").await, Ok(None));
+    });
+}

@@ -15,6 +15,8 @@ mod bad_configs;
 mod bad_starts;
 #[path = "cluster/bank.rs"]
 mod bank;
+#[path = "cluster/digests.rs"]
+mod digests;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/failpoints.rs"]
@@ -29,6 +31,8 @@ mod power_loss;
 mod reads;
 #[path = "cluster/refill.rs"]
 mod refill;
+#[path = "cluster/strict.rs"]
+mod strict;
 #[path = "cluster/wait.rs"]
 mod wait;
 #[path = "cluster/wire.rs"]

@@ -6,6 +6,8 @@
 
 #[path = "machine/coordinator.rs"]
 mod coordinator;
+#[path = "machine/digest.rs"]
+mod digest;
 #[path = "machine/expiry.rs"]
 mod expiry;
 #[path = "machine/parking.rs"]
@@ -16,5 +18,7 @@ mod prepare;
 mod replies;
 #[path = "machine/snapshot.rs"]
 mod snapshot;
+#[path = "machine/strict.rs"]
+mod strict;
 #[path = "machine/talk.rs"]
 mod talk;

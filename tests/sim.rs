@@ -140,6 +140,7 @@ fn no_chain_of_accidents_breaks_a_cluster() {
         "txns committed",
         "register operations",
         "transfers",
+        "strict failures",
         "crashes",
         "cuts",
     ] {

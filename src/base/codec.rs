@@ -33,6 +33,15 @@ pub fn encode_onto<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
+/// Encodes `value` into a writer.
+///
+/// # Errors
+/// As [`encode`]; and the writer's.
+pub fn encode_to<T: Serialize>(value: &T, writer: &mut impl std::io::Write) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, writer, bincode::config::standard())?;
+    Ok(())
+}
+
 /// Decodes exactly one value from all of `bytes`; at most [`FRAME_BYTES_MAX`] are allocated on the way.
 ///
 /// # Errors

@@ -66,6 +66,10 @@ pub const SESSIONS_MAX: usize = 64 << 10;
 pub const SESSION_IDLE_MS: u64 = 10 * 60 * 1000;
 /// Transactions that one coordinator leader runs or queues.
 pub const TXNS_ACTIVE_MAX: usize = 64 << 10;
+/// Bytes of a group's state besides its keys that its digest covers: a few milliseconds of hashing.
+pub const DIGEST_REST_BYTES_MAX: usize = 8 << 20;
+/// Digests that a replica remembers of one group, for those that come later to compare.
+pub const DIGESTS_KEPT: usize = 16;
 /// Keys removed by one logged expiry.
 pub const EXPIRE_KEYS_MAX: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.

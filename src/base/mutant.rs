@@ -93,6 +93,8 @@ mutants! {
     ConditionsIgnoredAtRun "conditions-ignored-at-run" "P1" Logs;
     /// A write leaves a key's version as it was.
     WritesKeepOldVersion "writes-keep-old-version" "P1" Logs;
+    /// A strict transaction is applied although one of its commands has failed.
+    StrictErrorsApplied "strict-errors-applied" "P3" Logs;
 
     // ── The reply table
     /// A request that comes again is executed again.
@@ -209,6 +211,8 @@ mutants! {
     LeaseForgottenAtRestart "lease-forgotten-at-restart" "P1" Nodes;
     /// Any node answers reads from what it has.
     ReadAnywhere "read-anywhere" "P1" Nodes;
+    /// One replica loses the writes of some entries.
+    OneReplicaDiffers "one-replica-differs" "P8" Nodes;
     /// One node looks for keys by another ring than the others.
     StaleRing "stale-ring" "P1" Nodes;
     /// A gateway's requests carry no number: one that is sent again is executed again.

@@ -61,6 +61,7 @@ pub use crate::base::Error;
 use crate::base::{RequestId, Result, SessionId};
 use crate::host::{Network, Tcp, chance};
 use connection::{Connection, Failure};
+use transaction::Settled;
 pub use transaction::{Committed, Transaction};
 
 /// A reply as the server sent it, for commands without a method of their own.
@@ -311,8 +312,8 @@ impl Client {
     /// time, reads through it, buffers writes in it, and ends with `tx.commit(value)` or `tx.abort(why)`.
     ///
     /// # Errors
-    /// [`Error::Aborted`] after [`Options::conflict_tries`] conflicts or from `tx.abort`; [`Error::Unknown`] with an
-    /// id for [`Client::transaction_status`]; what `body` returns.
+    /// [`Error::Aborted`] after [`Options::conflict_tries`] conflicts, from `tx.abort`, or for a command that was refused or
+    /// failed ([`Transaction::strict`]); [`Error::Unknown`] with an id to ask for; what `body` returns.
     pub async fn transaction<T, F, R>(&self, mut body: F) -> Result<T>
     where
         F: FnMut(Transaction) -> R,
@@ -332,9 +333,9 @@ impl Client {
                 Err(error) => return Err(error),
             };
             match committed.settle().await {
-                Ok(Some(value)) => return Ok(value),
-                Ok(None) | Err(Error::Aborted(_) | Error::Retry(_) | Error::Unavailable(_)) => {}
-                Err(error) => return Err(error),
+                Ok(Settled::Done(value)) => return Ok(value),
+                Ok(Settled::Changed) | Err(Error::Aborted(_) | Error::Retry(_) | Error::Unavailable(_)) => {}
+                Ok(Settled::Failed(error)) | Err(error) => return Err(error),
             }
         }
         Err(Error::Aborted("its keys kept changing".into()))

@@ -18,6 +18,7 @@ pub struct Transaction {
     /// What the transaction has written, for its own reads: `None` is a removed key.
     written: BTreeMap<Bytes, Option<Bytes>>,
     queue: Vec<Vec<Bytes>>,
+    strict: bool,
 }
 
 /// How a run ended; made by [`Transaction::commit`].
@@ -34,6 +35,7 @@ impl Transaction {
             watched: BTreeSet::new(),
             written: BTreeMap::new(),
             queue: Vec::new(),
+            strict: false,
         }
     }
 
@@ -100,6 +102,19 @@ impl Transaction {
         self.written.insert(key, None);
     }
 
+    /// Queues any command for the commit: `["INCR", "key"]`. Its reply is not told, and this transaction's own reads do
+    /// not see what it writes.
+    pub fn command<A: AsRef<[u8]>>(&mut self, args: impl IntoIterator<Item = A>) {
+        let args = args.into_iter().map(|arg| Bytes::copy_from_slice(arg.as_ref()));
+        self.queue.push(args.collect());
+    }
+
+    /// From now on an error of any queued command rolls all of them back: [`Client::transaction`] returns
+    /// [`Error::Aborted`] with which command failed and why. Otherwise such an error undoes nothing, as in Redis.
+    pub fn strict(&mut self) {
+        self.strict = true;
+    }
+
     /// Ends the run: commit what is buffered, and have [`Client::transaction`] return `value`.
     ///
     /// # Errors
@@ -121,19 +136,31 @@ impl Transaction {
     }
 }
 
+/// How a commit went.
+pub(super) enum Settled<T> {
+    Done(T),
+    /// Something that was read has changed.
+    Changed,
+    /// A command was refused, or failed in a strict transaction: nothing happened, and would not the next time.
+    Failed(Error),
+}
+
 impl<T> Committed<T> {
-    /// Commits. `None`: something that was read has changed.
-    pub(super) async fn settle(self) -> Result<Option<T>> {
+    /// Commits.
+    pub(super) async fn settle(self) -> Result<Settled<T>> {
         let Committed { transaction, value } = self;
         let Transaction {
             client,
             mut connection,
             queue,
+            strict,
             ..
         } = transaction;
         let number = client.number();
         let word = |word: &'static [u8]| vec![Bytes::from_static(word)];
-        let mut requests = vec![word(b"MULTI")];
+        let mut multi = word(b"MULTI");
+        multi.extend(strict.then_some(Bytes::from_static(b"STRICT")));
+        let mut requests = vec![multi];
         requests.extend(queue);
         requests.push(once(number.id, number.below));
         // Not queued by MULTI, since it is said before: the number is EXEC's.
@@ -144,17 +171,25 @@ impl<T> Committed<T> {
         match answer {
             Ok(Ok(reply)) => {
                 client.give_back(connection);
+                if let Frame::SimpleError { data, .. } = &reply
+                    && let Some(why) = data.strip_prefix("EXECABORT ")
+                {
+                    return Ok(Settled::Failed(Error::Aborted(why.to_string())));
+                }
                 match connection::check(reply)? {
-                    Frame::Null => Ok(None),
-                    _ => Ok(Some(value)),
+                    Frame::Null => Ok(Settled::Changed),
+                    _ => Ok(Settled::Done(value)),
                 }
             }
             Ok(Err(Failure::Sent(_))) | Err(_) => {
                 client.fail_over();
-                client
-                    .settle_unknown(number.id, deadline)
-                    .await
-                    .map(|committed| committed.then_some(value))
+                client.settle_unknown(number.id, deadline).await.map(|committed| {
+                    if committed {
+                        Settled::Done(value)
+                    } else {
+                        Settled::Changed
+                    }
+                })
             }
         }
     }

@@ -12,11 +12,11 @@ use super::message::{Ask, Told};
 use super::node::Node;
 use super::numbering::Numbered;
 use super::router::RouteError;
-use crate::base::limits::OPTIMISTIC_TRIES_MAX;
 use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, TxnId, mutant};
 use crate::host::chance;
 use crate::machine::{
-    Body, Command, Condition, Decide, Decision, Fate, Read, Refusal, Request, Response, Seen, scope_of,
+    Body, Command, Condition, Decide, Decision, Failed, Fate, Read, Refusal, Request, Response, Seen,
+    scope_of,
 };
 use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 
@@ -38,6 +38,8 @@ pub struct Wish {
     pub conditions: Vec<Condition>,
     /// The client's own number for it, and below which all of its numbers are finished.
     pub id: Option<(RequestId, u64)>,
+    /// Nothing at all if one of the commands fails.
+    pub strict: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +48,23 @@ pub enum Outcome {
     Replies(Vec<Reply>),
     /// A condition did not hold: nothing happened.
     Conflict,
+    /// It is strict, and the command at this place failed: nothing happened.
+    Failed(usize, Reply),
+}
+
+/// How a plan's work went.
+enum Ran {
+    Replies(BTreeMap<u16, Vec<Reply>>),
+    Conflict,
+    Failed(u16, Failed),
+}
+
+/// Who asks under which number, and until when.
+#[derive(Clone, Copy)]
+struct Asked {
+    id: Option<(RequestId, u64)>,
+    strict: bool,
+    deadline: Instant,
 }
 
 /// The number a write goes under: the gateway's, or the client's own.
@@ -80,31 +99,48 @@ impl Node {
         let Some(plan) = self.plan(&wish.commands, &wish.conditions) else {
             return self.execute_optimistic(wish, deadline).await;
         };
-        let read_only = wish.commands.iter().all(|command| !command.is_write());
-        let replies = match plan.work.len() {
-            0 => BTreeMap::new(),
+        let asked = Asked {
+            id: wish.id,
+            strict: wish.strict,
+            deadline,
+        };
+        let read_only = wish.commands.iter().all(|command| !command.is_write()) && !settles_number(&wish);
+        let ran = match plan.work.len() {
+            0 => Ran::Replies(BTreeMap::new()),
             1 if read_only => match self.read_each(&plan.work, deadline).await? {
-                Some((replies, _)) => replies,
-                None => return Ok(Outcome::Conflict),
+                Some((replies, _)) => Ran::Replies(replies),
+                None => Ran::Conflict,
             },
-            1 => match self.write_one(&plan.work, wish.id, deadline).await? {
-                Some(replies) => replies,
-                None => return Ok(Outcome::Conflict),
-            },
+            1 => self.write_one(&plan.work, asked).await?,
             _ => {
-                if read_only && let Some(outcome) = self.read_snapshot(&plan, deadline).await? {
-                    return Ok(outcome);
-                }
-                match self.transact(&plan.work, wish.id, deadline).await? {
-                    Some(replies) => replies,
-                    None => return Ok(Outcome::Conflict),
+                let read = if read_only {
+                    self.read_snapshot(&plan, deadline).await?
+                } else {
+                    None
+                };
+                match read {
+                    Some(ran) => ran,
+                    None => self.transact(&plan.work, asked).await?,
                 }
             }
         };
-        Ok(Outcome::Replies(plan.merge(&replies)))
+        Ok(match ran {
+            Ran::Conflict => Outcome::Conflict,
+            Ran::Failed(shard, failed) => {
+                let at = plan.command_at(shard, failed.at as usize);
+                Outcome::Failed(at.unwrap_or_default(), failed.reply)
+            }
+            Ran::Replies(replies) => {
+                let replies = plan.merge(&replies);
+                match Optimistic::failed(&replies).filter(|_| read_only && wish.strict) {
+                    Some((at, reply)) => Outcome::Failed(at, reply),
+                    None => Outcome::Replies(replies),
+                }
+            }
+        })
     }
 
-    fn plan(&self, commands: &[Command], conditions: &[Condition]) -> Option<Plan> {
+    pub(super) fn plan(&self, commands: &[Command], conditions: &[Condition]) -> Option<Plan> {
         let ring = self.ring();
         Plan::new(commands, conditions, ring.shards(), &|key| ring.shard_of(key))
     }
@@ -126,7 +162,7 @@ impl Node {
     }
 
     /// Reads each shard once. `None`: a condition did not hold.
-    async fn read_each(
+    pub(super) async fn read_each(
         &self,
         work: &BTreeMap<u16, Work>,
         deadline: Instant,
@@ -168,10 +204,10 @@ impl Node {
 
     /// Reads several shards at one moment: after all were read, none of what was read may have changed. `None`: it
     /// kept changing, so locks are needed.
-    async fn read_snapshot(&self, plan: &Plan, deadline: Instant) -> Result<Option<Outcome>> {
+    async fn read_snapshot(&self, plan: &Plan, deadline: Instant) -> Result<Option<Ran>> {
         for _ in 0..SNAPSHOT_TRIES {
             let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
-                return Ok(Some(Outcome::Conflict));
+                return Ok(Some(Ran::Conflict));
             };
             let check = |(shard, conditions)| {
                 (
@@ -184,7 +220,7 @@ impl Node {
             };
             let checks: BTreeMap<u16, Work> = touched.into_iter().map(check).collect();
             if self.read_each(&checks, deadline).await?.is_some() {
-                return Ok(Some(Outcome::Replies(plan.merge(&replies))));
+                return Ok(Some(Ran::Replies(replies)));
             }
         }
         Ok(None)
@@ -197,18 +233,13 @@ impl Node {
         }
     }
 
-    /// One shard, one entry. `None`: a condition did not hold.
-    async fn write_one(
-        &self,
-        work: &BTreeMap<u16, Work>,
-        id: Option<(RequestId, u64)>,
-        deadline: Instant,
-    ) -> Result<Option<BTreeMap<u16, Vec<Reply>>>> {
+    /// One shard, one entry.
+    async fn write_one(&self, work: &BTreeMap<u16, Work>, asked: Asked) -> Result<Ran> {
         let Some((&shard, work)) = work.first_key_value() else {
-            return Ok(Some(BTreeMap::new()));
+            return Ok(Ran::Replies(BTreeMap::new()));
         };
         let group = GroupId::Shard(shard);
-        let number = self.number(id, group);
+        let number = self.number(asked.id, group);
         let ask = Ask::Propose(Request {
             id: Some(number.id()).filter(|_| !mutant::is(Mutant::RequestsUnnumbered)),
             below: number.below(),
@@ -216,11 +247,15 @@ impl Node {
             body: Body::Run {
                 commands: work.commands.clone(),
                 conditions: work.conditions.clone(),
+                strict: asked.strict,
             },
         });
-        match self.router().ask(group, &ask, deadline).await {
-            Ok(Told::Response(Response::Replies(replies))) => Ok(Some(BTreeMap::from([(shard, replies)]))),
-            Ok(Told::Response(Response::Conflict)) => Ok(None),
+        match self.router().ask(group, &ask, asked.deadline).await {
+            Ok(Told::Response(Response::Replies(replies))) => {
+                Ok(Ran::Replies(BTreeMap::from([(shard, replies)])))
+            }
+            Ok(Told::Response(Response::Conflict)) => Ok(Ran::Conflict),
+            Ok(Told::Response(Response::Failed(failed))) => Ok(Ran::Failed(shard, failed)),
             Ok(Told::Response(Response::Refused(refusal))) => Err(refused(refusal, number.id())),
             Ok(other) => Err(unexpected(&other)),
             Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),
@@ -236,28 +271,27 @@ impl Node {
         }
     }
 
-    /// Several shards, by two-phase commit. `None`: a condition did not hold.
-    async fn transact(
-        &self,
-        work: &BTreeMap<u16, Work>,
-        id: Option<(RequestId, u64)>,
-        deadline: Instant,
-    ) -> Result<Option<BTreeMap<u16, Vec<Reply>>>> {
+    /// Several shards, by two-phase commit.
+    async fn transact(&self, work: &BTreeMap<u16, Work>, asked: Asked) -> Result<Ran> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.transact_once(work, id, deadline).await? {
-                Answer::Conflict => return Ok(None),
+            match self.transact_once(work, asked).await? {
+                Answer::Conflict => return Ok(Ran::Conflict),
+                Answer::Failed(GroupId::Shard(shard), failed) => return Ok(Ran::Failed(shard, failed)),
+                Answer::Failed(group, _) => {
+                    return Err(Error::Stopped(format!("{group} takes part in a transaction")));
+                }
                 Answer::Committed(parts) => {
                     let of_shard = |(group, replies)| match group {
                         GroupId::Shard(shard) => Some((shard, replies)),
                         GroupId::Coordinator(_) => None,
                     };
-                    return Ok(Some(parts.into_iter().filter_map(of_shard).collect()));
+                    return Ok(Ran::Replies(parts.into_iter().filter_map(of_shard).collect()));
                 }
                 // Under the client's own number the abort is final: the client takes a new one.
                 Answer::Aborted(why)
-                    if id.is_some() || tries >= ABORT_TRIES || Instant::now() >= deadline =>
+                    if asked.id.is_some() || tries >= ABORT_TRIES || Instant::now() >= asked.deadline =>
                 {
                     return Err(Error::Aborted(why));
                 }
@@ -266,12 +300,8 @@ impl Node {
         }
     }
 
-    async fn transact_once(
-        &self,
-        work: &BTreeMap<u16, Work>,
-        id: Option<(RequestId, u64)>,
-        deadline: Instant,
-    ) -> Result<Answer> {
+    async fn transact_once(&self, work: &BTreeMap<u16, Work>, asked: Asked) -> Result<Answer> {
+        let Asked { id, strict, deadline } = asked;
         let part = |(&shard, work): (&u16, &Work)| Part {
             shard: GroupId::Shard(shard),
             scope: scope_of(&work.commands, &work.conditions),
@@ -287,6 +317,7 @@ impl Node {
             started: now,
             deadline: now + self.txn_timeout().as_millis() as u64,
             parts: work.iter().map(part).collect(),
+            strict,
         };
         let txn_deadline = txn.deadline;
         let ask = Ask::Begin(Box::new(txn));
@@ -382,49 +413,6 @@ impl Node {
         });
     }
 
-    /// Commands that need each other's data over shards (RENAME, COPY, MSETNX): read, run here, commit if unchanged.
-    async fn execute_optimistic(&self, wish: Wish, deadline: Instant) -> Result<Outcome> {
-        let Some(keys) = Optimistic::keys(&wish.commands) else {
-            let why = "a transaction cannot combine commands on the whole key space with RENAME, COPY or MSETNX \
-                       over several shards";
-            return Err(Error::Invalid(why.into()));
-        };
-        let fetch = [Command::Fetch { keys: keys.clone() }];
-        for _ in 0..OPTIMISTIC_TRIES_MAX {
-            let Some(plan) = self.plan(&fetch, &[]) else { break };
-            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
-                break;
-            };
-            let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
-            let run = Optimistic::run(&wish.commands, &keys, &fetched, self.now(), chance());
-            let touched = touched.into_values().flatten().collect();
-            let attempt = Wish {
-                commands: run.commands,
-                conditions: Optimistic::conditions(&wish.conditions, touched),
-                id: wish.id,
-            };
-            match Box::pin(self.execute(attempt)).await? {
-                Outcome::Replies(replies) => return Ok(Outcome::Replies(Optimistic::replies(replies))),
-                Outcome::Conflict if wish.id.is_some() => {
-                    return Err(Error::Aborted("its keys changed while it ran".into()));
-                }
-                Outcome::Conflict => {
-                    let watched_hold = Wish {
-                        conditions: wish.conditions.clone(),
-                        ..Wish::default()
-                    };
-                    if Box::pin(self.execute(watched_hold)).await? == Outcome::Conflict {
-                        return Ok(Outcome::Conflict);
-                    }
-                }
-            }
-            if Instant::now() >= deadline {
-                break;
-            }
-        }
-        Err(Error::Aborted("its keys kept changing while it ran".into()))
-    }
-
     /// What became of a request or transaction: any group that knows tells.
     ///
     /// # Errors
@@ -451,6 +439,12 @@ impl Node {
         }
         Ok(status)
     }
+}
+
+/// Whether it uses the client's number up, although it writes nothing: an earlier copy of it must not write later.
+fn settles_number(wish: &Wish) -> bool {
+    let recalls = |command: &Command| matches!(command, Command::Recall { .. });
+    wish.id.is_some() && wish.commands.iter().any(recalls)
 }
 
 fn busy() -> Error {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{AttemptId, GroupId, Millis, NodeId};
-use crate::machine::{Decision, Read, Request, Response, Seen};
+use crate::machine::{Decision, Digest, Read, Request, Response, Seen};
 use crate::raft::GroupError;
 use crate::txn::{Answer, Txn};
 
@@ -21,6 +21,8 @@ pub enum Ask {
     },
     /// Up to which index is the log certainly committed now?
     Confirm,
+    /// To any replica: what did the state come to at this log index?
+    Digest(u64),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub enum Told {
     /// `None`: still being worked on.
     Decision(Option<Decision>),
     Index(u64),
+    /// `None`: not applied yet, or not remembered.
+    Digest(Option<Digest>),
     Failed(Failure),
 }
 

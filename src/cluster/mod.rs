@@ -10,6 +10,7 @@
 //! Not here: RESP, sessions, command names (gateway); what a decision means (machine, txn).
 
 mod deliveries;
+mod digests;
 mod driver;
 mod env;
 mod execute;
@@ -19,6 +20,7 @@ mod join;
 mod message;
 mod node;
 mod numbering;
+mod optimistic;
 mod recovery;
 mod router;
 mod status;

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::digests::Digests;
 use super::driver::Driver;
 use super::env::Env;
 use super::housekeeping::Housekeeping;
@@ -281,6 +282,14 @@ impl Node {
             fatal,
         };
         tokio::spawn(housekeeping.run());
+        let digests = Digests {
+            me: inner.id,
+            groups: Arc::clone(groups),
+            router: router.clone(),
+            every: Duration::from_millis(inner.config.timeouts.digest_ms),
+            stopping: Arc::clone(&inner.stopping),
+        };
+        tokio::spawn(digests.run());
     }
 
     #[must_use]

@@ -144,6 +144,12 @@ impl Router {
         }
     }
 
+    /// Asks one member of the group, whether it leads or not, once. `None`: no answer in time.
+    pub async fn ask_member(&self, node: NodeId, group: GroupId, ask: &Ask, limit: Instant) -> Option<Told> {
+        let told = tokio::time::timeout_at(limit, self.try_node(node, group, ask)).await;
+        told.ok()?.ok()
+    }
+
     /// Who probably leads: what the local replica says, else who answered last.
     fn leader(&self, group: GroupId) -> NodeId {
         let local = self.inner.groups.get(group).and_then(|group| group.leader().0);
@@ -221,6 +227,7 @@ impl Router {
                 told(answer.map(Told::Response))
             }
             Ask::Read(read) => told(group.read(read).await.map(Told::Seen)),
+            Ask::Digest(index) => Told::Digest(group.digest_at(index)),
             Ask::Confirm => told(group.confirmed_index().await.map(Told::Index)),
             Ask::Begin(txn) => {
                 self.drive(&group, |answer| DriverCall::Begin { txn, answer })

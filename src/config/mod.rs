@@ -79,6 +79,7 @@ pub struct Timeouts {
     pub request_ms: u64,
     pub txn_ms: u64,
     pub recovery_ms: u64,
+    pub digest_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -97,6 +98,7 @@ impl Default for Timeouts {
             request_ms: 10_000,
             txn_ms: 5_000,
             recovery_ms: 1_000,
+            digest_ms: 5_000,
         }
     }
 }
@@ -316,6 +318,9 @@ impl Config {
         }
         if t.recovery_ms < 100 || t.recovery_ms > t.txn_ms {
             return bad("recovery_ms", format!("{}: must be 100 to txn_ms", t.recovery_ms));
+        }
+        if !(100..=3_600_000).contains(&t.digest_ms) {
+            return bad("digest_ms", format!("{}: must be 100 to 3600000", t.digest_ms));
         }
         if self.limits.connections == 0 {
             return Err(("limits.connections".into(), "0: nobody could connect".into()));

@@ -83,6 +83,7 @@ async fn execute(node: &Node, commands: Vec<Command>) -> Vec<Reply> {
         .await
     {
         Ok(Outcome::Replies(replies)) => replies,
+        Ok(Outcome::Failed(_, reply)) => vec![reply; count],
         Ok(Outcome::Conflict) => vec![Reply::err("ERR stopped: a conflict without a condition"); count],
         Err(error) => vec![Reply::err(error.to_string()); count],
     }

@@ -7,7 +7,7 @@ use crate::machine::commands::parse_i64;
 use crate::resp::Protocol;
 
 /// What a session remembers between commands, MULTI aside.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ClientState {
     pub id: u64,
     pub address: String,

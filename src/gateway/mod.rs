@@ -11,6 +11,7 @@
 mod admin;
 mod burst;
 mod client;
+mod exec;
 mod info;
 mod multi;
 mod server;

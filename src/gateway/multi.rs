@@ -1,5 +1,7 @@
 //! MULTI: the queue, and what spoils it.
 
+use bytes::Bytes;
+
 use crate::base::Reply;
 use crate::base::limits::{TXN_BYTES_MAX, TXN_COMMANDS_MAX};
 use crate::machine::Command;
@@ -11,23 +13,34 @@ pub enum Queued {
     /// Could not be parsed: its error is its reply, as in Redis.
     Failed(Reply),
     /// About the connection: answered by the session when EXEC runs.
-    Own(Vec<bytes::Bytes>),
+    Own(Vec<Bytes>),
 }
 
 /// The commands between MULTI and EXEC.
 #[derive(Debug, Default)]
 pub struct Multi {
-    pub queue: Vec<Queued>,
+    /// With the commands' names.
+    pub queue: Vec<(&'static str, Queued)>,
+    /// Any error rolls all of it back.
+    pub strict: bool,
     bytes: usize,
     spoilt: bool,
 }
 
 impl Multi {
+    #[must_use]
+    pub fn new(strict: bool) -> Multi {
+        Multi {
+            strict,
+            ..Multi::default()
+        }
+    }
+
     /// Queues a command.
     ///
     /// # Errors
     /// The limits; the transaction is spoilt then.
-    pub fn push(&mut self, queued: Queued) -> Result<(), Reply> {
+    pub fn push(&mut self, name: &'static str, queued: Queued) -> Result<(), Reply> {
         self.bytes += match &queued {
             Queued::Data(command) => command.weight(),
             Queued::Failed(_) => 64,
@@ -39,8 +52,20 @@ impl Multi {
                 "ERR a transaction may have {TXN_COMMANDS_MAX} commands and {TXN_BYTES_MAX} bytes at the most"
             )));
         }
-        self.queue.push(queued);
+        self.queue.push((name, queued));
         Ok(())
+    }
+
+    /// Whether `MULTI` may have these arguments; else why not.
+    ///
+    /// # Errors
+    /// Anything but nothing and `STRICT`.
+    pub fn check(args: &[Bytes]) -> Result<(), Reply> {
+        match args {
+            [] => Ok(()),
+            [word] if word.eq_ignore_ascii_case(b"strict") => Ok(()),
+            _ => Err(Reply::err("ERR wrong number of arguments for 'multi' command")),
+        }
     }
 
     /// A command was refused: EXEC will refuse all of them.

@@ -23,13 +23,13 @@ use crate::resp::{RequestReader, encode};
 const WRITE_BYTES: usize = 256 << 10;
 
 pub struct Session {
-    node: Node,
+    pub(super) node: Node,
     shared: Arc<Shared>,
-    state: ClientState,
+    pub(super) state: ClientState,
     multi: Option<Multi>,
-    watched: Vec<Condition>,
+    pub(super) watched: Vec<Condition>,
     /// The client's number for its next write.
-    once: Option<(RequestId, u64)>,
+    pub(super) once: Option<(RequestId, u64)>,
     out: BytesMut,
     closing: bool,
 }
@@ -160,6 +160,7 @@ impl Session {
                 own.name
             ))),
             (None, Some(own)) if own.name == "client" => ClientState::check(args),
+            (None, Some(own)) if own.name == "multi" => Multi::check(args),
             (None, Some(_)) => Ok(()),
             (None, None) => Err(unknown_command(name, args)),
         };
@@ -171,7 +172,7 @@ impl Session {
                 let command = self.parse(spec, args);
                 match &mut self.multi {
                     Some(multi) => {
-                        let queued = multi.push(command.map_or_else(Queued::Failed, Queued::Data));
+                        let queued = multi.push(spec.name, command.map_or_else(Queued::Failed, Queued::Data));
                         queued.map_or_else(|reply| reply, |()| Reply::Simple("QUEUED".into()))
                     }
                     None => match command {
@@ -182,7 +183,7 @@ impl Session {
             }
             (None, Some(own)) if self.multi.is_some() && !own.immediate => match &mut self.multi {
                 Some(multi) => {
-                    let queued = multi.push(Queued::Own(request.to_vec()));
+                    let queued = multi.push(own.name, Queued::Own(request.to_vec()));
                     queued.map_or_else(|reply| reply, |()| Reply::Simple("QUEUED".into()))
                 }
                 None => Reply::ok(),
@@ -212,17 +213,18 @@ impl Session {
     async fn run_numbered(&mut self, command: Command) -> Reply {
         let wish = Wish {
             commands: vec![command],
-            conditions: Vec::new(),
             id: self.once.take(),
+            ..Wish::default()
         };
         match self.node.execute(wish).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter().next().unwrap_or(Reply::Nil),
             Ok(Outcome::Conflict) => Reply::Nil,
+            Ok(Outcome::Failed(_, reply)) => reply,
             Err(error) => Reply::err(error.to_string()),
         }
     }
 
-    fn end_multi(&mut self) -> Option<Multi> {
+    pub(super) fn end_multi(&mut self) -> Option<Multi> {
         self.watched.clear();
         self.multi.take()
     }
@@ -231,7 +233,7 @@ impl Session {
         match name {
             "multi" if self.multi.is_some() => Reply::err("ERR MULTI calls can not be nested"),
             "multi" => {
-                self.multi = Some(Multi::default());
+                self.multi = Some(Multi::new(!args.is_empty()));
                 Reply::ok()
             }
             "exec" => self.exec().await,
@@ -257,7 +259,7 @@ impl Session {
     }
 
     /// The commands that MULTI queues; EXEC runs them here.
-    async fn simple(&mut self, name: &str, args: &[Bytes]) -> Reply {
+    pub(super) async fn simple(&mut self, name: &str, args: &[Bytes]) -> Reply {
         match name {
             "ping" => match args {
                 [] => Reply::Simple("PONG".into()),
@@ -349,46 +351,6 @@ impl Session {
             }
             Err(error) => Reply::err(error.to_string()),
         }
-    }
-
-    async fn exec(&mut self) -> Reply {
-        let conditions = std::mem::take(&mut self.watched);
-        let id = self.once.take();
-        let Some(multi) = self.end_multi() else {
-            return Reply::err("ERR EXEC without MULTI");
-        };
-        if multi.is_spoilt() {
-            return Reply::err("EXECABORT Transaction discarded because of previous errors.");
-        }
-        let data = multi.queue.iter().filter_map(|queued| match queued {
-            Queued::Data(command) => Some(command.clone()),
-            Queued::Failed(_) | Queued::Own(_) => None,
-        });
-        let wish = Wish {
-            commands: data.collect(),
-            conditions,
-            id,
-        };
-        let mut replies = match self.node.execute(wish).await {
-            Ok(Outcome::Replies(replies)) => replies.into_iter(),
-            Ok(Outcome::Conflict) => return Reply::NilArray,
-            Err(error) => return Reply::err(error.to_string()),
-        };
-        let mut all = Vec::with_capacity(multi.queue.len());
-        for queued in multi.queue {
-            all.push(match queued {
-                Queued::Data(_) => replies.next().unwrap_or(Reply::Nil),
-                Queued::Failed(reply) => reply,
-                Queued::Own(request) => match request.split_first() {
-                    Some((name, args)) => {
-                        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-                        Box::pin(self.simple(&name, args)).await
-                    }
-                    None => Reply::Nil,
-                },
-            });
-        }
-        Reply::Array(all)
     }
 }
 

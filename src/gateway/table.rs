@@ -32,7 +32,7 @@ own! {
     "info" -1 false "Returns information and statistics about the server.";
     "quit" -1 true "Closes the connection.";
     "reset" 1 true "Resets the connection.";
-    "multi" 1 true "Starts a transaction.";
+    "multi" -1 true "Starts a transaction. Quorate: MULTI STRICT, one that any error rolls back.";
     "exec" 1 true "Executes all commands in a transaction.";
     "discard" 1 true "Discards a transaction.";
     "watch" -2 true "Monitors changes to keys to determine the execution of a transaction.";

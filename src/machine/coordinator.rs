@@ -70,7 +70,7 @@ impl Coordinator {
                     }
                     Response::Done
                 }
-                Body::Sweep => Response::Done,
+                Body::Sweep | Body::Digest => Response::Done,
                 Body::Run { .. }
                 | Body::Prepare(_)
                 | Body::Finish(_)

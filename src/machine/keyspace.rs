@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::digest::share;
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
 
@@ -52,6 +53,8 @@ pub struct Keyspace {
     slots: Vec<Option<Arc<Slot>>>,
     expiries: BTreeSet<(Millis, Bytes)>,
     len: usize,
+    /// Sum of the shares of all keys.
+    digest: u64,
 }
 
 impl Default for Keyspace {
@@ -60,6 +63,7 @@ impl Default for Keyspace {
             slots: vec![None; usize::from(SLOTS)],
             expiries: BTreeSet::new(),
             len: 0,
+            digest: 0,
         }
     }
 }
@@ -76,6 +80,19 @@ impl Keyspace {
         self.len == 0
     }
 
+    /// A sum over all keys with their values, versions and expiries, however they came here.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The same, by a walk over all keys.
+    #[must_use]
+    pub fn digest_by_walk(&self) -> u64 {
+        let shares = self.iter().map(|(key, object)| share(key, object));
+        shares.fold(0, u64::wrapping_add)
+    }
+
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Object> {
         self.slots[usize::from(slot_of(key))].as_ref()?.get(key)
@@ -89,6 +106,7 @@ impl Keyspace {
         }
         let slot = Arc::make_mut(slot.get_or_insert_default());
         let expires = object.as_ref().and_then(|o| o.expires);
+        let added = object.as_ref().map_or(0, |object| share(key, object));
         let old = match object {
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
             Some(object) if slot.contains_key(key) => slot.get_mut(key).map(|o| std::mem::replace(o, object)),
@@ -101,6 +119,8 @@ impl Keyspace {
                 slot.remove(key)
             }
         };
+        let removed = old.as_ref().map_or(0, |object| share(key, object));
+        self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
         let old_expires = old.and_then(|o| o.expires);
         if old_expires != expires {
             if let Some(at) = old_expires {

@@ -8,10 +8,11 @@
 //!
 //! Absence as an invariant: no clock is read and no die is cast here; time and seed arrive in the entry.
 //!
-//! Not here: evicting keys, types other than strings, digests at every index.
+//! Not here: evicting keys, types other than strings.
 
 pub mod commands;
 mod coordinator;
+mod digest;
 mod glob;
 pub mod keyspace;
 pub mod locks;
@@ -23,9 +24,11 @@ mod second_phase;
 mod sessions;
 mod shard;
 mod snapshot;
+mod strict;
 
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
+pub use digest::Digest;
 pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
@@ -34,6 +37,7 @@ pub use request::{
 };
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
+pub use strict::Failed;
 
 use crate::base::{GroupId, Millis};
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Scope};
+use super::{Command, Failed, Scope};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
 /// Names a request by where it stands: log index, and place in the entry.
@@ -46,6 +46,8 @@ pub enum Body {
     Run {
         commands: Vec<Command>,
         conditions: Vec<Condition>,
+        /// Only if none of the commands fails.
+        strict: bool,
     },
     /// Shard: first phase of a transaction over several shards.
     Prepare(Box<Prepare>),
@@ -63,6 +65,8 @@ pub enum Body {
     Retire(TxnId),
     /// Shard: what became of the request with this id? If nothing has: refuse it from now on.
     Withdraw,
+    /// Any group: changes nothing; every replica notes the digest of its state behind this entry.
+    Digest,
 }
 
 /// What must still be so for a transaction to go on.
@@ -93,6 +97,8 @@ pub struct Prepare {
     pub scope: Scope,
     pub conditions: Vec<Condition>,
     pub commands: Vec<Command>,
+    /// Refused if one of the commands fails.
+    pub strict: bool,
 }
 
 /// A prepared, undecided transaction, as recovery sees it.
@@ -155,7 +161,7 @@ pub enum Vote {
 }
 
 /// Why a participant cannot commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum No {
     /// A condition does not hold: trying again would not help.
     Condition,
@@ -165,6 +171,8 @@ pub enum No {
     Late,
     /// Too many transactions are prepared or parked.
     Full,
+    /// A command of a strict transaction failed: trying again would not help.
+    Failed(Failed),
 }
 
 /// Why a request was not executed. Nothing happened.
@@ -185,6 +193,8 @@ pub enum Response {
     Replies(Vec<Reply>),
     /// A condition of `Run` did not hold.
     Conflict,
+    /// A command of a strict `Run` failed: nothing happened.
+    Failed(Failed),
     Vote(Vote),
     Done,
     Decision(Decision),
@@ -213,10 +223,16 @@ impl Request {
             Body::Run {
                 commands: list,
                 conditions,
+                ..
             } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
             Body::Decide(_) | Body::Stage(_) => 256,
-            Body::Finish(_) | Body::Sweep | Body::Retire(_) | Body::Withdraw | Body::Inquire { .. } => 0,
+            Body::Digest
+            | Body::Finish(_)
+            | Body::Sweep
+            | Body::Retire(_)
+            | Body::Withdraw
+            | Body::Inquire { .. } => 0,
         }
     }
 }

@@ -27,6 +27,7 @@ use super::request::{
     Age, Batch, Body, Condition, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
 };
 use super::sessions::{Known, Sessions};
+use super::strict::failed;
 use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
@@ -148,7 +149,7 @@ impl Shard {
             None => Fate::Unknown,
             Some(Answered::Parked(_)) => Fate::Waits,
             Some(Answered::Done(Response::Replies(_))) => Fate::Executed,
-            // A conflict or a refusal: kept, so that no copy is executed after all.
+            // A conflict, a failure or a refusal: kept, so that no copy is executed after all.
             Some(Answered::Done(_)) => Fate::Refused,
         }
     }
@@ -189,10 +190,14 @@ impl Shard {
             }
         }
         let response = match &request.body {
-            Body::Run { commands, conditions } => {
+            Body::Run {
+                commands,
+                conditions,
+                strict,
+            } => {
                 let scope = scope_of(commands, conditions);
                 if self.head.locks.in_the_way(&scope).is_empty() || mutant::is(Mutant::RunsIgnoreLocks) {
-                    let response = self.run(commands, conditions, applying);
+                    let response = self.run(commands, conditions, *strict, applying);
                     self.remember(request.id, &response);
                     Some(response)
                 } else {
@@ -209,6 +214,7 @@ impl Shard {
                 self.sweep(applying.index);
                 Some(Response::Done)
             }
+            Body::Digest => Some(Response::Done),
             Body::Withdraw => {
                 let response = Response::Refused(Refusal::Deadline);
                 self.remember(request.id, &response);
@@ -272,13 +278,22 @@ impl Shard {
         }
     }
 
-    fn run(&mut self, commands: &[Command], conditions: &[Condition], applying: &Applying) -> Response {
+    fn run(
+        &mut self,
+        commands: &[Command],
+        conditions: &[Condition],
+        strict: bool,
+        applying: &Applying,
+    ) -> Response {
         if !self.hold(conditions) && !mutant::is(Mutant::ConditionsIgnoredAtRun) {
             return Response::Conflict;
         }
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
-        let replies = commands.iter().map(|command| command.run(&mut view)).collect();
+        let replies: Vec<Reply> = commands.iter().map(|command| command.run(&mut view)).collect();
         let writes = view.writes;
+        if let Some(failed) = failed(strict, commands, &replies) {
+            return Response::Failed(failed);
+        }
         self.write(writes, applying.index);
         Response::Replies(replies)
     }
@@ -376,6 +391,9 @@ impl Shard {
             .iter()
             .map(|command| command.run(&mut view))
             .collect();
+        if let Some(failed) = failed(prepare.strict, &prepare.commands, &replies) {
+            return self.refuse(prepare, No::Failed(failed));
+        }
         let intent = Intent {
             age: prepare.age,
             coordinator: prepare.coordinator,
@@ -408,12 +426,14 @@ impl Shard {
                         None => self.vote(&prepare, applying),
                     }
                 }
-                Body::Run { commands, conditions }
-                    if self.head.locks.in_the_way(&parked.scope).is_empty() =>
-                {
-                    let (commands, conditions, id) =
-                        (commands.clone(), conditions.clone(), parked.request.id);
-                    let response = self.run(&commands, &conditions, applying);
+                Body::Run {
+                    commands,
+                    conditions,
+                    strict,
+                } if self.head.locks.in_the_way(&parked.scope).is_empty() => {
+                    let (commands, conditions, strict) = (commands.clone(), conditions.clone(), *strict);
+                    let id = parked.request.id;
+                    let response = self.run(&commands, &conditions, strict, applying);
                     self.remember(id, &response);
                     response
                 }

@@ -11,7 +11,7 @@ use crate::base::codec::{self, CodecError};
 use crate::base::{Mutant, mutant};
 
 /// Layout of the sections; another one is refused.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 /// One section of a snapshot, length-prefixed in the stream.
 #[derive(Debug, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use super::{LogId, Raft};
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
-use crate::machine::{Machine, Read, Request, Response, Seen};
+use crate::machine::{Digest, Machine, Read, Request, Response, Seen};
 use crate::storage::{Journal, Snapshots};
 
 /// Why a group did not answer.
@@ -217,6 +217,37 @@ impl Group {
         })
     }
 
+    /// Whether anything was applied here since the last entry that asked for digests.
+    #[must_use]
+    pub fn changed_since_digest(&self) -> bool {
+        self.inner.shared.with(|state| state.digests.changed)
+    }
+
+    /// The last digest that was noted here, and at which log index.
+    #[must_use]
+    pub fn last_digest(&self) -> Option<(u64, Digest)> {
+        self.inner
+            .shared
+            .with(|state| state.digests.noted.back().copied())
+    }
+
+    /// The digest that was noted here at a log index, while it is remembered.
+    #[must_use]
+    pub fn digest_at(&self, index: u64) -> Option<Digest> {
+        let of_index = |&(at, digest): &(u64, Digest)| (at == index).then_some(digest);
+        self.inner
+            .shared
+            .with(|state| state.digests.noted.iter().find_map(of_index))
+    }
+
+    /// Stops the replica for good, since what it holds is wrong.
+    pub async fn fail(&self, why: String) {
+        self.inner.shared.with(|state| {
+            state.digests.failure.get_or_insert(why);
+        });
+        self.shutdown().await;
+    }
+
     /// Changes whenever an entry is applied.
     #[must_use]
     pub fn watch_applied(&self) -> watch::Receiver<u64> {
@@ -319,6 +350,9 @@ impl Group {
     /// Why the replica has stopped, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
+        if let Some(why) = self.inner.shared.with(|state| state.digests.failure.clone()) {
+            return Some(format!("{}: {why}", self.inner.id));
+        }
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
         metrics
             .running_state

@@ -12,6 +12,7 @@
 //! Not here: membership changes, lease reads (DESIGN.md, section 10: stale after a fast restart unless simulated).
 
 mod entry;
+mod faults;
 mod group;
 mod link;
 mod log_store;

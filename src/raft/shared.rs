@@ -1,15 +1,17 @@
 //! A replica's state in memory, and who waits for what to be applied to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use super::faults;
 use super::group::GroupError;
 use super::{LogId, StoredMembership};
+use crate::base::limits::DIGESTS_KEPT;
 use crate::base::{GroupId, NodeId, codec};
-use crate::machine::{Batch, Machine, Response, Ticket};
+use crate::machine::{Batch, Body, Digest, Machine, Response, Ticket};
 
 /// Gets one request's response, or why there is none.
 pub type Waiter = oneshot::Sender<Result<Response, GroupError>>;
@@ -33,6 +35,28 @@ pub struct State {
     proposed: BTreeMap<u64, Vec<Waiter>>,
     /// Requests parked on locks, by where they stand in the log.
     parked: BTreeMap<Ticket, Waiter>,
+    pub digests: Digests,
+}
+
+/// What this replica's state came to at entries that asked for it, to be compared with the other replicas'.
+#[derive(Default)]
+pub struct Digests {
+    /// By log index, the last [`DIGESTS_KEPT`].
+    pub noted: VecDeque<(u64, Digest)>,
+    /// Whether anything was applied since the last.
+    pub changed: bool,
+    /// Why this replica must not go on: it is not what the others are.
+    pub failure: Option<String>,
+}
+
+impl Digests {
+    fn note(&mut self, index: u64, digest: Digest) {
+        self.changed = false;
+        self.noted.push_back((index, digest));
+        if self.noted.len() > DIGESTS_KEPT {
+            self.noted.pop_front();
+        }
+    }
 }
 
 impl Shared {
@@ -45,6 +69,7 @@ impl Shared {
             bytes_since_snapshot: 0,
             proposed: BTreeMap::new(),
             parked: BTreeMap::new(),
+            digests: Digests::default(),
         };
         Shared {
             group,
@@ -78,12 +103,13 @@ impl Shared {
     /// # Errors
     /// A committed entry that cannot be decoded: the replica must stop.
     pub fn apply(&self, id: LogId, payload: &[u8]) -> io::Result<()> {
-        let batch: Batch = codec::decode(payload).map_err(|e| {
+        let mut batch: Batch = codec::decode(payload).map_err(|e| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{} entry {id}: {e}", self.group),
             )
         })?;
+        faults::lose_writes(self.group, self.node, id.index, &mut batch);
         let mut state = self.state.lock();
         let origin = batch.origin;
         let waiters = if origin.node == self.node {
@@ -94,6 +120,10 @@ impl Shared {
         let mut waiters: Vec<Option<Waiter>> = waiters.unwrap_or_default().into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
         state.applied = Some(id);
+        let asks = batch
+            .requests
+            .iter()
+            .any(|request| matches!(request.body, Body::Digest));
         for (ticket, response) in state.machine.apply(id.index, batch) {
             let waiter = if ticket.index == id.index {
                 waiters.get_mut(ticket.at as usize).and_then(Option::take)
@@ -104,6 +134,12 @@ impl Shared {
                 // A caller that has timed out does not listen any more; that is its affair.
                 let _ = waiter.send(Ok(response));
             }
+        }
+        if asks {
+            let digest = state.machine.running_digest().map_err(io::Error::other)?;
+            state.digests.note(id.index, digest);
+        } else {
+            state.digests.changed = true;
         }
         for (at, waiter) in (0..).zip(waiters) {
             if let Some(waiter) = waiter {
@@ -136,6 +172,7 @@ impl Shared {
         state.applied = applied;
         state.membership = membership;
         state.bytes_since_snapshot = 0;
+        state.digests.changed = true;
         drop(state);
         self.applied.send_replace(applied.map_or(0, |id| id.index));
     }

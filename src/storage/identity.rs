@@ -8,7 +8,7 @@ use super::Store;
 use crate::base::{NodeId, codec};
 
 /// Version of everything on disk; another one is refused.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const KEY: &[u8] = b"identity";
 
 /// What a data directory remembers about its node and cluster.

@@ -8,7 +8,7 @@ use super::admission::{Admission, Lane};
 use super::resolving::Resolving;
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
 use crate::machine::{
-    Age, Command, Condition, Decide, Decision, Finish, No, Prepare, Scope, Stage, Staged, Vote,
+    Age, Command, Condition, Decide, Decision, Failed, Finish, No, Prepare, Scope, Stage, Staged, Vote,
 };
 
 /// How long an attempt that died on a lock waits before the next, doubling up to [`RETRY_MAX_MS`].
@@ -26,6 +26,8 @@ pub struct Txn {
     /// No commit after it, in replicated time.
     pub deadline: Millis,
     pub parts: Vec<Part>,
+    /// Not at all if one of the commands fails.
+    pub strict: bool,
 }
 
 /// One participant's share.
@@ -43,6 +45,8 @@ pub enum Answer {
     Committed(Vec<(GroupId, Vec<Reply>)>),
     /// A condition did not hold.
     Conflict,
+    /// It is strict, and a command failed at this participant.
+    Failed(GroupId, Failed),
     /// Nothing happened, for another reason.
     Aborted(String),
 }
@@ -266,6 +270,7 @@ impl Coordinator {
                 scope: part.scope.clone(),
                 conditions: part.conditions.clone(),
                 commands: part.commands.clone(),
+                strict: active.txn.strict,
             }),
         };
         let prepares = active.txn.parts.iter().map(prepare);
@@ -344,6 +349,7 @@ impl Coordinator {
                 let mut effects = self.abort_attempt(attempt);
                 effects.extend(match why {
                     No::Condition => self.leave_aborted(attempt.txn, Answer::Conflict, now),
+                    No::Failed(failed) => self.leave_aborted(attempt.txn, Answer::Failed(shard, failed), now),
                     No::Locked | No::Late => {
                         self.give_up(attempt.txn, "its keys stayed locked too long", now)
                     }

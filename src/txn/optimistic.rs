@@ -3,9 +3,10 @@
 //!
 //! ```text
 //!  keys ─Fetch─▶ values + versions ─run─▶ replies + writes ─▶ Put … if versions still hold ─conflict─▶ again
+//!                                     └─strict, and one failed─▶ nothing but the replies, likewise
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -17,8 +18,11 @@ use crate::machine::{Command, Condition, Touches};
 /// One run of such a transaction.
 #[derive(Debug)]
 pub struct Optimistic {
-    /// What to commit, with absolute expiries; the last command recalls the replies.
+    /// What to commit, with absolute expiries. The first command recalls the replies: its place must not depend on what
+    /// was written, which differs when the same request comes again.
     pub commands: Vec<Command>,
+    /// It is strict, and this command failed with this reply: there is nothing to commit.
+    pub failed: Option<(usize, Reply)>,
 }
 
 impl Optimistic {
@@ -37,7 +41,14 @@ impl Optimistic {
 
     /// Runs `commands` on what `Fetch` replied for `keys`, at time `now`.
     #[must_use]
-    pub fn run(commands: &[Command], keys: &[Bytes], fetched: &Reply, now: Millis, seed: u64) -> Optimistic {
+    pub fn run(
+        commands: &[Command],
+        strict: bool,
+        keys: &[Bytes],
+        fetched: &Reply,
+        now: Millis,
+        seed: u64,
+    ) -> Optimistic {
         let mut keyspace = Keyspace::default();
         if let Reply::Array(values) = fetched {
             for (key, value) in keys.iter().zip(values) {
@@ -50,22 +61,35 @@ impl Optimistic {
             }
         }
         let mut view = Overlay::new(&keyspace, now, seed);
-        let replies = commands.iter().map(|command| command.run(&mut view)).collect();
-        let puts = view
-            .writes
-            .keys
-            .into_iter()
-            .map(|(key, value)| Command::Put { key, value });
+        let replies: Vec<Reply> = commands.iter().map(|command| command.run(&mut view)).collect();
+        let failed = Self::failed(&replies).filter(|_| strict && !mutant::is(Mutant::StrictErrorsApplied));
+        let writes = if failed.is_some() {
+            BTreeMap::new()
+        } else {
+            view.writes.keys
+        };
+        let puts = writes.into_iter().map(|(key, value)| Command::Put { key, value });
         let key = keys.first().cloned().unwrap_or_default();
         Optimistic {
-            commands: puts.chain([Command::Recall { key, replies }]).collect(),
+            commands: [Command::Recall { key, replies }]
+                .into_iter()
+                .chain(puts)
+                .collect(),
+            failed,
         }
+    }
+
+    /// The first reply that is an error, and its place.
+    #[must_use]
+    pub fn failed(replies: &[Reply]) -> Option<(usize, Reply)> {
+        let at = replies.iter().position(Reply::is_error)?;
+        Some((at, replies[at].clone()))
     }
 
     /// The replies of the run that was committed: this one, or an earlier one of the same request.
     #[must_use]
-    pub fn replies(mut outcome: Vec<Reply>) -> Vec<Reply> {
-        match outcome.pop() {
+    pub fn replies(outcome: Vec<Reply>) -> Vec<Reply> {
+        match outcome.into_iter().next() {
             Some(Reply::Array(replies)) => replies,
             other => other.into_iter().collect(),
         }

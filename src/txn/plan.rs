@@ -145,6 +145,19 @@ impl Plan {
         work.commands.len() - 1
     }
 
+    /// The command to whose reply the one at `place` of `shard` belongs.
+    #[must_use]
+    pub fn command_at(&self, shard: u16, place: usize) -> Option<usize> {
+        let wanted = (shard, place);
+        self.gather.iter().position(|gather| match gather {
+            Gather::One(shard, place) => (*shard, *place) == wanted,
+            Gather::Sum(from) | Gather::Ok(from) | Gather::Concat(from) | Gather::First(from) => {
+                from.contains(&wanted)
+            }
+            Gather::Scatter { from, .. } => from.iter().any(|&(shard, place, _)| (shard, place) == wanted),
+        })
+    }
+
     /// Puts the shards' replies together, one reply a command.
     #[must_use]
     pub fn merge(&self, replies: &BTreeMap<u16, Vec<Reply>>) -> Vec<Reply> {

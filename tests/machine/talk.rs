@@ -138,6 +138,7 @@ pub fn run_if(text: &str, conditions: &[Condition]) -> Request {
     Request::anonymous(Body::Run {
         commands: commands_of(text),
         conditions: conditions.to_vec(),
+        strict: false,
     })
 }
 
@@ -187,6 +188,7 @@ pub fn prepare_if(attempt: AttemptId, text: &str, conditions: &[Condition]) -> P
         scope: scope_of(&commands, conditions),
         conditions: conditions.to_vec(),
         commands,
+        strict: false,
     }
 }
 

@@ -17,6 +17,8 @@ pub struct History {
     /// Unique elements: those of acknowledged transactions, and those of unknown outcome.
     pub acked: RefCell<BTreeSet<u64>>,
     pub open: RefCell<BTreeSet<u64>>,
+    /// Elements of strict transactions that fail whatever happens.
+    pub doomed: RefCell<Vec<u64>>,
     /// Counters: acknowledged increments and unknown ones.
     pub counts: RefCell<BTreeMap<String, (u64, u64)>>,
     /// Transactions of unknown outcome: their ids, and the index of their entry in `txns`.

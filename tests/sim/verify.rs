@@ -48,8 +48,23 @@ pub async fn everything(history: &Shared) {
         lists(&mut client, history).await;
         money(&mut client).await;
         marks(&mut client, history).await;
+        doomed(&mut client, history).await;
         counters(&mut client, history).await;
         statuses(&mut client, history).await;
+    }
+}
+
+/// Nothing is left of what was rolled back.
+async fn doomed(client: &mut Client, history: &Shared) {
+    let elements = history.doomed.borrow().clone();
+    for element in elements {
+        let words = ["EXISTS", &format!("u:{element}"), &format!("m:{element}")];
+        let there = number(&ask(client, &words).await);
+        assert_eq!(
+            there,
+            Some(0),
+            "element {element} of a strict transaction that failed"
+        );
     }
 }
 

@@ -62,7 +62,8 @@ impl Worker {
                 75..80 => self.audit().await,
                 80..88 => self.unique().await,
                 88..94 => self.count().await,
-                _ => self.expire().await,
+                94..98 => self.expire().await,
+                _ => self.fail_strictly().await,
             }
             if self.rng.random_bool(0.3) {
                 tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..40))).await;
@@ -285,6 +286,33 @@ impl Worker {
             Ended::Committed(_) => drop(self.history.acked.borrow_mut().insert(element)),
             Ended::Unknown(_) => drop(self.history.open.borrow_mut().insert(element)),
             Ended::Aborted => {}
+        }
+    }
+
+    /// Two keys as one, and then an error: neither may ever be there.
+    async fn fail_strictly(&mut self) {
+        let element = self.fresh();
+        self.history.doomed.borrow_mut().push(element);
+        let mark = format!("m:{element}");
+        let commands = [
+            command(&["MULTI", "STRICT"]),
+            command(&["SET", &format!("u:{element}"), "1"]),
+            command(&["SET", &mark, "text"]),
+            command(&["INCR", &mark]),
+            command(&["EXEC"]),
+        ];
+        if let Sent::Replied(replies) = self.send(&commands).await
+            && let Some(last) = replies.last()
+        {
+            if matches!(last, Frame::Error(why) if why.starts_with("EXECABORT ") && why.contains("command 3 ('incr')"))
+            {
+                self.history.count("strict failures");
+            } else {
+                assert!(
+                    !matches!(verdict(last), Verdict::Done(_)),
+                    "EXEC answered {last:?}"
+                );
+            }
         }
     }
 

@@ -116,6 +116,7 @@ fn config(profile: &Profile) -> Config {
     config.timeouts.request_ms = 4000;
     config.timeouts.txn_ms = 2000;
     config.timeouts.recovery_ms = 500;
+    config.timeouts.digest_ms = 300;
     for node in &mut config.nodes {
         node.client = address(node.id, CLIENT_PORT);
         node.peer = address(node.id, 7101);

@@ -3,6 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | reads, snapshot reads | a read sees what was committed, and a key as expired only after that is in the log |
+//! | strict | what goes on as strict has no command that fails; what is rolled back has failed, and so |
 //! | replies | what an operation is answered is what it would have replied at the moment of its record or entry |
 //! | conditions | what was read under WATCH had not changed then |
 //! | once | an operation is executed once, and not after its gateway was told that nothing had happened |
@@ -14,6 +15,7 @@
 //! | time | replicated time is the largest that was stamped |
 //! | state | a shard's keys are those that were committed, no others |
 //! | bank | there is as much money as at the start |
+//! | digests | the running digest of a shard's keys is what a walk over them finds |
 //! | snapshots, replicas | equal states after a snapshot, and on two replicas |
 //! | rest | when all faults are over, everything ends, and within its deadline |
 //!
@@ -25,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use quorate::base::{AttemptId, GroupId, Millis, Reply, RequestId, TxnId};
 use quorate::machine::keyspace::Value;
-use quorate::machine::{Decision, Response, Scope, Staged, Vote};
+use quorate::machine::{Decision, No, Response, Scope, Staged, Vote};
 use quorate::txn::Coordinator;
 
 use super::gateway::by_shard;
@@ -128,11 +130,21 @@ impl World {
         self.stats.add(done.kind.name());
         let commands = done.commands.clone();
         let expected = commands.iter().map(|command| self.model.run(command, times));
-        self.ops[op].expected = Some(expected.collect());
+        let expected: Vec<_> = expected.collect();
+        let fails = expected.iter().any(super::model::Expect::is_error);
+        check(!fails || !self.ops[op].strict, "strict", || {
+            format!("op {op} is applied, although it is strict and one of {commands:?} fails")
+        });
+        self.stats.add(if fails { "errors applied" } else { "no errors" });
+        self.ops[op].expected = Some(expected);
     }
 
     /// A single shard's log has answered a request.
     pub fn ran(&mut self, op: OpId, response: &Response) {
+        if let (Response::Failed(failed), None) = (response, self.records.single.get(&op)) {
+            self.check_failing(op, self.ops[op].group, failed);
+            self.records.single.insert(op, response.clone());
+        }
         let Response::Replies(replies) = response else {
             return;
         };
@@ -158,7 +170,10 @@ impl World {
         } else {
             "votes no"
         });
-        if let Vote::No(_) = vote {
+        if let Vote::No(why) = vote {
+            if let No::Failed(failed) = why {
+                self.check_failing(self.records.ops[&attempt.txn], shard, failed);
+            }
             self.refused.insert((attempt, shard));
             return;
         }

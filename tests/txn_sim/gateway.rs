@@ -229,6 +229,7 @@ impl World {
             started: asked.started,
             deadline: asked.deadline,
             parts: asked.parts.clone(),
+            strict: asked.strict,
         });
         let ask = asked.asks;
         self.send(Message::Begin { op, ask, txn });
@@ -261,6 +262,7 @@ impl World {
             body: Body::Run {
                 commands: part.commands.clone(),
                 conditions: part.conditions.clone(),
+                strict: running.strict,
             },
         });
         let shard = part.shard;
@@ -275,9 +277,14 @@ impl World {
         match answer {
             Answer::Committed(participants) => self.done(op, &by_shard(participants)),
             // Another copy of the question may still be on its way to somebody: only a record rules that out.
-            Answer::Conflict | Answer::Aborted(_) if !believes => self.settle(op),
+            Answer::Conflict | Answer::Aborted(_) | Answer::Failed(..) if !believes => self.settle(op),
             Answer::Conflict => {
                 self.stats.add("conflicts");
+                self.over(op, Outcome::Nothing);
+            }
+            Answer::Failed(shard, failed) => {
+                self.check_failure(op, *shard, failed);
+                self.stats.add("roll-backs over shards");
                 self.over(op, Outcome::Nothing);
             }
             Answer::Aborted(_) => {
@@ -298,6 +305,11 @@ impl World {
             }
             (State::Settling, Response::Decision(Decision::Commit { participants, .. })) => {
                 self.done(op, &by_shard(participants));
+            }
+            (State::Running, Response::Failed(failed)) => {
+                self.check_failure(op, self.ops[op].group, failed);
+                self.stats.add("roll-backs on one shard");
+                self.over(op, Outcome::Nothing);
             }
             (State::Running, Response::Conflict | Response::Refused(Refusal::Deadline))
             | (State::Settling, Response::Decision(Decision::Abort)) => self.over(op, Outcome::Nothing),
@@ -342,6 +354,7 @@ impl World {
         let mut again = Op::new(before.kind, before.gateway);
         again.to_read.clone_from(&before.to_read);
         again.watches = before.watches;
+        again.strict = before.strict;
         again.retries = before.retries - 1;
         if again.to_read.is_empty() {
             again.commands.clone_from(&before.commands);

@@ -28,6 +28,8 @@ pub enum Use {
     Lease,
     /// A key that RENAME moves about.
     Wanderer,
+    /// A key that holds now a number, now none.
+    Fickle,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl Keys {
             Use::Element => 'e',
             Use::Lease => 'x',
             Use::Wanderer => 'w',
+            Use::Fickle => 'f',
         };
         let tags = &self.tags[usize::from(shard)];
         let tag = &tags[usize::try_from(n).expect("a small number") % tags.len()];

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use quorate::base::codec::CodecError;
 use quorate::base::{GroupId, Millis};
-use quorate::machine::{Batch, Body, Machine, Origin, Request, Response, Thaw, Ticket, Vote};
+use quorate::machine::{Batch, Body, Digest, Machine, Origin, Request, Response, Thaw, Ticket, Vote};
 
 use super::checks::check;
 use super::message::{Decider, Message, Waiter};
@@ -75,8 +75,19 @@ impl Log {
     }
 }
 
-pub fn digest(machine: &Machine) -> u32 {
-    machine.digest().expect("a state is encoded")
+/// Checksum of the whole state, and the running digest.
+pub fn digest(machine: &Machine) -> (u32, Digest) {
+    if let Some(shard) = machine.as_shard() {
+        let keyspace = shard.keyspace();
+        check(keyspace.digest() == keyspace.digest_by_walk(), "digests", || {
+            "the running digest is not that of the keys".into()
+        });
+    }
+    let running = machine.running_digest();
+    (
+        machine.digest().expect("a state is encoded"),
+        running.expect("a state is encoded"),
+    )
 }
 
 impl World {

@@ -34,6 +34,10 @@ pub enum Expect {
 }
 
 impl Expect {
+    pub fn is_error(&self) -> bool {
+        matches!(self, Expect::Exactly(Reply::Error(_)))
+    }
+
     pub fn fits(&self, reply: &Reply) -> bool {
         match (self, reply) {
             (Expect::Exactly(expected), reply) => expected == reply,
@@ -43,7 +47,7 @@ impl Expect {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     pub keys: &'static Keys,
     /// By shard.
@@ -109,9 +113,13 @@ impl Model {
             Command::IncrBy { key, by } => {
                 let old = self.at(key, times).cloned();
                 let expires = old.as_ref().and_then(|cell| cell.expires);
-                let sum = old.map_or(0, |cell| number(&cell.value)) + by;
-                self.put(key, Bytes::from(sum.to_string()), expires);
-                Reply::Int(sum)
+                match old.map_or(Some(0), |cell| parse(&cell.value)) {
+                    None => Reply::Error("ERR value is not an integer or out of range".into()),
+                    Some(old) => {
+                        self.put(key, Bytes::from((old + by).to_string()), expires);
+                        Reply::Int(old + by)
+                    }
+                }
             }
             Command::Append { key, value } => {
                 let old = self.at(key, times).cloned();
@@ -197,7 +205,9 @@ impl Model {
 
 /// A stored number.
 pub fn number(text: &[u8]) -> i64 {
-    let text = std::str::from_utf8(text).ok();
-    let number = text.and_then(|text| text.parse().ok());
-    number.expect("a number is stored here")
+    parse(text).expect("a number is stored here")
+}
+
+fn parse(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -64,6 +64,8 @@ pub struct Op {
     pub seen: BTreeMap<Bytes, Look>,
     /// Whether it goes on only if nothing that was read has changed: WATCH.
     pub watches: bool,
+    /// Whether an error of any command undoes all of them.
+    pub strict: bool,
     /// As a client has them; `plan` says how they spread over shards.
     pub commands: Vec<Command>,
     pub plan: Plan,
@@ -93,6 +95,7 @@ impl Op {
             to_read: Vec::new(),
             seen: BTreeMap::new(),
             watches: false,
+            strict: false,
             commands: Vec::new(),
             plan: Plan::default(),
             parts: Vec::new(),
@@ -148,7 +151,7 @@ impl Op {
             }
         };
         let fetched = Reply::Array(self.seen.values().map(fetched).collect());
-        Optimistic::run(&self.commands, &keys, &fetched, now, seed)
+        Optimistic::run(&self.commands, self.strict, &keys, &fetched, now, seed)
     }
 
     /// One reply a command, from what the shards have replied.

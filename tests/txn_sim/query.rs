@@ -23,6 +23,7 @@ fn txn(seq: u64) -> Txn {
         started: 10,
         deadline: 1000,
         parts: SHARDS.map(part).to_vec(),
+        strict: false,
     }
 }
 

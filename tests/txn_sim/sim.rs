@@ -22,6 +22,7 @@ mod message;
 mod model;
 mod op;
 mod rng;
+mod strict;
 mod workload;
 mod world;
 

@@ -47,10 +47,12 @@ pub enum Kind {
     Peek,
     /// RENAME, over shards as a rule: read, run at the gateway, committed if nothing has changed.
     Rename,
+    /// Sets and counts up keys that may hold no number, as a plain or as a strict transaction.
+    Fickle,
 }
 
 /// Workloads with their weights.
-const WEIGHTS: [(Kind, u64); 17] = [
+const WEIGHTS: [(Kind, u64); 18] = [
     (Kind::Move, 14),
     (Kind::Shift, 10),
     (Kind::Audit, 4),
@@ -68,14 +70,16 @@ const WEIGHTS: [(Kind, u64); 17] = [
     (Kind::Renew, 4),
     (Kind::Peek, 5),
     (Kind::Rename, 4),
+    (Kind::Fickle, 10),
 ];
 
 /// What a run may be about: workloads that meet on the same keys.
-const FOCI: [&[Kind]; 5] = [
+const FOCI: [&[Kind]; 6] = [
     &[Kind::List],
     &[Kind::Move, Kind::Shift, Kind::Audit, Kind::Snapshot],
     &[Kind::Write, Kind::Look, Kind::Incr, Kind::Bump],
     &[Kind::Lease, Kind::Renew, Kind::Peek],
+    &[Kind::Fickle, Kind::Rename],
     &[],
 ];
 /// Per mille of operations that keep to the run's focus.
@@ -89,6 +93,7 @@ pub const REGISTERS: u64 = 2;
 pub const COUNTERS: u64 = 2;
 const LEASES: u64 = 3;
 pub const WANDERERS: u64 = 3;
+pub const FICKLE: u64 = 3;
 pub const FIRST_MONEY: i64 = 1000;
 /// Milliseconds, about as long as a few messages take.
 const LEASE_MS: u64 = 150;
@@ -132,6 +137,7 @@ impl Kind {
             Kind::Renew => "renewals",
             Kind::Peek => "lease reads",
             Kind::Rename => "renames",
+            Kind::Fickle => "fickle",
         }
     }
 
@@ -169,7 +175,7 @@ pub fn first_commands(keys: &Keys) -> Vec<Command> {
     pairs.map(|pair| Command::MSet { pairs: vec![pair] }).collect()
 }
 
-fn set(key: Bytes, value: OpId, expiry: Expiry) -> Command {
+pub fn set(key: Bytes, value: OpId, expiry: Expiry) -> Command {
     Command::Set(SetCommand {
         key,
         value: Bytes::from(value.to_string()),
@@ -250,7 +256,9 @@ impl Op {
             Kind::Rename => {
                 self.to_read = some_keys(&all(keys, Use::Wanderer, WANDERERS), 2, 2, rng);
                 self.retries = 2;
+                self.strict = rng.per_mille(500);
             }
+            Kind::Fickle => self.draw_fickle(number, keys, rng),
         }
     }
 

@@ -173,6 +173,7 @@ impl World {
             let body = Body::Run {
                 commands: vec![command],
                 conditions: Vec::new(),
+                strict: false,
             };
             let request = Request::anonymous(body);
             self.log(GroupId::Shard(shard)).enqueue(request, Waiter::Nobody);

@@ -1,0 +1,78 @@
+//! Commands that need each other's data over shards: read, run at the gateway, commit if nothing has changed
+//! (`txn/optimistic.rs`).
+
+use tokio::time::Instant;
+
+use super::execute::{Outcome, Wish};
+use super::node::Node;
+use crate::base::limits::OPTIMISTIC_TRIES_MAX;
+use crate::base::{Error, Reply, Result};
+use crate::host::chance;
+use crate::machine::{Command, Condition};
+use crate::txn::Optimistic;
+
+impl Node {
+    /// Commands that need each other's data over shards (RENAME, COPY, MSETNX): read, run here, commit if unchanged.
+    pub(super) async fn execute_optimistic(&self, wish: Wish, deadline: Instant) -> Result<Outcome> {
+        let Some(keys) = Optimistic::keys(&wish.commands) else {
+            let why = "a transaction cannot combine commands on the whole key space with RENAME, COPY or MSETNX \
+                       over several shards";
+            return Err(Error::Invalid(why.into()));
+        };
+        let fetch = [Command::Fetch { keys: keys.clone() }];
+        for _ in 0..OPTIMISTIC_TRIES_MAX {
+            let Some(plan) = self.plan(&fetch, &[]) else { break };
+            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
+                break;
+            };
+            let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
+            let run = Optimistic::run(&wish.commands, wish.strict, &keys, &fetched, self.now(), chance());
+            let touched = touched.into_values().flatten().collect();
+            let conditions = Optimistic::conditions(&wish.conditions, touched);
+            let fails = run.failed.is_some();
+            // What was read may be of several moments; a failure that is told has to be of one.
+            let failed = match run.failed {
+                Some(failed) => self.hold(&conditions).await?.then_some(failed),
+                None => None,
+            };
+            let outcome = match (failed.clone(), wish.id) {
+                (Some((at, reply)), None) => return Ok(Outcome::Failed(at, reply)),
+                (None, None) if fails => Outcome::Conflict,
+                // A number is settled by its record: an earlier copy may have committed, or a later one would.
+                _ => {
+                    let attempt = Wish {
+                        commands: run.commands,
+                        conditions,
+                        id: wish.id,
+                        strict: wish.strict,
+                    };
+                    Box::pin(self.execute(attempt)).await?
+                }
+            };
+            match (outcome, failed) {
+                (Outcome::Replies(replies), _) => {
+                    return Ok(Outcome::Replies(Optimistic::replies(replies)));
+                }
+                (Outcome::Failed(..), Some((at, reply))) => return Ok(Outcome::Failed(at, reply)),
+                _ if wish.id.is_some() => {
+                    return Err(Error::Aborted("its keys changed while it ran".into()));
+                }
+                _ if !self.hold(&wish.conditions).await? => return Ok(Outcome::Conflict),
+                _ => {}
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(Error::Aborted("its keys kept changing while it ran".into()))
+    }
+
+    /// Whether all conditions hold at one moment.
+    async fn hold(&self, conditions: &[Condition]) -> Result<bool> {
+        let wish = Wish {
+            conditions: conditions.to_vec(),
+            ..Wish::default()
+        };
+        Ok(Box::pin(self.execute(wish)).await? != Outcome::Conflict)
+    }
+}

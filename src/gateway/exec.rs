@@ -1,0 +1,133 @@
+//! `EXEC`: what MULTI has queued, as one transaction.
+//!
+//! ```text
+//!  plain    data commands ─▶ replies, errors among them; then the connection's own commands
+//!  strict   own commands ─▶ data commands ─▶ replies; any error ─▶ nothing has happened, one error says which
+//! ```
+
+use bytes::Bytes;
+
+use super::multi::Queued;
+use super::session::Session;
+use crate::base::{Reply, RequestId};
+use crate::cluster::{Outcome, Wish};
+use crate::machine::{Command, Condition};
+
+/// Queued commands with their names.
+type Queue = Vec<(&'static str, Queued)>;
+
+impl Session {
+    pub(super) async fn exec(&mut self) -> Reply {
+        let conditions = std::mem::take(&mut self.watched);
+        let id = self.once.take();
+        let Some(multi) = self.end_multi() else {
+            return Reply::err("ERR EXEC without MULTI");
+        };
+        if multi.is_spoilt() {
+            return Reply::err("EXECABORT Transaction discarded because of previous errors.");
+        }
+        if multi.strict {
+            return self.exec_strict(multi.queue, conditions, id).await;
+        }
+        let wish = Wish {
+            commands: data(&multi.queue),
+            conditions,
+            id,
+            strict: false,
+        };
+        let mut replies = match self.node.execute(wish).await {
+            Ok(Outcome::Replies(replies)) => replies.into_iter(),
+            Ok(Outcome::Conflict) => return Reply::NilArray,
+            Ok(Outcome::Failed(_, reply)) => return reply,
+            Err(error) => return Reply::err(error.to_string()),
+        };
+        let mut all = Vec::with_capacity(multi.queue.len());
+        for (name, queued) in multi.queue {
+            all.push(match queued {
+                Queued::Data(_) => replies.next().unwrap_or(Reply::Nil),
+                Queued::Failed(reply) => reply,
+                Queued::Own(request) => self.own_queued(name, &request).await,
+            });
+        }
+        Reply::Array(all)
+    }
+
+    async fn own_queued(&mut self, name: &str, request: &[Bytes]) -> Reply {
+        Box::pin(self.simple(name, request.get(1..).unwrap_or_default())).await
+    }
+
+    /// The connection's own commands come first, since they can be undone, here; the data commands cannot.
+    async fn exec_strict(
+        &mut self,
+        queue: Queue,
+        conditions: Vec<Condition>,
+        id: Option<(RequestId, u64)>,
+    ) -> Reply {
+        let before = (self.state.clone(), self.once);
+        let answer = self.try_strict(queue, conditions, id).await;
+        if !matches!(answer, Reply::Array(_)) {
+            (self.state, self.once) = before;
+            self.watched.clear();
+        }
+        answer
+    }
+
+    async fn try_strict(
+        &mut self,
+        queue: Queue,
+        conditions: Vec<Condition>,
+        id: Option<(RequestId, u64)>,
+    ) -> Reply {
+        let mut all = Vec::with_capacity(queue.len());
+        for (at, (name, queued)) in queue.iter().enumerate() {
+            let reply = match queued {
+                Queued::Data(_) => None,
+                // No copy of this request can be parsed, so none can commit.
+                Queued::Failed(reply) => Some(reply.clone()),
+                Queued::Own(request) => Some(self.own_queued(name, request).await),
+            };
+            if let Some(Reply::Error(why)) = &reply {
+                return rolled_back(at, name, why);
+            }
+            all.push(reply);
+        }
+        let wish = Wish {
+            commands: data(&queue),
+            conditions,
+            id,
+            strict: true,
+        };
+        let mut replies = match self.node.execute(wish).await {
+            Ok(Outcome::Replies(replies)) => replies.into_iter(),
+            Ok(Outcome::Conflict) => return Reply::NilArray,
+            Ok(Outcome::Failed(place, reply)) => {
+                let is_data = |(_, (_, queued)): &(usize, &(&str, Queued))| matches!(queued, Queued::Data(_));
+                let failed = queue.iter().enumerate().filter(is_data).nth(place);
+                let (at, name) = failed.map_or((place, "?"), |(at, (name, _))| (at, *name));
+                let why = match &reply {
+                    Reply::Error(why) => why,
+                    _ => "ERR it failed",
+                };
+                return rolled_back(at, name, why);
+            }
+            Err(error) => return Reply::err(error.to_string()),
+        };
+        let reply = |reply: Option<Reply>| reply.or_else(|| replies.next()).unwrap_or(Reply::Nil);
+        Reply::Array(all.into_iter().map(reply).collect())
+    }
+}
+
+fn data(queue: &Queue) -> Vec<Command> {
+    let data = queue.iter().filter_map(|(_, queued)| match queued {
+        Queued::Data(command) => Some(command.clone()),
+        Queued::Failed(_) | Queued::Own(_) => None,
+    });
+    data.collect()
+}
+
+fn rolled_back(at: usize, name: &str, why: &str) -> Reply {
+    let place = at + 1;
+    Reply::err(format!(
+        "EXECABORT Transaction rolled back because of command {place} ('{name}'): {why}"
+    ))
+}

@@ -1,0 +1,120 @@
+//! The digest by which replicas are compared in production: cheap, and a function of the state alone.
+//!
+//! ```text
+//!  keys: sum of a hash of each key with value, version and expiry     kept up to date at every write
+//!  rest: hash of everything else, encoded                             walked when it is asked for
+//! ```
+//!
+//! A sum does not depend on the order of writes, so a replica that started from a snapshot has the digest of one that
+//! applied the whole log. The rest (locks, intents, finished attempts, parked requests, reply table, times; all of a
+//! coordinator) is small as a rule; of a large one the first [`DIGEST_REST_BYTES_MAX`] bytes count, the same on every replica.
+//!
+//! Not here: finding out that a value has changed in memory without a write. [`Machine::digest`] walks over all keys.
+
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+use super::Machine;
+use super::keyspace::{Object, Value};
+use crate::base::codec::{self, CodecError};
+use crate::base::limits::DIGEST_REST_BYTES_MAX;
+
+/// Bytes of the rest that are hashed at a time.
+const CHUNK_BYTES: usize = 4 << 10;
+
+/// What a replica's state comes to; equal on all replicas of a group at equal log indexes (P8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Digest {
+    pub keys: u64,
+    pub rest: u64,
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:016x}", self.keys, self.rest)
+    }
+}
+
+/// One key's share of the sum.
+pub(super) fn share(key: &[u8], object: &Object) -> u64 {
+    let Value::Str(value) = &object.value;
+    let mut fixed = [0; 17];
+    fixed[..8].copy_from_slice(&object.version.to_le_bytes());
+    if let Some(at) = object.expires {
+        fixed[8..16].copy_from_slice(&at.to_le_bytes());
+        fixed[16] = 1;
+    }
+    let seed = XxHash3_64::oneshot(&fixed);
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot_with_seed(seed, key), value)
+}
+
+impl Machine {
+    /// The digest of the state as it is now. Costs nothing for the keys, and a walk over the rest.
+    ///
+    /// # Errors
+    /// A state that cannot be encoded.
+    pub fn running_digest(&self) -> Result<Digest, CodecError> {
+        Ok(match self {
+            Machine::Shard(shard) => {
+                let (keyspace, head) = shard.parts();
+                Digest {
+                    keys: keyspace.digest(),
+                    rest: hash_of(head)?,
+                }
+            }
+            Machine::Coordinator(coordinator) => Digest {
+                keys: 0,
+                rest: hash_of(coordinator)?,
+            },
+        })
+    }
+}
+
+fn hash_of<T: Serialize>(value: &T) -> Result<u64, CodecError> {
+    let mut hashing = Hashing {
+        state: 0,
+        chunk: Vec::with_capacity(2 * CHUNK_BYTES),
+        left: DIGEST_REST_BYTES_MAX,
+    };
+    let encoded = codec::encode_to(value, &mut hashing);
+    if hashing.left > 0 {
+        encoded?;
+    }
+    hashing.close_chunk();
+    Ok(hashing.state)
+}
+
+struct Hashing {
+    state: u64,
+    chunk: Vec<u8>,
+    left: usize,
+}
+
+impl Hashing {
+    fn close_chunk(&mut self) {
+        self.state = XxHash3_64::oneshot_with_seed(self.state, &self.chunk);
+        self.chunk.clear();
+    }
+}
+
+impl io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let taken = bytes.len().min(CHUNK_BYTES).min(self.left);
+        self.left -= taken;
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if self.chunk.len() >= CHUNK_BYTES {
+            self.close_chunk();
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
