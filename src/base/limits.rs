@@ -66,6 +66,14 @@ pub const SESSIONS_MAX: usize = 64 << 10;
 pub const SESSION_IDLE_MS: u64 = 10 * 60 * 1000;
 /// Transactions that one coordinator leader runs or queues.
 pub const TXNS_ACTIVE_MAX: usize = 64 << 10;
+/// Rows of one group in `TXN LIST`; the rest is counted.
+pub const LISTED_ROWS_MAX: usize = 256;
+/// What one row of `TXN LIST` names as waited for; the rest is counted.
+pub const LISTED_WAITS_MAX: usize = 8;
+/// Bytes of a key that `TXN LIST` shows.
+pub const LISTED_KEY_BYTES_MAX: usize = 64;
+/// Milliseconds that `TXN WAIT` may wait.
+pub const TXN_WAIT_MS_MAX: u64 = 60_000;
 /// Keys removed by one logged expiry.
 pub const EXPIRE_KEYS_MAX: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{AttemptId, GroupId, Millis, NodeId};
-use crate::machine::{Decision, Read, Request, Response, Seen};
+use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
+use crate::machine::{Decision, Listing, Read, Request, Response, Seen};
 use crate::raft::GroupError;
 use crate::txn::{Answer, Txn};
 
@@ -21,6 +21,16 @@ pub enum Ask {
     },
     /// Up to which index is the log certainly committed now?
     Confirm,
+    /// What is under way here? Of one transaction also what became of it.
+    Inspect(Option<TxnId>),
+    /// To a coordinator: what became of this transaction? If nothing has and this leader is not at work on it, it never
+    /// commits from now on. `now`: also if this leader is; and about what is staged the participants are asked.
+    Settle {
+        txn: TxnId,
+        now: bool,
+    },
+    /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
+    Recover(TxnId),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +41,8 @@ pub enum Told {
     /// `None`: still being worked on.
     Decision(Option<Decision>),
     Index(u64),
+    Listing(Listing),
+    Recovered,
     Failed(Failure),
 }
 

@@ -14,6 +14,7 @@ pub mod commands;
 mod coordinator;
 mod glob;
 pub mod keyspace;
+mod listing;
 pub mod locks;
 pub mod overlay;
 mod parked;
@@ -26,6 +27,7 @@ mod snapshot;
 
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
+pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
