@@ -27,6 +27,8 @@ mod nodes;
 mod power_loss;
 #[path = "cluster/refill.rs"]
 mod refill;
+#[path = "cluster/steer.rs"]
+mod steer;
 #[path = "cluster/wait.rs"]
 mod wait;
 #[path = "cluster/wire.rs"]

@@ -18,3 +18,5 @@ mod replies;
 mod snapshot;
 #[path = "machine/talk.rs"]
 mod talk;
+#[path = "machine/withdraw.rs"]
+mod withdraw;

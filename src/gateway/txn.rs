@@ -54,7 +54,7 @@ fn word(known: Known) -> Reply {
     Reply::bulk(known.name())
 }
 
-fn text(text: impl ToString) -> Reply {
+fn text<T: ToString + ?Sized>(text: &T) -> Reply {
     Reply::bulk(text.to_string())
 }
 
@@ -63,7 +63,7 @@ fn field(name: &'static str, value: Reply) -> (Reply, Reply) {
 }
 
 fn group(group: Option<GroupId>) -> Reply {
-    group.map_or(Reply::Nil, text)
+    group.map_or(Reply::Nil, |group| text(&group))
 }
 
 fn millis(ms: Option<Millis>) -> Reply {
@@ -71,7 +71,7 @@ fn millis(ms: Option<Millis>) -> Reply {
 }
 
 fn texts<T: ToString>(all: impl IntoIterator<Item = T>) -> Reply {
-    Reply::Array(all.into_iter().map(text).collect())
+    Reply::Array(all.into_iter().map(|each| text(&each)).collect())
 }
 
 /// A row a transaction; then one a group that did not answer, or has more than it may show.
@@ -99,14 +99,14 @@ fn silent(overview: &Overview) -> impl Iterator<Item = Reply> {
     overview.silent.iter().map(|(group, why)| {
         Reply::Map(vec![
             field("group", text(group)),
-            field("error", text(format!("CLUSTERDOWN {why}"))),
+            field("error", text(&format!("CLUSTERDOWN {why}"))),
         ])
     })
 }
 
 fn under_way(known: &UnderWay, now: Millis) -> Fields {
     vec![
-        field("id", text(known.id)),
+        field("id", text(&known.id)),
         field("state", text(known.state.name())),
         field("age-ms", millis(known.started.map(|at| now.saturating_sub(at)))),
         field("deadline", millis(known.deadline)),
@@ -124,7 +124,7 @@ async fn info(node: &Node, id: TxnId) -> Reply {
         .map(|(at, row)| Reply::Map(row_fields(*at, row, overview.at)));
     let rows = rows.chain(silent(&overview)).collect();
     Reply::Map(vec![
-        field("id", text(id)),
+        field("id", text(&id)),
         field("outcome", word(known)),
         field("groups", Reply::Array(rows)),
         field("unanswered", texts(unasked)),
@@ -135,12 +135,12 @@ fn row_fields(at: GroupId, row: &Row, now: Millis) -> Fields {
     let more = (row.more_waits > 0).then(|| format!("{} more", row.more_waits));
     let waits = row.waits.iter().map(ToString::to_string).chain(more);
     vec![
-        field("group", text(at)),
+        field("group", text(&at)),
         field("state", text(row.state.name())),
         field(
             "attempt",
             row.attempt
-                .map_or(Reply::Nil, |a| text(format!("{}.{}", a.term, a.number))),
+                .map_or(Reply::Nil, |a| text(&format!("{}.{}", a.term, a.number))),
         ),
         field("age-ms", millis(row.started.map(|at| now.saturating_sub(at)))),
         field("deadline", millis(row.deadline)),

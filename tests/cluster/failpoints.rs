@@ -94,7 +94,7 @@ impl Attempt {
     }
 }
 
-fn wait_leaders(nodes: &Nodes, at: u64, dead: u64) {
+pub fn wait_leaders(nodes: &Nodes, at: u64, dead: u64) {
     eventually(
         &format!("all groups have leaders without node {dead}"),
         ELECTION,
@@ -190,7 +190,7 @@ fn die_at(nodes: &mut Nodes, leader: u64, point: &str, attempt: &Attempt, must_c
 }
 
 /// Starts a cluster whose coordinator's leader dies at `point`; says which node that is.
-fn start_with_failpoint(nodes: &mut Nodes, point: &str) -> u64 {
+pub fn start_with_failpoint(nodes: &mut Nodes, point: &str) -> u64 {
     let coordinator = quorate::base::GroupId::Coordinator(0);
     let leader = nodes.config.placement()[&coordinator][0];
     for node in NODES {
