@@ -31,6 +31,8 @@ mod power_loss;
 mod reads;
 #[path = "cluster/refill.rs"]
 mod refill;
+#[path = "cluster/steer.rs"]
+mod steer;
 #[path = "cluster/strict.rs"]
 mod strict;
 #[path = "cluster/wait.rs"]

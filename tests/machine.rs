@@ -22,3 +22,5 @@ mod snapshot;
 mod strict;
 #[path = "machine/talk.rs"]
 mod talk;
+#[path = "machine/withdraw.rs"]
+mod withdraw;

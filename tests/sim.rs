@@ -22,6 +22,8 @@ mod history;
 mod hunt;
 #[path = "sim/net.rs"]
 mod net;
+#[path = "sim/usurp.rs"]
+mod usurp;
 #[path = "sim/verify.rs"]
 mod verify;
 #[path = "sim/workload.rs"]
@@ -143,6 +145,7 @@ fn no_chain_of_accidents_breaks_a_cluster() {
         "strict failures",
         "crashes",
         "cuts",
+        "reads of a leader that is usurped",
     ] {
         assert!(
             all.get(what).copied().unwrap_or(0) > seeds / 4,

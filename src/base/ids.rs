@@ -26,6 +26,19 @@ impl GroupId {
     }
 }
 
+impl GroupId {
+    /// The group whose [`GroupId::number`] this is.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<GroupId> {
+        let n = u16::try_from(number & 0xffff).ok()?;
+        match number >> 16 {
+            0 => Some(GroupId::Coordinator(n)),
+            1 => Some(GroupId::Shard(n)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -37,6 +50,21 @@ impl fmt::Display for GroupId {
 
 /// Whoever numbers requests: a gateway (node and boot) or a client (random).
 pub type SessionId = u128;
+
+/// A gateway's session with one group. One a group, so that an id tells which group alone can have executed it: all
+/// others' watermarks for the gateway say nothing of it.
+#[must_use]
+pub fn gateway_session(node: NodeId, group: GroupId, boot: u32) -> SessionId {
+    SessionId::from(node) << 64 | SessionId::from(group.number() + 1) << 32 | SessionId::from(boot)
+}
+
+/// Whose session this is, if a gateway's: its node and the group.
+#[must_use]
+pub fn gateway_of(session: SessionId) -> Option<(NodeId, GroupId)> {
+    let node = NodeId::try_from(session >> 64).ok().filter(|&node| node != 0)?;
+    let number = u32::try_from(session >> 32 & 0xffff_ffff).ok()?.checked_sub(1)?;
+    Some((node, GroupId::of_number(number)?))
+}
 
 /// Names one request for ever: the key of the reply tables, and the id of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,6 +116,20 @@ impl fmt::Display for AttemptId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateways_session_tells_its_node_and_group() {
+        for group in [
+            GroupId::Coordinator(0),
+            GroupId::Coordinator(3),
+            GroupId::Shard(65_535),
+        ] {
+            assert_eq!(gateway_of(gateway_session(7, group, u32::MAX)), Some((7, group)));
+        }
+        for other in [0, 9, 7 << 64 | 9, 7 << 64 | (1 << 63)] {
+            assert_eq!(gateway_of(other), None, "{other:x}");
+        }
+    }
 
     #[test]
     fn request_ids_survive_their_text_form() {

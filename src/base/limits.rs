@@ -70,6 +70,14 @@ pub const TXNS_ACTIVE_MAX: usize = 64 << 10;
 pub const DIGEST_REST_BYTES_MAX: usize = 8 << 20;
 /// Digests that a replica remembers of one group, for those that come later to compare.
 pub const DIGESTS_KEPT: usize = 16;
+/// Rows of one group in `TXN LIST`; the rest is counted.
+pub const LISTED_ROWS_MAX: usize = 256;
+/// What one row of `TXN LIST` names as waited for; the rest is counted.
+pub const LISTED_WAITS_MAX: usize = 8;
+/// Bytes of a key that `TXN LIST` shows.
+pub const LISTED_KEY_BYTES_MAX: usize = 64;
+/// Milliseconds that `TXN WAIT` may wait.
+pub const TXN_WAIT_MS_MAX: u64 = 60_000;
 /// Keys removed by one logged expiry.
 pub const EXPIRE_KEYS_MAX: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.

@@ -11,7 +11,7 @@ pub mod reply;
 pub mod slot;
 
 pub use error::{Error, Result};
-pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId};
+pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId, gateway_of, gateway_session};
 pub use mutant::Mutant;
 pub use reply::Reply;
 

@@ -4,6 +4,7 @@ mod bench;
 mod clock;
 mod run;
 mod status;
+mod txn;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
     Server(ServerOptions),
     /// Show nodes, groups, leaders and the ring.
     Status(status::StatusOptions),
+    /// Show transactions under way, tell what became of one, have one decided.
+    Txn(txn::TxnOptions),
     /// Put load on a server that speaks RESP, and measure it.
     Bench(bench::BenchOptions),
 }
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Dev(options) => run::dev(&options),
         Command::Server(options) => run::server(&options),
         Command::Status(options) => status::run(&options),
+        Command::Txn(options) => txn::run(&options),
         Command::Bench(options) => bench::run(&options),
     }
 }

@@ -44,6 +44,15 @@ pub enum DriverCall {
         deadline: Millis,
         answer: oneshot::Sender<Told>,
     },
+    Inspect {
+        only: Option<TxnId>,
+        answer: oneshot::Sender<Told>,
+    },
+    Settle {
+        txn: TxnId,
+        now: bool,
+        answer: oneshot::Sender<Told>,
+    },
 }
 
 /// What a spawned delivery reports back.
@@ -62,11 +71,11 @@ pub struct Driver {
     pub(super) router: Router,
     pub(super) clock: Clock,
     pub(super) reports: mpsc::Sender<(u64, Report)>,
-    leading: Option<Leading>,
+    pub(super) leading: Option<Leading>,
 }
 
-struct Leading {
-    coordinator: Coordinator,
+pub(super) struct Leading {
+    pub(super) coordinator: Coordinator,
     /// When the log was last looked through for commits of earlier leaders.
     recovered: Instant,
     waiters: BTreeMap<TxnId, Vec<oneshot::Sender<Told>>>,
@@ -155,22 +164,22 @@ impl Driver {
         let leader = self.group.leader().0.filter(|_| self.leading.is_none());
         let not_leader = Told::Failed(Failure::NotLeader(leader));
         match call {
-            DriverCall::Begin { txn, answer } => {
-                if self.leading.is_none() {
-                    return send(answer, not_leader);
-                }
-                self.begin(*txn, answer);
+            DriverCall::Begin { answer, .. }
+            | DriverCall::Query { answer, .. }
+            | DriverCall::Inspect { answer, .. }
+            | DriverCall::Settle { answer, .. }
+                if self.leading.is_none() =>
+            {
+                send(answer, not_leader);
             }
+            DriverCall::Begin { txn, answer } => self.begin(*txn, answer),
             DriverCall::Query {
                 attempt,
                 deadline,
                 answer,
-            } => {
-                if self.leading.is_none() {
-                    return send(answer, not_leader);
-                }
-                self.query(attempt, deadline, answer);
-            }
+            } => self.query(attempt, deadline, answer),
+            DriverCall::Inspect { only, answer } => self.inspect(only, answer),
+            DriverCall::Settle { txn, now, answer } => self.settle(txn, now, answer),
         }
     }
 
@@ -206,7 +215,7 @@ impl Driver {
         }
     }
 
-    fn recorded(&self, txn: TxnId) -> Option<Decision> {
+    pub(super) fn recorded(&self, txn: TxnId) -> Option<Decision> {
         self.group
             .peek(|machine| machine.as_coordinator()?.decision(txn).cloned())
     }
@@ -381,7 +390,7 @@ fn tells_only_one() -> bool {
     false
 }
 
-fn send(answer: oneshot::Sender<Told>, told: Told) {
+pub(super) fn send(answer: oneshot::Sender<Told>, told: Told) {
     // A caller that has timed out asks for the outcome by id.
     let _ = answer.send(told);
 }

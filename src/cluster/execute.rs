@@ -12,11 +12,10 @@ use super::message::{Ask, Told};
 use super::node::Node;
 use super::numbering::Numbered;
 use super::router::RouteError;
-use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, TxnId, mutant};
+use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
 use crate::host::chance;
 use crate::machine::{
-    Body, Command, Condition, Decide, Decision, Failed, Fate, Read, Refusal, Request, Response, Seen,
-    scope_of,
+    Body, Command, Condition, Decide, Decision, Failed, Read, Refusal, Request, Response, Seen, scope_of,
 };
 use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 
@@ -411,33 +410,6 @@ impl Node {
             tokio::time::sleep_until(kept).await;
             drop(number);
         });
-    }
-
-    /// What became of a request or transaction: any group that knows tells.
-    ///
-    /// # Errors
-    /// A group that could not be asked, so that "unknown" would be a guess.
-    pub async fn status_of(&self, id: TxnId) -> Result<&'static str> {
-        let deadline = Instant::now() + self.request_timeout();
-        let ask = Ask::Read(Read::Status(id));
-        let asked = self
-            .all_groups()
-            .into_iter()
-            .map(|group| self.router().ask(group, &ask, deadline));
-        let mut status = "unknown-yet";
-        for told in join_all(asked).await {
-            match told {
-                Ok(Told::Seen(Seen::Decision(Decision::Commit { .. }) | Seen::Request(Fate::Executed))) => {
-                    return Ok("committed");
-                }
-                Ok(Told::Seen(Seen::Decision(Decision::Abort) | Seen::Request(Fate::Refused))) => {
-                    status = "aborted";
-                }
-                Ok(_) => {}
-                Err(e) => return Err(Error::Unavailable(format!("{e:?}"))),
-            }
-        }
-        Ok(status)
     }
 }
 

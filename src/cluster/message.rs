@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{AttemptId, GroupId, Millis, NodeId};
-use crate::machine::{Decision, Digest, Read, Request, Response, Seen};
+use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
+use crate::machine::{Decision, Digest, Listing, Read, Request, Response, Seen};
 use crate::raft::GroupError;
 use crate::txn::{Answer, Txn};
 
@@ -23,6 +23,16 @@ pub enum Ask {
     Confirm,
     /// To any replica: what did the state come to at this log index?
     Digest(u64),
+    /// What is under way here? Of one transaction also what became of it.
+    Inspect(Option<TxnId>),
+    /// To a coordinator: what became of this transaction? If nothing has and this leader is not at work on it, it never
+    /// commits from now on. `now`: also if this leader is; and about what is staged the participants are asked.
+    Settle {
+        txn: TxnId,
+        now: bool,
+    },
+    /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
+    Recover(TxnId),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +45,8 @@ pub enum Told {
     Index(u64),
     /// `None`: not applied yet, or not remembered.
     Digest(Option<Digest>),
+    Listing(Listing),
+    Recovered,
     Failed(Failure),
 }
 

@@ -170,7 +170,7 @@ impl Node {
         let node = Node {
             inner: Arc::new(Inner {
                 ring: ring(&config, id),
-                numbering: Numbering::new(u128::from(id) << 64 | u128::from(boot)),
+                numbering: Numbering::new(id, boot),
                 config,
                 id,
                 clock: env.clock,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::base::{GroupId, RequestId, SessionId};
+use crate::base::{GroupId, NodeId, RequestId, gateway_session};
 
 /// Numbers of one process. Clones share them.
 #[derive(Debug, Clone)]
@@ -15,7 +15,8 @@ pub struct Numbering {
 
 #[derive(Debug)]
 struct Inner {
-    session: SessionId,
+    node: NodeId,
+    boot: u32,
     next: u64,
     open: BTreeMap<GroupId, BTreeSet<u64>>,
 }
@@ -31,10 +32,11 @@ pub struct Numbered {
 
 impl Numbering {
     #[must_use]
-    pub fn new(session: SessionId) -> Numbering {
+    pub fn new(node: NodeId, boot: u32) -> Numbering {
         Numbering {
             inner: Arc::new(Mutex::new(Inner {
-                session,
+                node,
+                boot,
                 next: 1,
                 open: BTreeMap::new(),
             })),
@@ -47,7 +49,7 @@ impl Numbering {
         let mut inner = self.inner.lock();
         let seq = inner.next;
         inner.next += 1;
-        let session = inner.session;
+        let session = gateway_session(inner.node, group, inner.boot);
         let open = inner.open.entry(group).or_default();
         open.insert(seq);
         let below = open.first().copied().unwrap_or(seq);
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_watermark_is_the_oldest_open_number_of_the_group() {
-        let numbering = Numbering::new(7);
+        let numbering = Numbering::new(7, 1);
         let (a, b) = (GroupId::Shard(0), GroupId::Shard(1));
         let first = numbering.begin(a);
         let other = numbering.begin(b);

@@ -8,16 +8,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::message::{Ask, Told};
+use super::message::{Ask, Failure, Told};
 use super::router::Router;
-use crate::base::{AttemptId, GroupId, Millis};
+use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::machine::{Body, Decision, Finish, Prepared, Request};
 use crate::raft::{Group, Groups};
 
 /// Questions of one round; the rest waits for the next.
 const ASK_MAX: usize = 256;
+/// How long the coordinator may take to answer what an operator wants settled.
+const RECOVER: Duration = Duration::from_secs(1);
 
 pub struct Recovery {
     pub groups: Arc<Groups>,
@@ -52,39 +55,58 @@ impl Recovery {
                     let overdue: Vec<Prepared> = prepared.filter(|p| is_overdue(p)).collect();
                     overdue.into_iter().take(ASK_MAX).collect()
                 });
-                let finished = overdue.into_iter().map(|prepared| self.finish(&group, prepared));
+                let finish = |prepared| finish(&self.router, &group, prepared, patience);
+                let finished = overdue.into_iter().map(finish);
                 futures::future::join_all(finished).await;
             }
         }
     }
+}
 
-    async fn finish(&self, group: &Group, prepared: Prepared) {
-        let Prepared {
-            attempt,
-            coordinator,
-            deadline,
-            ..
-        } = prepared;
-        let ask = Ask::Query { attempt, deadline };
-        let patience = Duration::from_millis(self.patience_ms);
-        let told = self
-            .router
-            .ask(coordinator, &ask, Instant::now() + patience)
-            .await;
-        // Being worked on, or not reachable: the next round asks again.
-        let Ok(Told::Decision(Some(decision))) = told else {
-            return;
-        };
-        // A commit of another attempt of the same transaction is an abort of this one.
-        let commit = matches!(decision, Decision::Commit { attempt: committed, .. } if committed == attempt);
-        tracing::info!(group = %group.id(), %attempt, commit, "recovered a prepared transaction");
-        let request = Request::anonymous(Body::Finish(Finish {
-            attempt,
-            commit,
-            deadline,
-        }));
-        if let Err(e) = group.propose(request).await {
-            tracing::debug!(group = %group.id(), %attempt, "not finished yet: {e}");
+/// Asks about every attempt of `txn` that is prepared here, however short a time it has been.
+pub fn recover<'a>(router: &'a Router, group: &'a Group, txn: TxnId) -> BoxFuture<'a, Told> {
+    Box::pin(async move {
+        if !group.is_leader() {
+            return Told::Failed(Failure::NotLeader(group.leader().0));
         }
+        let prepared: Vec<Prepared> = group.peek(|machine| {
+            let shard = machine.as_shard().into_iter();
+            let prepared = shard.flat_map(crate::machine::Shard::prepared);
+            prepared
+                .filter(|prepared| prepared.attempt.txn == txn)
+                .take(ASK_MAX)
+                .collect()
+        });
+        let finished = prepared
+            .into_iter()
+            .map(|prepared| finish(router, group, prepared, RECOVER));
+        futures::future::join_all(finished).await;
+        Told::Recovered
+    })
+}
+
+async fn finish(router: &Router, group: &Group, prepared: Prepared, patience: Duration) {
+    let Prepared {
+        attempt,
+        coordinator,
+        deadline,
+        ..
+    } = prepared;
+    let ask = Ask::Query { attempt, deadline };
+    let told = router.ask(coordinator, &ask, Instant::now() + patience).await;
+    // Being worked on, or not reachable: the next round asks again.
+    let Ok(Told::Decision(Some(decision))) = told else {
+        return;
+    };
+    // A commit of another attempt of the same transaction is an abort of this one.
+    let commit = matches!(decision, Decision::Commit { attempt: committed, .. } if committed == attempt);
+    tracing::info!(group = %group.id(), %attempt, commit, "recovered a prepared transaction");
+    let request = Request::anonymous(Body::Finish(Finish {
+        attempt,
+        commit,
+        deadline,
+    }));
+    if let Err(e) = group.propose(request).await {
+        tracing::debug!(group = %group.id(), %attempt, "not finished yet: {e}");
     }
 }

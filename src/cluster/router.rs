@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
-use crate::base::{GroupId, NodeId, codec};
+use super::recovery;
+use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::raft::{Group, Groups, Links};
 use crate::ring::Placement;
 
@@ -34,6 +35,15 @@ pub enum RouteError {
     Busy,
     /// Some try may have got through.
     Unknown(String),
+}
+
+impl std::fmt::Display for RouteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RouteError::NotDone(why) | RouteError::Unknown(why) => f.write_str(why),
+            RouteError::Busy => f.write_str("it has too much to do"),
+        }
+    }
 }
 
 /// Cheap to clone.
@@ -241,7 +251,27 @@ impl Router {
                 })
                 .await
             }
+            Ask::Settle { txn, now } => {
+                self.drive(&group, |answer| DriverCall::Settle { txn, now, answer })
+                    .await
+            }
+            Ask::Inspect(only) => self.inspect(&group, only).await,
+            Ask::Recover(txn) => recovery::recover(self, &group, txn).await,
         }
+    }
+
+    async fn inspect(&self, group: &Group, only: Option<TxnId>) -> Told {
+        if matches!(group.id(), GroupId::Coordinator(_)) {
+            return self
+                .drive(group, |answer| DriverCall::Inspect { only, answer })
+                .await;
+        }
+        let leader = group.leader().0;
+        if !group.is_leader() {
+            return Told::Failed(Failure::NotLeader(leader));
+        }
+        let listing = group.peek(|machine| machine.as_shard().map(|shard| shard.listed(group.id(), only)));
+        Told::Listing(listing.unwrap_or_default())
     }
 
     async fn drive(&self, group: &Group, call: impl FnOnce(oneshot::Sender<Told>) -> DriverCall) -> Told {

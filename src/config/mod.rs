@@ -472,7 +472,11 @@ mod tests {
             ),
             ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
             ("id = 3", "ident = 3", "unknown field `ident`"),
-            ("name = \"t\"", "name = \"t\"\nreads = \"any\"", "unknown variant `any`"),
+            (
+                "name = \"t\"",
+                "name = \"t\"\nreads = \"any\"",
+                "unknown variant `any`",
+            ),
         ];
         for (from, to, expected) in cases {
             let error = text(|t| t.replacen(from, to, 1)).expect_err(expected).to_string();

@@ -17,5 +17,6 @@ mod multi;
 mod server;
 mod session;
 mod table;
+mod txn;
 
 pub use server::{Server, ServerError, ServerOptions, serve};

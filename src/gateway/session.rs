@@ -12,8 +12,9 @@ use super::info;
 use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::table::{self, Own};
+use super::txn;
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, WATCHED_KEYS_MAX};
-use crate::base::{Reply, RequestId, TxnId};
+use crate::base::{Reply, RequestId, gateway_of};
 use crate::cluster::{Node, Outcome, Wish};
 use crate::host::Stream;
 use crate::machine::{Command, Condition, commands};
@@ -285,23 +286,8 @@ impl Session {
                 self.watched.clear();
                 Reply::ok()
             }
-            "txn" => self.txn(args).await,
+            "txn" => txn::txn(&self.node, args).await,
             _ => self.quorate(args),
-        }
-    }
-
-    async fn txn(&self, args: &[Bytes]) -> Reply {
-        match args {
-            [sub, id] if sub.eq_ignore_ascii_case(b"status") => {
-                match String::from_utf8_lossy(id).parse::<TxnId>() {
-                    Ok(id) => match self.node.status_of(id).await {
-                        Ok(status) => Reply::bulk(status),
-                        Err(error) => Reply::err(error.to_string()),
-                    },
-                    Err(why) => Reply::err(format!("ERR {why}")),
-                }
-            }
-            _ => Reply::err("ERR unknown subcommand or wrong number of arguments. Try TXN STATUS id."),
         }
     }
 
@@ -318,6 +304,13 @@ impl Session {
                     .ok()
                     .and_then(|s| u128::from_str_radix(s, 16).ok());
                 match (session, number(seq), number(below)) {
+                    // Which groups can execute a gateway's id is read from it.
+                    (Some(session), ..)
+                        if gateway_of(session)
+                            .is_some_and(|(node, _)| self.node.config().node(node).is_ok()) =>
+                    {
+                        Reply::err("ERR ONCE wants a session of the client's own: that one is a gateway's")
+                    }
                     (Some(session), Some(seq), Some(below)) if below <= seq => {
                         self.once = Some((RequestId { session, seq }, below));
                         Reply::ok()

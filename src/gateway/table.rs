@@ -37,7 +37,7 @@ own! {
     "discard" 1 true "Discards a transaction.";
     "watch" -2 true "Monitors changes to keys to determine the execution of a transaction.";
     "unwatch" 1 false "Forgets about watched keys of a transaction.";
-    "txn" -3 false "Quorate: TXN STATUS id tells what became of a transaction whose outcome was UNKNOWN.";
+    "txn" -2 false "Quorate: LIST shows transactions under way; INFO id all that is known of one; STATUS id what became of one whose outcome was UNKNOWN; WAIT id ms waits until that is known; RESOLVE id has it decided now.";
     "quorate" -2 false "Quorate: STATUS; DIGEST; ONCE session seq below numbers the next write, so that it is executed once.";
 }
 

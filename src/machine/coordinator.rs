@@ -71,11 +71,10 @@ impl Coordinator {
                     Response::Done
                 }
                 Body::Sweep | Body::Digest => Response::Done,
-                Body::Run { .. }
-                | Body::Prepare(_)
-                | Body::Finish(_)
-                | Body::Inquire { .. }
-                | Body::Withdraw => Response::Refused(Refusal::Misdirected),
+                Body::Withdraw => self.withdraw(request.id),
+                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) | Body::Inquire { .. } => {
+                    Response::Refused(Refusal::Misdirected)
+                }
             };
             (Ticket { index, at }, response)
         };
@@ -147,6 +146,30 @@ impl Coordinator {
         }
         let late = self.time > deadline && !mutant::is(Mutant::CommitPastDeadline);
         self.record(txn, if late { Decision::Abort } else { decision })
+    }
+
+    /// As a decision to abort, but by somebody who knows of no attempt: of a finished number it cannot be said that it was
+    /// not committed.
+    fn withdraw(&mut self, id: Option<TxnId>) -> Response {
+        let Some(txn) = id else {
+            return Response::Refused(Refusal::Misdirected);
+        };
+        if let Some(decision) = self.unretired.get(&txn) {
+            return Response::Decision(decision.clone());
+        }
+        if let Some(staged) = self.staged.get(&txn) {
+            return Response::Staged(staged.clone());
+        }
+        // Before a look makes its session a known one: to refuse it now would prove nothing.
+        if self.outcomes.may_have_forgotten(txn.session) {
+            return Response::Refused(Refusal::Finished);
+        }
+        match self.outcomes.look_up(txn, 0, self.time) {
+            Known::Seen(decision) => Response::Decision(decision.clone()),
+            Known::Finished => Response::Refused(Refusal::Finished),
+            Known::Full => Response::Refused(Refusal::Full),
+            Known::New => self.record(txn, Decision::Abort),
+        }
     }
 
     fn record(&mut self, txn: TxnId, decision: Decision) -> Response {

@@ -15,6 +15,7 @@ mod coordinator;
 mod digest;
 mod glob;
 pub mod keyspace;
+mod listing;
 pub mod locks;
 pub mod overlay;
 mod parked;
@@ -29,6 +30,7 @@ mod strict;
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
 pub use digest::Digest;
+pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
@@ -65,11 +67,12 @@ impl Machine {
         }
     }
 
-    /// Answers a read at the leader's clock `now`; the caller has made sure that the state is current.
+    /// Answers a read at the leader's clock `now`; the caller has made sure that the state is current. `asked`: a log index
+    /// that was applied, and confirmed, after the read had begun; it waits for what was prepared by then.
     #[must_use]
-    pub fn read(&self, read: &Read, now: Millis) -> ReadOutcome {
+    pub fn read(&self, read: &Read, now: Millis, asked: u64) -> ReadOutcome {
         match self {
-            Machine::Shard(shard) => shard.read(read, now),
+            Machine::Shard(shard) => shard.read(read, now, asked),
             Machine::Coordinator(coordinator) => coordinator.read(read),
         }
     }

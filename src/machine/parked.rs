@@ -48,6 +48,10 @@ impl ParkedTable {
         );
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Parked> {
+        self.parked.values()
+    }
+
     pub fn get(&self, ticket: Ticket) -> Option<&Parked> {
         self.parked.get(&ticket)
     }

@@ -47,13 +47,13 @@ pub enum ReadOutcome {
 }
 
 impl Shard {
-    pub(super) fn read(&self, read: &Read, now: Millis) -> ReadOutcome {
+    pub(super) fn read(&self, read: &Read, now: Millis, asked: u64) -> ReadOutcome {
         match read {
             Read::Run {
                 commands,
                 conditions,
                 seed,
-            } => self.read_run(commands, conditions, *seed, now),
+            } => self.read_run(commands, conditions, *seed, now, asked),
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
         }
     }
@@ -64,13 +64,14 @@ impl Shard {
         conditions: &[Condition],
         seed: u64,
         now: Millis,
+        asked: u64,
     ) -> ReadOutcome {
         debug_assert!(
             commands.iter().all(|command| !command.is_write()),
             "a write among reads"
         );
         let scope = scope_of(commands, conditions);
-        if !self.locks().in_the_way(&scope).is_empty() && !mutant::is(Mutant::ReadsIgnoreLocks) {
+        if !self.is_decided(&scope, asked) && !mutant::is(Mutant::ReadsIgnoreLocks) {
             return ReadOutcome::Locked;
         }
         let now = now.max(self.time());
@@ -89,6 +90,20 @@ impl Shard {
             Scope::Keys(keys) => keys.into_iter().map(|key| self.touched(key)).collect(),
         };
         ReadOutcome::Ready(Seen::Run { replies, touched })
+    }
+
+    /// Whether no transaction that was prepared by log index `asked` is undecided here. What was prepared later had not
+    /// been acknowledged to anybody when the read began, so the read may come before it; were it to wait for that as well, a
+    /// key that is written all the time could never be read.
+    fn is_decided(&self, scope: &Scope, asked: u64) -> bool {
+        let owners = self.locks().in_the_way(scope);
+        let later = |owner| {
+            self.head
+                .prepared
+                .get(owner)
+                .is_some_and(|intent| intent.at > asked)
+        };
+        owners.iter().all(later)
     }
 
     fn touched(&self, key: Bytes) -> Condition {

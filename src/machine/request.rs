@@ -63,7 +63,8 @@ pub enum Body {
     Decide(Box<Decide>),
     /// Coordinator: all participants have acknowledged.
     Retire(TxnId),
-    /// Shard: what became of the request with this id? If nothing has: refuse it from now on.
+    /// Any group: what became of the request or transaction with this id? If nothing has: refuse it from now on. It is
+    /// answered `Refused(Finished)` where nobody knows any more.
     Withdraw,
     /// Any group: changes nothing; every replica notes the digest of its state behind this entry.
     Digest,

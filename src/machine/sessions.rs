@@ -92,6 +92,13 @@ impl<T> Sessions<T> {
         self.sessions.get(&id.session)?.replies.get(&id.seq)
     }
 
+    /// Whether a session that is not here may have been, and was forgotten with all that it had executed: once the
+    /// table has been full it never gets much smaller.
+    #[must_use]
+    pub fn may_have_forgotten(&self, id: SessionId) -> bool {
+        !self.sessions.contains_key(&id) && self.sessions.len() >= SESSIONS_MAX - SESSIONS_MAX / 16
+    }
+
     /// Records what a request was answered. Its session is there: `look_up` came first.
     pub fn record(&mut self, id: RequestId, reply: T) {
         if let Some(session) = self.sessions.get_mut(&id.session) {

@@ -34,10 +34,12 @@ use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 /// A prepared transaction: its intent and what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Intent {
-    age: Age,
-    coordinator: GroupId,
-    deadline: Millis,
+    pub(super) age: Age,
+    pub(super) coordinator: GroupId,
+    pub(super) deadline: Millis,
     since: Millis,
+    /// Log index of the entry that prepared it.
+    pub(super) at: u64,
     pub(super) scope: Scope,
     pub(super) writes: Writes,
     pub(super) replies: Vec<Reply>,
@@ -175,6 +177,9 @@ impl Shard {
     }
 
     fn request(&mut self, ticket: Ticket, request: Request, applying: &mut Applying) {
+        if matches!(request.body, Body::Withdraw) && self.is_forgotten(request.id) {
+            return applying.out.push((ticket, Response::Refused(Refusal::Finished)));
+        }
         if let Some(id) = request
             .id
             .filter(|_| !mutant::is(Mutant::ReplyTableNeverConsulted))
@@ -225,6 +230,11 @@ impl Shard {
             }
         };
         applying.out.extend(response.map(|response| (ticket, response)));
+    }
+
+    /// Before a look makes its session a known one: to refuse it now would prove nothing.
+    fn is_forgotten(&self, id: Option<RequestId>) -> bool {
+        id.is_none_or(|id| self.head.sessions.may_have_forgotten(id.session))
     }
 
     fn remember(&mut self, id: Option<RequestId>, response: &Response) {
@@ -399,6 +409,7 @@ impl Shard {
             coordinator: prepare.coordinator,
             deadline: prepare.deadline,
             since: self.head.time,
+            at: applying.index,
             scope: prepare.scope.clone(),
             writes: view.writes,
             replies: replies.clone(),

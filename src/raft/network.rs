@@ -355,9 +355,13 @@ impl Groups {
         if self.is_refilling() {
             return Some("this node is being refilled and grants no vote");
         }
-        let leased = self.leased_until.lock().is_some_and(|until| Instant::now() < until);
+        let leased = self
+            .leased_until
+            .lock()
+            .is_some_and(|until| Instant::now() < until);
         let forgotten = mutant::is(Mutant::LeaseForgottenAtRestart);
-        (leased && !forgotten).then_some("this node has restarted less than a lease ago and grants no vote yet")
+        (leased && !forgotten)
+            .then_some("this node has restarted less than a lease ago and grants no vote yet")
     }
 
     /// The node has forgotten its votes: from now on it grants none.

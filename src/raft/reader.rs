@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  reads ─▶ ReadIndex (a quorum confirms the leader) ─▶ applied that far ─▶ machine.read ─┬─▶ Ready: answer
-//!                                                                                          ├─▶ Locked: wait for an apply, look again
+//!                                                                                          ├─▶ Locked, by what was prepared when it was first looked at: wait for an apply, look again
 //!                                                                                          └─▶ Expired: log the expiry, look again
 //! ```
 //!
@@ -31,6 +31,12 @@ pub struct Query {
     pub answer: oneshot::Sender<Result<Seen, GroupError>>,
 }
 
+/// One whose leader is confirmed, and the log index that was applied when it was first looked at.
+struct Waiting {
+    query: Query,
+    asked: Option<u64>,
+}
+
 pub struct Reader {
     pub raft: Raft,
     pub shared: Arc<Shared>,
@@ -46,7 +52,7 @@ impl Reader {
     /// Runs until every sender is gone.
     pub async fn run(self, mut queue: mpsc::Receiver<Query>) {
         let mut fresh = Vec::new();
-        let mut waiting: Vec<Query> = Vec::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
         let mut applied = self.shared.watch_applied();
         loop {
             tokio::select! {
@@ -57,7 +63,7 @@ impl Reader {
                     }
                     applied.mark_unchanged();
                     match self.confirm().await {
-                        Ok(()) => waiting.append(&mut fresh),
+                        Ok(()) => waiting.extend(fresh.drain(..).map(|query| Waiting { query, asked: None })),
                         Err(error) => fresh.drain(..).for_each(|query| refuse(query, &error)),
                     }
                 }
@@ -100,24 +106,28 @@ impl Reader {
     }
 
     /// Answers what can be answered; gives back what has to wait for the next apply.
-    async fn serve(&self, queries: Vec<Query>) -> Vec<Query> {
+    async fn serve(&self, looked_at: Vec<Waiting>) -> Vec<Waiting> {
         let now = (self.clock)();
         let mut waiting = Vec::new();
         let mut expired = false;
         self.shared.with(|state| {
-            for query in queries {
+            let applied = state.applied.map_or(0, |id| id.index);
+            for Waiting { query, asked } in looked_at {
                 if query.answer.is_closed() {
                     continue;
                 }
-                match state.machine.read(&query.read, now) {
+                let asked = asked.unwrap_or(applied);
+                let outcome = state.machine.read(&query.read, now, asked);
+                if let ReadOutcome::Ready(seen) = outcome {
                     // A caller that has timed out does not listen any more.
-                    ReadOutcome::Ready(seen) => drop(query.answer.send(Ok(seen))),
-                    ReadOutcome::Locked => waiting.push(query),
-                    ReadOutcome::Expired => {
-                        expired = true;
-                        waiting.push(query);
-                    }
+                    drop(query.answer.send(Ok(seen)));
+                    continue;
                 }
+                expired |= outcome == ReadOutcome::Expired;
+                waiting.push(Waiting {
+                    query,
+                    asked: Some(asked),
+                });
             }
         });
         if expired {
@@ -129,7 +139,7 @@ impl Reader {
             if self.proposer.send(sweep).await.is_err() {
                 waiting
                     .drain(..)
-                    .for_each(|query| refuse(query, &GroupError::NotLeader(None)));
+                    .for_each(|waiting| refuse(waiting.query, &GroupError::NotLeader(None)));
             }
         }
         waiting

@@ -58,6 +58,21 @@ impl Admission {
         started
     }
 
+    /// Who has the turn that `txn` waits for, and at which key; without one where either runs alone.
+    pub fn ahead_of(&self, txn: TxnId, lanes: &BTreeSet<Lane>) -> Vec<(TxnId, Option<Lane>)> {
+        if let Some(place) = self.held.iter().position(|(held, _)| *held == txn) {
+            let first = self.held.front().map(|(held, _)| *held).filter(|_| place > 0);
+            let running = self.blocked.keys().copied().filter(|_| place == 0);
+            let ahead = self.alone.or(first).into_iter().chain(running);
+            return ahead.map(|ahead| (ahead, None)).collect();
+        }
+        let turn = |lane: &Lane| {
+            let first = self.lanes.get(lane)?.front().copied()?;
+            (first != txn).then(|| (first, Some(lane.clone())))
+        };
+        lanes.iter().filter_map(turn).collect()
+    }
+
     fn admit(&mut self) -> Vec<TxnId> {
         let mut started = Vec::new();
         while self.alone.is_none() {

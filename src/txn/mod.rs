@@ -14,6 +14,7 @@
 mod admission;
 mod coordinator;
 mod ending;
+mod listing;
 mod optimistic;
 mod plan;
 mod resolving;

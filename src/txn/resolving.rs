@@ -30,6 +30,17 @@ impl Resolving {
         self.asked.contains_key(&txn)
     }
 
+    /// The participants that have not answered for it.
+    pub fn silent(&self, txn: TxnId) -> Vec<GroupId> {
+        let Some(asked) = self.asked.get(&txn).filter(|asked| !asked.decided) else {
+            return Vec::new();
+        };
+        let participants = asked.staged.participants.iter().copied();
+        participants
+            .filter(|shard| !asked.votes.contains_key(shard))
+            .collect()
+    }
+
     /// Begins to ask about an attempt; `votes` are known already. One that is being asked about just goes on; one
     /// that was decided here and is staged in the log all the same is asked about again: that decision may be lost.
     pub fn begin(&mut self, staged: Staged, votes: BTreeMap<GroupId, Vec<Reply>>) -> Vec<Effect> {

@@ -11,7 +11,7 @@ use crate::nodes::{NODES, Nodes, UNPREPARED};
 use crate::wire::{Client, Fate, Reply, words};
 use crate::{eventually, now};
 
-const COORDINATOR: GroupId = GroupId::Coordinator(0);
+pub const COORDINATOR: GroupId = GroupId::Coordinator(0);
 /// Until a dead leader's groups have new ones: the promise is under 3 s; the rest is for slow machines.
 const ELECTION: Duration = Duration::from_secs(10);
 /// Until leadership has gone back to the preferred node.
@@ -96,7 +96,7 @@ impl Attempt {
     }
 }
 
-fn wait_leaders(nodes: &Nodes, at: u64, dead: u64) {
+pub fn wait_leaders(nodes: &Nodes, at: u64, dead: u64) {
     eventually(
         &format!("all groups have leaders without node {dead}"),
         ELECTION,
@@ -208,7 +208,7 @@ fn preferred(nodes: &Nodes, group: GroupId) -> u64 {
 }
 
 /// The same, where the leader of `group` dies; says which node that is.
-fn start_with_failing_leader(nodes: &mut Nodes, group: GroupId, point: &str) -> u64 {
+pub fn start_with_failing_leader(nodes: &mut Nodes, group: GroupId, point: &str) -> u64 {
     let leader = preferred(nodes, group);
     start_with_failpoint(nodes, leader, point);
     wait_leading(nodes, leader, group);
@@ -309,7 +309,11 @@ fn gateway_dies_at(point: &str, must: Option<bool>) {
     for node in [coordinating, other] {
         nodes.wait_unprepared(node);
     }
-    assert!(elected.elapsed() < UNPREPARED, "locked for {:?}", elected.elapsed());
+    assert!(
+        elected.elapsed() < UNPREPARED,
+        "locked for {:?}",
+        elected.elapsed()
+    );
     let done = attempt.outcome(&mut client);
     println!("{point}: done: {done}");
     assert!(must.is_none_or(|must| done == must), "{point}: done: {done}");
@@ -405,7 +409,9 @@ fn stream(mut client: Client, keys: &[String], acked: &AtomicU64) -> Streamed {
 #[test]
 fn a_gateway_dies_amid_transactions() {
     let mut nodes = Nodes::start(|text| text);
-    let coordinator = nodes.leader(1, &COORDINATOR.to_string()).expect("there is a leader");
+    let coordinator = nodes
+        .leader(1, &COORDINATOR.to_string())
+        .expect("there is a leader");
     let (gateway, other) = (coordinator % 3 + 1, (coordinator + 1) % 3 + 1);
     let all = nodes.key_per_shard("streamed");
     // All clients share the first key, so that some transactions wait for others.

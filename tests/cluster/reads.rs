@@ -46,7 +46,10 @@ fn write(client: &mut Client, keys: &[String], value: &str) {
 
 /// One value everywhere: what one MSET has written.
 fn is_one_moment(values: &[Reply]) {
-    assert!(values.iter().all(|value| *value == values[0]), "halves: {values:?}");
+    assert!(
+        values.iter().all(|value| *value == values[0]),
+        "halves: {values:?}"
+    );
 }
 
 /// Ends the writers, also when a read has failed.
@@ -74,7 +77,11 @@ fn reads_over_shards(reads: &str) {
     }
     // What is behind the write's answer, and elections, may come to a few; a read under locks makes one in each log.
     let entries = logs(&nodes) - before;
-    assert!(entries < QUIET_READS as u64, "{entries} entries for {} reads", 2 * QUIET_READS);
+    assert!(
+        entries < QUIET_READS as u64,
+        "{entries} entries for {} reads",
+        2 * QUIET_READS
+    );
 
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -145,7 +145,7 @@ fn a_status_tells_the_record_and_nothing_else() {
     let mut talk = Talk::new(COORDINATOR);
     talk.ask(decide(1, Decision::Abort, 0));
     talk.ask(decide(2, commit(attempt(2, 1)), 0));
-    let status = |seq| talk.machine.read(&Read::Status(txn(seq)), 0);
+    let status = |seq| talk.machine.read(&Read::Status(txn(seq)), 0, u64::MAX);
     assert_eq!(status(1), ReadOutcome::Ready(Seen::Decision(Decision::Abort)));
     assert_eq!(
         status(2),

@@ -8,7 +8,7 @@ use crate::talk::*;
 
 fn status(talk: &Talk, seq: u64) -> Seen {
     let read = Read::Status(RequestId { session: 7, seq });
-    match talk.machine.read(&read, talk.now) {
+    match talk.machine.read(&read, talk.now, u64::MAX) {
         ReadOutcome::Ready(seen) => seen,
         other => panic!("a status is always ready, not {other:?}"),
     }

@@ -83,7 +83,7 @@ fn a_failure_is_remembered_also_when_it_would_go_well_now() {
         (Some("1".into()), Some("7".into()))
     );
     let id = run("GET a").numbered(1, 1).id.expect("it is numbered");
-    let seen = talk.machine.read(&Read::Status(id), talk.now);
+    let seen = talk.machine.read(&Read::Status(id), talk.now, u64::MAX);
     assert_eq!(
         seen,
         ReadOutcome::Ready(Seen::Request(Fate::Refused)),

@@ -83,7 +83,7 @@ impl Talk {
             conditions: conditions.to_vec(),
             seed: 0,
         };
-        self.machine.read(&read, self.now)
+        self.machine.read(&read, self.now, u64::MAX)
     }
 
     pub fn version(&self, key: &str) -> u64 {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate::base::GroupId;
 use quorate::cluster::Env;
 use quorate::config::{Config, Reads};
 use quorate::gateway::{ServerOptions, serve};
@@ -49,11 +50,13 @@ pub struct Profile {
     pub clocks: bool,
     pub disks: bool,
     pub lease: bool,
+    /// `usurp.rs` instead of chance.
+    pub usurped: bool,
 }
 
 impl Profile {
     fn draw(rng: &mut SmallRng) -> Profile {
-        Profile {
+        let drawn = Profile {
             shards: rng.random_range(1..=4),
             coordinators: rng.random_range(1..=2),
             clients: rng.random_range(2..=5),
@@ -67,7 +70,17 @@ impl Profile {
             clocks: rng.random_bool(0.5),
             disks: rng.random_bool(0.3),
             lease: rng.random_bool(0.5),
-        }
+            usurped: rng.random_bool(0.125),
+        };
+        let quick = Profile {
+            shards: 1,
+            clients: 0,
+            latency_ms: 1,
+            flush_ms: 1,
+            lease: true,
+            ..drawn.clone()
+        };
+        if drawn.usurped { quick } else { drawn }
     }
 }
 
@@ -91,7 +104,7 @@ pub struct World<'a> {
     pub hosts: Vec<Host>,
     pub history: Shared,
     profile: Profile,
-    rng: SmallRng,
+    pub rng: SmallRng,
     stop: Rc<Cell<bool>>,
     /// What nodes ended with that may not end.
     ended: Rc<RefCell<Vec<String>>>,
@@ -268,7 +281,7 @@ impl World<'_> {
         over
     }
 
-    fn run_for(&mut self, span: Duration) {
+    pub fn run_for(&mut self, span: Duration) {
         let end = self.sim.elapsed() + span;
         while self.sim.elapsed() < end {
             self.step();
@@ -277,11 +290,10 @@ impl World<'_> {
 
     /// The whole run; panics at the first thing that may not be.
     pub fn run(&mut self) {
-        let end = self.sim.elapsed() + Duration::from_millis(self.profile.fault_ms);
-        while self.sim.elapsed() < end {
-            let pause = self.rng.random_range(0..self.profile.pace_ms * 2);
-            self.run_for(Duration::from_millis(pause));
-            self.strike();
+        if self.profile.usurped {
+            self.usurp_a_leader();
+        } else {
+            self.strike_for(Duration::from_millis(self.profile.fault_ms));
         }
         self.heal();
         self.stop.set(true);
@@ -307,6 +319,21 @@ impl World<'_> {
         self.history.check();
     }
 
+    fn strike_for(&mut self, span: Duration) {
+        let end = self.sim.elapsed() + span;
+        while self.sim.elapsed() < end {
+            let pause = self.rng.random_range(0..self.profile.pace_ms * 2);
+            self.run_for(Duration::from_millis(pause));
+            self.strike();
+        }
+    }
+
+    /// Where the leader of a group is when all is well.
+    pub fn preferred(&self, group: GroupId) -> usize {
+        let node = config(&self.profile).placement()[&group][0];
+        usize::try_from(node - 1).expect("few nodes")
+    }
+
     fn tell(&self, what: &str) {
         let at = self.sim.elapsed().as_millis();
         self.history
@@ -318,7 +345,7 @@ impl World<'_> {
     fn strike(&mut self) {
         let node = self.rng.random_range(0..self.hosts.len());
         let other = (node + self.rng.random_range(1..self.hosts.len())) % self.hosts.len();
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..13) {
             0..3 if self.profile.crashes => self.crash(node),
             3 if self.profile.crashes => (0..self.hosts.len()).for_each(|node| self.crash(node)),
             4..6 if self.profile.partitions => self.cut(node, other),
@@ -350,13 +377,12 @@ impl World<'_> {
                 self.tell(&format!("disk of node {} takes {slow} ms", node + 1));
             }
             10 if self.profile.crashes => self.reboot(node),
-            11 if self.profile.crashes && self.profile.partitions => self.usurp(node, other),
             _ => self.mend(),
         }
     }
 
     /// A crash and a start in the same moment: what the last process has promised still holds.
-    fn reboot(&mut self, node: usize) {
+    pub fn reboot(&mut self, node: usize) {
         self.crash(node);
         if !self.hosts[node].excused.load(Ordering::Relaxed) && !self.hosts[node].up {
             self.sim.bounce(self.hosts[node].ip);
@@ -365,17 +391,10 @@ impl World<'_> {
         }
     }
 
-    /// One loses sight of another for as long as a lease or longer; then the third, on which alone its leadership rests by
-    /// now, loses sight of it as well and forgets what it has promised.
-    fn usurp(&mut self, leader: usize, usurper: usize) {
-        let third = self.hosts.len() - leader - usurper;
-        self.sim.partition(self.hosts[leader].ip, self.hosts[usurper].ip);
+    pub fn cut_both(&mut self, one: usize, other: usize) {
+        self.sim.partition(self.hosts[one].ip, self.hosts[other].ip);
         self.history.count("cuts");
-        self.tell(&format!("node {} | | node {}", leader + 1, usurper + 1));
-        let pause = self.rng.random_range(500..2500);
-        self.run_for(Duration::from_millis(pause));
-        self.sim.partition(self.hosts[leader].ip, self.hosts[third].ip);
-        self.reboot(third);
+        self.tell(&format!("node {} | | node {}", one + 1, other + 1));
     }
 
     fn crash(&mut self, node: usize) {

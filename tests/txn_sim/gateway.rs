@@ -122,9 +122,11 @@ impl World {
         }
     }
 
-    /// Reads one key at its leader. `None`: a lock or an expiry that is not logged yet is in the way.
-    fn read_key(&mut self, op: OpId, at: usize, conditions: Vec<Condition>) -> Option<Seen> {
+    /// Reads one key at its leader. `None`: a lock or an expiry that is not logged yet is in the way. With what was seen
+    /// comes whether it passed over a transaction that was prepared after it had begun.
+    fn read_key(&mut self, op: OpId, at: usize, conditions: Vec<Condition>) -> Option<(Seen, bool)> {
         let key = self.ops[op].to_read[at].clone();
+        let moment = self.moment();
         let log = &self.shards[self.model.shard_of(&key)];
         let read = Read::Run {
             commands: vec![Command::Fetch { keys: vec![key] }],
@@ -132,8 +134,20 @@ impl World {
             seed: 0,
         };
         let (group, now) = (log.group, log.clock(self.now));
-        match log.machine.read(&read, now) {
-            ReadOutcome::Ready(seen) => Some(seen),
+        let begun = *self.ops[op].look_begun.get_or_insert((log.index(), moment));
+        // Whoever writes by what it reads is judged by the model, which knows one value at a time.
+        let passes = self.ops[op].kind.only_looks() || self.ops[op].kind == Kind::Snapshot;
+        let asked = if passes { begun.0 } else { u64::MAX };
+        match log.machine.read(&read, now, asked) {
+            ReadOutcome::Ready(seen) => {
+                let passed = log.machine.read(&read, now, u64::MAX) == ReadOutcome::Locked;
+                if passed {
+                    self.stats.add("reads that passed a later lock");
+                }
+                self.ops[op].invoked = begun.1;
+                self.ops[op].look_begun = None;
+                Some((seen, passed))
+            }
             ReadOutcome::Locked => {
                 self.stats.add("reads that met a lock");
                 None
@@ -149,15 +163,16 @@ impl World {
     fn read_next(&mut self, op: OpId) {
         let at = self.ops[op].seen.len();
         if at < self.ops[op].to_read.len() {
-            let Some(seen) = self.read_key(op, at, Vec::new()) else {
+            let Some((seen, passed)) = self.read_key(op, at, Vec::new()) else {
                 return;
             };
             let key = self.ops[op].to_read[at].clone();
             let mut look = look_of(&seen);
-            look.generation = self.check_read(op, &key, &look);
+            if !passed {
+                look.generation = self.check_read(op, &key, &look);
+            }
             self.ops[op].seen.insert(key, look);
-            // As a call of its own this read begins and ends here.
-            self.ops[op].invoked = self.moment();
+            // As a call of its own this read ends here.
             self.ops[op].returned = self.moment();
             return;
         }
@@ -183,7 +198,7 @@ impl World {
         let version = self.ops[op].seen[&key].version;
         match self.read_key(op, at, vec![Condition::Key { key, version }]) {
             None => {}
-            Some(Seen::Conflict) => {
+            Some((Seen::Conflict, _)) => {
                 self.ops[op].seen.clear();
                 self.ops[op].asks = 0;
                 self.ops[op].state = State::Reading;

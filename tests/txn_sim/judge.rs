@@ -70,7 +70,10 @@ impl World {
             seed: 0,
         };
         let late: Millis = self.now;
-        match self.shards[self.model.shard_of(key)].machine.read(&read, late) {
+        match self.shards[self.model.shard_of(key)]
+            .machine
+            .read(&read, late, u64::MAX)
+        {
             ReadOutcome::Ready(Seen::Run { mut replies, .. }) => replies.pop().unwrap_or(Reply::Nil),
             other => {
                 check(false, "rest", || format!("{key:?} reads as {other:?} at the end"));

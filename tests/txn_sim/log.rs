@@ -56,6 +56,11 @@ impl Log {
         self.pending.push((request, waiter));
     }
 
+    /// Of the last applied entry.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
     /// The leader's clock.
     pub fn clock(&self, now: Millis) -> Millis {
         now + self.ahead

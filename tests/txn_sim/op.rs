@@ -75,6 +75,8 @@ pub struct Op {
     /// The log has executed it: what it must be answered.
     pub expected: Option<Vec<Expect>>,
     pub told: Option<Vec<Reply>>,
+    /// Log index and moment at which the read under way had begun.
+    pub look_begun: Option<(u64, Moment)>,
     /// Of what it asks for, not of what it reads first.
     pub invoked: Moment,
     pub returned: Moment,
@@ -102,6 +104,7 @@ impl Op {
             retries: 0,
             expected: None,
             told: None,
+            look_begun: None,
             invoked: 0,
             returned: 0,
         }
