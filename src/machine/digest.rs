@@ -40,14 +40,12 @@ impl fmt::Display for Digest {
 
 /// One key's share of the sum.
 pub(super) fn share(key: &[u8], object: &Object) -> u64 {
+    // Odd constants (of SplitMix64) keep a version and an expiry apart; no expiry is 0, so that at 0 is another one.
+    const VERSION: u64 = 0xbf58_476d_1ce4_e5b9;
+    const EXPIRY: u64 = 0x94d0_49bb_1331_11eb;
     let Value::Str(value) = &object.value;
-    let mut fixed = [0; 17];
-    fixed[..8].copy_from_slice(&object.version.to_le_bytes());
-    if let Some(at) = object.expires {
-        fixed[8..16].copy_from_slice(&at.to_le_bytes());
-        fixed[16] = 1;
-    }
-    let seed = XxHash3_64::oneshot(&fixed);
+    let expires = object.expires.map_or(0, |at| at.wrapping_add(1));
+    let seed = object.version.wrapping_mul(VERSION) ^ expires.wrapping_mul(EXPIRY);
     XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot_with_seed(seed, key), value)
 }
 
