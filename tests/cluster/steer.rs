@@ -189,8 +189,10 @@ fn a_participant_without_quorum_is_named_and_nothing_is_made_up() {
         );
         assert_eq!(word(&mut client, &["STATUS", &id]), "unknown-yet");
         let start = now();
-        assert_eq!(word(&mut client, &["WAIT", &id, "300"]), "unknown-yet");
-        assert!(start.elapsed() >= Duration::from_millis(300), "it did not wait");
+        assert_eq!(word(&mut client, &["WAIT", &id, "6000"]), "unknown-yet");
+        let waited = start.elapsed();
+        let limits = Duration::from_secs(6)..Duration::from_secs(8);
+        assert!(limits.contains(&waited), "it waited {waited:?}");
         (id, asking.join().expect("the client lives"))
     });
     // Without the dead shard's word it may be committed, or not: nobody may say.
