@@ -123,6 +123,8 @@ mutants! {
     YesAfterNo "yes-after-no" "P3" Logs;
     /// Wait-die lets a younger transaction wait for an older one: a deadlock until the deadline.
     YoungerWaitsForOlder "younger-waits-for-older" "P7" Logs;
+    /// A read over shards takes an absent key for unchanged, although it was there in between.
+    AbsentIsUnchanged "absent-is-unchanged" "P1" Logs;
     /// Freed locks wake nobody.
     FreedLocksWakeNobody "freed-locks-wake-nobody" "P7" Logs;
     /// A lock on a whole shard does not see the locks on its keys.

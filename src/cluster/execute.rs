@@ -156,7 +156,10 @@ impl Node {
         };
         let seen = self.read_each(&plan.work, deadline).await?;
         Ok(seen
-            .map(|(_, touched)| touched.into_values().flatten().collect())
+            .map(|(_, touched)| {
+                let touched = touched.into_values().flatten();
+                touched.map(Condition::for_commit).collect()
+            })
             .unwrap_or_default())
     }
 

@@ -332,12 +332,7 @@ impl Session {
             Ok(conditions) => {
                 // A key watched before keeps its older version: a change in between must count.
                 let known = self.watched.clone();
-                let watched = |key: &Condition| match key {
-                    Condition::Key { key, .. } => known
-                        .iter()
-                        .any(|k| matches!(k, Condition::Key { key: other, .. } if other == key)),
-                    Condition::Whole { .. } => false,
-                };
+                let watched = |new: &Condition| known.iter().any(|old| old.key() == new.key());
                 self.watched
                     .extend(conditions.into_iter().filter(|condition| !watched(condition)));
                 Reply::ok()

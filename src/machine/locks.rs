@@ -146,9 +146,9 @@ pub fn scope_of(commands: &[Command], conditions: &[Condition]) -> Scope {
         }
     }
     for condition in conditions {
-        match condition {
-            Condition::Key { key, .. } => keys.push(key.clone()),
-            Condition::Whole { .. } => return Scope::All,
+        match condition.key() {
+            Some(key) => keys.push(key.clone()),
+            None => return Scope::All,
         }
     }
     Scope::Keys(keys)

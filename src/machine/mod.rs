@@ -20,6 +20,7 @@ pub mod locks;
 pub mod overlay;
 mod parked;
 mod read;
+mod removals;
 mod request;
 mod second_phase;
 mod sessions;

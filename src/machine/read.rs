@@ -106,9 +106,18 @@ impl Shard {
         owners.iter().all(later)
     }
 
-    fn touched(&self, key: Bytes) -> Condition {
+    pub(super) fn touched(&self, key: Bytes) -> Condition {
         let version = self.version(&key, self.time());
-        Condition::Key { key, version }
+        if version != 0 || mutant::is(Mutant::AbsentIsUnchanged) {
+            return Condition::Key { key, version };
+        }
+        let expired = self.keyspace().get(&key).map_or(0, |object| object.version);
+        let removed = self.head.removals.last(&key);
+        Condition::Absent {
+            key,
+            expired,
+            removed,
+        }
     }
 
     fn sees_unlogged_expiry(&self, scope: &Scope, now: Millis) -> bool {

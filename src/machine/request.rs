@@ -77,10 +77,38 @@ pub enum Condition {
         key: Bytes,
         version: u64,
     },
+    /// The key is absent and was not there in between either: a version says nothing of that.
+    Absent {
+        key: Bytes,
+        /// Of an object that has expired and was not removed yet; 0: there is none.
+        expired: u64,
+        /// Log index of the last removal in its slot.
+        removed: u64,
+    },
     /// Nothing in the shard was written since.
     Whole {
         version: u64,
     },
+}
+
+impl Condition {
+    /// The key it is about, if it is about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&Bytes> {
+        match self {
+            Condition::Key { key, .. } | Condition::Absent { key, .. } => Some(key),
+            Condition::Whole { .. } => None,
+        }
+    }
+
+    /// For a commit, at which all conditions are looked at under locks: what is absent then may have come and gone.
+    #[must_use]
+    pub fn for_commit(self) -> Condition {
+        match self {
+            Condition::Absent { key, .. } => Condition::Key { key, version: 0 },
+            other => other,
+        }
+    }
 }
 
 /// When a transaction first started: the smaller, the older. Kept across attempts.

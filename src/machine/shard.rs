@@ -22,6 +22,7 @@ use super::keyspace::{Keyspace, Object};
 use super::locks::{Locks, Scope, scope_of};
 use super::overlay::{Overlay, Writes};
 use super::parked::{Parked, ParkedTable};
+use super::removals::Removals;
 use super::request::Vote;
 use super::request::{
     Age, Batch, Body, Condition, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
@@ -76,6 +77,7 @@ pub struct Head {
     pub(super) sessions: Sessions<Answered>,
     pub(super) time: Millis,
     last_write: u64,
+    pub(super) removals: Removals,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -311,6 +313,7 @@ impl Shard {
     pub(super) fn write(&mut self, writes: Writes, index: u64) {
         if !writes.is_empty() {
             self.head.last_write = index;
+            self.head.removals.note(&writes, index);
             writes.apply(&mut self.keyspace, index);
         }
     }
@@ -320,6 +323,7 @@ impl Shard {
         conditions.iter().all(|condition| match condition {
             Condition::Key { key, version } => self.version(key, self.head.time) == *version,
             Condition::Whole { version } => self.head.last_write == *version,
+            Condition::Absent { .. } => self.touched(condition.key().cloned().unwrap_or_default()) == *condition,
         })
     }
 

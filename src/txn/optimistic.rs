@@ -101,6 +101,7 @@ impl Optimistic {
     pub fn conditions(watched: &[Condition], touched: Vec<Condition>) -> Vec<Condition> {
         let unconditional = mutant::is(Mutant::OptimisticWithoutConditions);
         let touched = touched.into_iter().filter(|_| !unconditional);
+        let touched = touched.map(Condition::for_commit);
         watched.iter().cloned().chain(touched).collect()
     }
 }

@@ -56,7 +56,7 @@ impl Plan {
             plan.gather.push(gather);
         }
         for condition in conditions {
-            if let Condition::Key { key, .. } = condition {
+            if let Some(key) = condition.key() {
                 if mutant::is(Mutant::PlanDropsLoneConditions) && !plan.work.contains_key(&shard_of(key)) {
                     continue;
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate::base::{GroupId, RequestId, gateway_session};
 use quorate::checker::list_append::{Op, Outcome, Txn};
 use redis_protocol::resp2::types::BytesFrame as Frame;
 use serde_json::Value;
@@ -43,6 +44,7 @@ pub async fn open_accounts(seed: u64, history: &Shared) {
 
 pub async fn everything(history: &Shared) {
     no_locks().await;
+    unheard().await;
     for node in gateways() {
         let mut client = Client::new(node);
         lists(&mut client, history).await;
@@ -82,6 +84,31 @@ async fn no_locks() {
             }
             assert!(start.elapsed() < RESOLVED, "keys stay locked: {status}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Ids that a gateway gave just before it died, and that no group has heard of, are settled by asking for them.
+async fn unheard() {
+    let start = tokio::time::Instant::now();
+    let groups = [GroupId::Coordinator(0), GroupId::Shard(0)];
+    // Boots are chosen by chance: 0 and 1 are nobody's.
+    let sessions = groups.map(|group| gateway_session(1, group, 0));
+    for (seq, session) in (1..).zip(sessions.into_iter().chain([1])) {
+        let id = RequestId { session, seq }.to_string();
+        for node in gateways() {
+            let mut client = Client::new(node);
+            loop {
+                let status = text(&ask(&mut client, &["TXN", "STATUS", &id]).await).expect("a word");
+                if status == "aborted" {
+                    break;
+                }
+                assert!(
+                    start.elapsed() < RESOLVED,
+                    "{id}, which nobody knows, is {status}"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }

@@ -17,6 +17,7 @@
 //! | bank | there is as much money as at the start |
 //! | digests | the running digest of a shard's keys is what a walk over them finds |
 //! | snapshots, replicas | equal states after a snapshot, and on two replicas |
+//! | deadlock | transactions do not wait for each other in a circle |
 //! | rest | when all faults are over, everything ends, and within its deadline |
 //!
 //! The checkers of histories (`judge.rs`) come on top, and know nothing of all this.
@@ -34,7 +35,7 @@ use super::gateway::by_shard;
 use super::message::OpId;
 use super::model::{Cell, number};
 use super::op::{Look, Outcome, State};
-use super::workload::{ACCOUNTS, FIRST_MONEY, Kind, accounts, pair};
+use super::workload::{ACCOUNTS, FIRST_MONEY, Kind, accounts, pair, tokens};
 use super::world::World;
 
 /// Whether all checks but the judge's are switched off.
@@ -90,6 +91,12 @@ impl World {
     pub fn check_snapshot(&self, op: OpId) {
         let seen = &self.ops[op].seen;
         let value = |key: &Bytes| seen[key].value.as_ref();
+        if self.ops[op].kind == Kind::Seek {
+            let there = tokens(self.keys).map(|key| value(&key).is_some());
+            return check(there[0] != there[1], "snapshot reads", || {
+                format!("op {op} saw tokens {there:?}, of which there is always one")
+            });
+        }
         let balance = |key: &Bytes| value(key).map_or(0, |text| number(text));
         let sum: i64 = accounts(self.keys).iter().map(balance).sum();
         check(sum == self.money(), "snapshot reads", || {

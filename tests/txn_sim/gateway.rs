@@ -136,7 +136,7 @@ impl World {
         let (group, now) = (log.group, log.clock(self.now));
         let begun = *self.ops[op].look_begun.get_or_insert((log.index(), moment));
         // Whoever writes by what it reads is judged by the model, which knows one value at a time.
-        let passes = self.ops[op].kind.only_looks() || self.ops[op].kind == Kind::Snapshot;
+        let passes = self.ops[op].kind.only_looks() || self.ops[op].kind.is_snapshot();
         let asked = if passes { begun.0 } else { u64::MAX };
         match log.machine.read(&read, now, asked) {
             ReadOutcome::Ready(seen) => {
@@ -177,7 +177,7 @@ impl World {
             return;
         }
         match self.ops[op].kind {
-            Kind::Snapshot => self.ops[op].state = State::Checking,
+            kind if kind.is_snapshot() => self.ops[op].state = State::Checking,
             kind if kind.only_looks() => {
                 self.stats.add("looks");
                 self.ops[op].state = State::Over(Outcome::Done);
@@ -195,8 +195,8 @@ impl World {
             self.ops[op].state = State::Over(Outcome::Done);
             return;
         };
-        let version = self.ops[op].seen[&key].version;
-        match self.read_key(op, at, vec![Condition::Key { key, version }]) {
+        let touched = self.ops[op].seen[&key].touched.clone();
+        match self.read_key(op, at, vec![touched]) {
             None => {}
             Some((Seen::Conflict, _)) => {
                 self.ops[op].seen.clear();
@@ -400,8 +400,11 @@ fn look_of(seen: &Seen) -> Look {
     let Seen::Run { replies, touched } = seen else {
         unreachable!("a read without conditions sees {seen:?}");
     };
-    let [Condition::Key { version, .. }] = touched[..] else {
+    let [touched] = &touched[..] else {
         unreachable!("one key was touched, not {touched:?}");
+    };
+    let Condition::Key { version, .. } = touched.clone().for_commit() else {
+        unreachable!("a key was touched, not {touched:?}");
     };
     let fetched = match &replies[..] {
         [Reply::Array(values)] => values.first().and_then(Command::fetched),
@@ -418,6 +421,7 @@ fn look_of(seen: &Seen) -> Look {
         value,
         expires,
         version,
+        touched: touched.clone(),
         generation: 0,
     }
 }

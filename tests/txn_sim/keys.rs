@@ -30,6 +30,8 @@ pub enum Use {
     Wanderer,
     /// A key that holds now a number, now none.
     Fickle,
+    /// One of two, of which always one is there.
+    Token,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Keys {
             Use::Lease => 'x',
             Use::Wanderer => 'w',
             Use::Fickle => 'f',
+            Use::Token => 't',
         };
         let tags = &self.tags[usize::from(shard)];
         let tag = &tags[usize::try_from(n).expect("a small number") % tags.len()];

@@ -39,6 +39,8 @@ pub struct Look {
     pub value: Option<Bytes>,
     pub expires: Option<Millis>,
     pub version: u64,
+    /// What says that nothing has changed since.
+    pub touched: Condition,
     /// The model's; 0 for an absent key.
     pub generation: u64,
 }

@@ -49,10 +49,14 @@ pub enum Kind {
     Rename,
     /// Sets and counts up keys that may hold no number, as a plain or as a strict transaction.
     Fickle,
+    /// Sets one of two keys and deletes the other.
+    Toss,
+    /// A snapshot read of these two.
+    Seek,
 }
 
 /// Workloads with their weights.
-const WEIGHTS: [(Kind, u64); 18] = [
+const WEIGHTS: [(Kind, u64); 20] = [
     (Kind::Move, 14),
     (Kind::Shift, 10),
     (Kind::Audit, 4),
@@ -71,15 +75,18 @@ const WEIGHTS: [(Kind, u64); 18] = [
     (Kind::Peek, 5),
     (Kind::Rename, 4),
     (Kind::Fickle, 10),
+    (Kind::Toss, 4),
+    (Kind::Seek, 4),
 ];
 
 /// What a run may be about: workloads that meet on the same keys.
-const FOCI: [&[Kind]; 6] = [
+const FOCI: [&[Kind]; 7] = [
     &[Kind::List],
     &[Kind::Move, Kind::Shift, Kind::Audit, Kind::Snapshot],
     &[Kind::Write, Kind::Look, Kind::Incr, Kind::Bump],
     &[Kind::Lease, Kind::Renew, Kind::Peek],
     &[Kind::Fickle, Kind::Rename],
+    &[Kind::Toss, Kind::Toss, Kind::Seek],
     &[],
 ];
 /// Per mille of operations that keep to the run's focus.
@@ -138,11 +145,18 @@ impl Kind {
             Kind::Peek => "lease reads",
             Kind::Rename => "renames",
             Kind::Fickle => "fickle",
+            Kind::Toss => "tosses",
+            Kind::Seek => "token reads",
         }
     }
 
     pub fn is_optimistic(self) -> bool {
         self == Kind::Rename
+    }
+
+    /// Whether it reads several keys, and then looks whether any has changed.
+    pub fn is_snapshot(self) -> bool {
+        matches!(self, Kind::Snapshot | Kind::Seek)
     }
 
     /// Whether it only reads, without asking any log.
@@ -167,11 +181,21 @@ pub fn pair(keys: &Keys, n: u16) -> [Bytes; 2] {
     [n, (n + 1) % keys.shards()].map(|shard| keys.key(Use::Pair, u64::from(n), shard))
 }
 
+/// Two keys, on two shards where there are two, of which always one is there.
+pub fn tokens(keys: &Keys) -> [Bytes; 2] {
+    [0, 1].map(|n| keys.nth(Use::Token, n))
+}
+
 /// What is there before anything happens.
 pub fn first_commands(keys: &Keys) -> Vec<Command> {
     let money = |key| (key, Bytes::from(FIRST_MONEY.to_string()));
     let wanderers = (0..WANDERERS - 1).map(|n| (keys.nth(Use::Wanderer, n), Bytes::from(format!("w{n}"))));
-    let pairs = accounts(keys).into_iter().map(money).chain(wanderers);
+    let token = [(keys.nth(Use::Token, 0), Bytes::from("t"))];
+    let pairs = accounts(keys)
+        .into_iter()
+        .map(money)
+        .chain(wanderers)
+        .chain(token);
     pairs.map(|pair| Command::MSet { pairs: vec![pair] }).collect()
 }
 
@@ -259,6 +283,15 @@ impl Op {
                 self.strict = rng.per_mille(500);
             }
             Kind::Fickle => self.draw_fickle(number, keys, rng),
+            Kind::Toss => {
+                let [mut here, mut gone] = tokens(keys);
+                if rng.per_mille(500) {
+                    (here, gone) = (gone, here);
+                }
+                let set = set(here, number, Expiry::Never);
+                self.commands = vec![set, Command::Del { keys: vec![gone] }];
+            }
+            Kind::Seek => self.to_read = tokens(keys).to_vec(),
         }
     }
 

@@ -329,8 +329,11 @@ impl World {
     }
 
     pub fn run(&mut self) {
-        for _ in 0..self.profile.steps {
+        for step in 0..self.profile.steps {
             self.step();
+            if step % deadlock::EVERY == 0 {
+                self.check_deadlocks();
+            }
         }
         self.heal();
     }
