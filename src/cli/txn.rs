@@ -125,41 +125,41 @@ fn cell(value: &Value) -> String {
 
 /// What a transaction waits for stands below its line: it may be long.
 fn table(rows: &[Value]) -> String {
-    let mut out = format!(
-        "{:<36} {:<10} {:>9}  {:<15} {}\n",
+    let mut out = vec![format!(
+        "{:<36} {:<10} {:>9}  {:<15} {}",
         "id", "state", "age ms", "coordinator", "participants"
-    );
+    )];
     for row in rows {
         if let Some(group) = row.get("group") {
             let why = row.get("error").map(cell);
             let more = || format!("{} more are not shown", cell(&row["left-out"]));
-            out += &format!("{}: {}\n", cell(group), why.unwrap_or_else(more));
+            out.push(format!("{}: {}", cell(group), why.unwrap_or_else(more)));
             continue;
         }
-        out += &format!(
-            "{:<36} {:<10} {:>9}  {:<15} {}\n",
+        out.push(format!(
+            "{:<36} {:<10} {:>9}  {:<15} {}",
             cell(&row["id"]),
             cell(&row["state"]),
             cell(&row["age-ms"]),
             cell(&row["coordinator"]),
             cell(&row["participants"]),
-        );
+        ));
         for wait in row["waits-for"].as_array().into_iter().flatten() {
-            out += &format!("    waits for {}\n", cell(wait));
+            out.push(format!("    waits for {}", cell(wait)));
         }
     }
-    out
+    out.join("\n") + "\n"
 }
 
 fn lines(fields: &Map<String, Value>) -> String {
-    let mut out = format!("{}  {}\n", cell(&fields["id"]), cell(&fields["outcome"]));
+    let mut out = vec![format!("{}  {}", cell(&fields["id"]), cell(&fields["outcome"]))];
     for row in fields["groups"].as_array().into_iter().flatten() {
         if let Some(why) = row.get("error") {
-            out += &format!("{}: {}\n", cell(&row["group"]), cell(why));
+            out.push(format!("{}: {}", cell(&row["group"]), cell(why)));
             continue;
         }
-        out += &format!(
-            "{}: {}  attempt {}  age {} ms  deadline {}  coordinator {}  participants {}\n",
+        out.push(format!(
+            "{}: {}  attempt {}  age {} ms  deadline {}  coordinator {}  participants {}",
             cell(&row["group"]),
             cell(&row["state"]),
             cell(&row["attempt"]),
@@ -167,10 +167,10 @@ fn lines(fields: &Map<String, Value>) -> String {
             cell(&row["deadline"]),
             cell(&row["coordinator"]),
             cell(&row["participants"]),
-        );
+        ));
         for wait in row["waits-for"].as_array().into_iter().flatten() {
-            out += &format!("    waits for {}\n", cell(wait));
+            out.push(format!("    waits for {}", cell(wait)));
         }
     }
-    out
+    out.join("\n") + "\n"
 }
