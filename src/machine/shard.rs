@@ -323,7 +323,9 @@ impl Shard {
         conditions.iter().all(|condition| match condition {
             Condition::Key { key, version } => self.version(key, self.head.time) == *version,
             Condition::Whole { version } => self.head.last_write == *version,
-            Condition::Absent { .. } => self.touched(condition.key().cloned().unwrap_or_default()) == *condition,
+            Condition::Absent { .. } => {
+                self.touched(condition.key().cloned().unwrap_or_default()) == *condition
+            }
         })
     }
 

@@ -13,6 +13,7 @@
 //! Not here: Raft, disks, sockets (tier 2 and the real clusters), eviction, moving slots.
 
 mod checks;
+mod deadlock;
 mod gateway;
 mod judge;
 mod keys;

@@ -6,6 +6,7 @@ use quorate::base::{AttemptId, GroupId, Millis, Reply};
 use quorate::machine::{Body, Request, Staged, Ticket};
 
 use super::checks::{Records, check};
+use super::deadlock;
 use super::gateway::Gateway;
 use super::keys::Keys;
 use super::leader::Leader;
