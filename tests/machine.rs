@@ -14,6 +14,8 @@ mod expiry;
 mod parking;
 #[path = "machine/prepare.rs"]
 mod prepare;
+#[path = "machine/reads.rs"]
+mod reads;
 #[path = "machine/replies.rs"]
 mod replies;
 #[path = "machine/snapshot.rs"]

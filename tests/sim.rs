@@ -38,6 +38,10 @@ use std::sync::Once;
 
 use world::World;
 
+/// The simulation allocates little things all the time, and this is the product's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SEEDS: u64 = 20;
 static HOOK: Once = Once::new();
 
