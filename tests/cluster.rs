@@ -19,6 +19,8 @@ mod bank;
 mod digests;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/exactly_once.rs"]
+mod exactly_once;
 #[path = "cluster/failpoints.rs"]
 mod failpoints;
 #[path = "cluster/kill_all.rs"]

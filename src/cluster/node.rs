@@ -99,6 +99,13 @@ fn new_links(config: &Config, node: NodeId, network: Arc<dyn Network>) -> Links 
     })
 }
 
+/// Where leaders answer reads by leases: the node's last process may have granted one just before it ended.
+fn keep_to_lease(groups: &Groups, config: &Config) {
+    if config.lease_ms().is_some() {
+        groups.lease_until(Instant::now() + Duration::from_millis(config.timeouts.election_max_ms));
+    }
+}
+
 /// The ring by which this node looks for keys.
 fn ring(config: &Config, id: NodeId) -> Ring {
     if mutant::is(Mutant::StaleRing) && id == 2 {
@@ -144,10 +151,8 @@ impl Node {
         let links = new_links(&config, id, env.network);
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
         let groups = Groups::new(&links, snapshots.clone(), refilling);
-        let leases = config.lease_ms().is_some();
-        let lease = Duration::from_millis(config.timeouts.election_max_ms);
-        if leases && known.is_some() {
-            groups.lease_until(Instant::now() + lease);
+        if known.is_some() {
+            keep_to_lease(&groups, &config);
         }
         if let Some(identity) = &known {
             links.introduce(identity.cluster_id, formed);
@@ -156,9 +161,7 @@ impl Node {
         let identity = join::identify(&store, &links, &config, id).await?;
         if identity.refilling {
             groups.refill();
-            if leases {
-                groups.lease_until(Instant::now() + lease);
-            }
+            keep_to_lease(&groups, &config);
         }
         links.introduce(identity.cluster_id, formed);
 

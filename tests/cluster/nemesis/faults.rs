@@ -237,14 +237,14 @@ impl Patient {
         }
     }
 
-    /// Waits until every group answers each of these nodes, and each is a voter. The answer to `TXN STATUS` comes from the
-    /// leaders of all groups, which confirm with a majority that they lead; what a node believes shows nothing.
+    /// Waits until every group answers each of these nodes, and each is a voter. `TXN STATUS` of an id that nobody has used says
+    /// "aborted" once all groups have refused it through their logs; what a node believes shows nothing.
     pub fn wait_quorum(&self, among: &[u64]) {
         for &node in among {
             eventually(&format!("all groups answer node {node}"), READY, || {
                 let mut client = Client::open_for(self.nodes.address(node), ANSWER).ok()?;
                 let reply = client.call(&["TXN", "STATUS", NOBODY]).ok()?;
-                (reply.text()? == "unknown-yet").then_some(())
+                (reply.text()? == "aborted").then_some(())
             });
             self.nodes.wait_member(node);
         }
