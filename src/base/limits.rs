@@ -60,6 +60,8 @@ pub const PARKED_MAX: usize = 64 << 10;
 pub const PREPARED_MAX: usize = 64 << 10;
 /// Finished replies that one session may leave unacknowledged in one group.
 pub const SESSION_REPLIES_MAX: usize = 64 << 10;
+/// Numbers that a gateway gives in one session while one of them stays open; well below [`SESSION_REPLIES_MAX`].
+pub const SESSION_NUMBERS_MAX: usize = SESSION_REPLIES_MAX / 4;
 /// Sessions a reply table holds; the longest idle one goes first.
 pub const SESSIONS_MAX: usize = 64 << 10;
 /// Of a session without requests for this long, in replicated time, only the watermark is kept.

@@ -21,7 +21,7 @@ use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::host::Clock;
 use crate::machine::{Body, Decide, Decision, Finish, Request, Response, Staged, Vote};
 use crate::raft::Group;
-use crate::txn::{Answer, Coordinator, Effect, Query, Txn};
+use crate::txn::{Answer, Coordinator, Effect, Now, Query, Txn};
 
 /// How often leadership is looked at, and attempts that wait are started again, with and without transactions.
 pub(super) const TICK: Duration = Duration::from_millis(2);
@@ -70,6 +70,8 @@ pub struct Driver {
     pub(super) group: Group,
     pub(super) router: Router,
     pub(super) clock: Clock,
+    /// Where its steady clock begins.
+    started: Instant,
     pub(super) reports: mpsc::Sender<(u64, Report)>,
     pub(super) leading: Option<Leading>,
 }
@@ -95,6 +97,7 @@ impl Driver {
             group,
             router,
             clock,
+            started: Instant::now(),
             reports,
             leading: None,
         };
@@ -155,8 +158,11 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> Millis {
-        (self.clock)()
+    fn now(&self) -> Now {
+        Now {
+            replicated: (self.clock)(),
+            steady: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX),
+        }
     }
 
     async fn call(&mut self, call: DriverCall) {
@@ -363,7 +369,7 @@ impl Driver {
     }
 
     pub(super) fn deadline(&self, at: Millis) -> Instant {
-        Instant::now() + Duration::from_millis(at.saturating_sub(self.now()))
+        Instant::now() + Duration::from_millis(at.saturating_sub(self.now().replicated))
     }
 }
 

@@ -167,13 +167,13 @@ impl Node {
 
         let placement = config.placement();
         let router = Router::new(id, Arc::clone(&groups), links.clone(), placement.clone());
-        // Tells this process's proposals and session from earlier ones.
+        // Tells this process's proposals from those of earlier ones.
         let boot = chance() as u32;
         let (fatal_tx, fatal) = watch::channel(None);
         let node = Node {
             inner: Arc::new(Inner {
                 ring: ring(&config, id),
-                numbering: Numbering::new(id, boot),
+                numbering: Numbering::new(id),
                 config,
                 id,
                 clock: env.clock,

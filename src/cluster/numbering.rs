@@ -1,11 +1,16 @@
 //! The gateway's request numbers: every write it forwards gets one, and each group hears which are finished.
+//!
+//! A number whose outcome is unknown stays open for long, and holds up the watermark of its session: so a session that has
+//! left too much behind it is not gone on with. The next one begins, and the old one's numbers stay what they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::base::{GroupId, NodeId, RequestId, gateway_session};
+use crate::base::limits::SESSION_NUMBERS_MAX;
+use crate::base::{GroupId, NodeId, RequestId, SessionId, gateway_session};
+use crate::host::chance;
 
 /// Numbers of one process. Clones share them.
 #[derive(Debug, Clone)]
@@ -16,9 +21,17 @@ pub struct Numbering {
 #[derive(Debug)]
 struct Inner {
     node: NodeId,
-    boot: u32,
     next: u64,
-    open: BTreeMap<GroupId, BTreeSet<u64>>,
+    sessions: BTreeMap<GroupId, Session>,
+}
+
+/// The one that is gone on with at a group.
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    /// Each with how many had been given in this session before it.
+    open: BTreeMap<u64, usize>,
+    given: usize,
 }
 
 /// A number in use. Dropping it tells the group, with some later request, that nobody will ask again.
@@ -32,13 +45,12 @@ pub struct Numbered {
 
 impl Numbering {
     #[must_use]
-    pub fn new(node: NodeId, boot: u32) -> Numbering {
+    pub fn new(node: NodeId) -> Numbering {
         Numbering {
             inner: Arc::new(Mutex::new(Inner {
                 node,
-                boot,
                 next: 1,
-                open: BTreeMap::new(),
+                sessions: BTreeMap::new(),
             })),
         }
     }
@@ -47,14 +59,27 @@ impl Numbering {
     #[must_use]
     pub fn begin(&self, group: GroupId) -> Numbered {
         let mut inner = self.inner.lock();
-        let seq = inner.next;
+        let (node, seq) = (inner.node, inner.next);
         inner.next += 1;
-        let session = gateway_session(inner.node, group, inner.boot);
-        let open = inner.open.entry(group).or_default();
-        open.insert(seq);
-        let below = open.first().copied().unwrap_or(seq);
+        let new = || Session {
+            // Chance tells it from sessions of earlier lives of this node.
+            id: gateway_session(node, group, chance() as u32),
+            open: BTreeMap::new(),
+            given: 0,
+        };
+        let session = inner.sessions.entry(group).or_insert_with(new);
+        let oldest = session.open.values().next().copied();
+        if oldest.is_some_and(|before| session.given - before >= SESSION_NUMBERS_MAX) {
+            *session = new();
+        }
+        session.open.insert(seq, session.given);
+        session.given += 1;
+        let below = session.open.keys().next().copied().unwrap_or(seq);
         Numbered {
-            id: RequestId { session, seq },
+            id: RequestId {
+                session: session.id,
+                seq,
+            },
             below,
             group,
             numbering: self.clone(),
@@ -64,8 +89,10 @@ impl Numbering {
 
 impl Drop for Numbered {
     fn drop(&mut self) {
-        if let Some(open) = self.numbering.inner.lock().open.get_mut(&self.group) {
-            open.remove(&self.id.seq);
+        let mut inner = self.numbering.inner.lock();
+        let session = inner.sessions.get_mut(&self.group);
+        if let Some(session) = session.filter(|session| session.id == self.id.session) {
+            session.open.remove(&self.id.seq);
         }
     }
 }
@@ -76,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_watermark_is_the_oldest_open_number_of_the_group() {
-        let numbering = Numbering::new(7, 1);
+        let numbering = Numbering::new(7);
         let (a, b) = (GroupId::Shard(0), GroupId::Shard(1));
         let first = numbering.begin(a);
         let other = numbering.begin(b);
@@ -84,5 +111,36 @@ mod tests {
         assert_eq!((first.below, other.below, second.below), (1, 2, 1));
         drop(first);
         assert_eq!(numbering.begin(a).below, 3);
+    }
+
+    #[test]
+    fn a_number_that_stays_open_does_not_hold_up_the_others_for_ever() {
+        let numbering = Numbering::new(7);
+        let group = GroupId::Shard(0);
+        let unknown = numbering.begin(group);
+        for _ in 1..SESSION_NUMBERS_MAX {
+            let number = numbering.begin(group);
+            assert_eq!(
+                (number.id.session, number.below),
+                (unknown.id.session, unknown.id.seq)
+            );
+        }
+        let next = numbering.begin(group);
+        assert_ne!(next.id.session, unknown.id.session);
+        assert_eq!(
+            next.below, next.id.seq,
+            "the new session has nothing open before it"
+        );
+        drop(unknown);
+        assert_eq!(numbering.begin(group).below, next.id.seq);
+        drop(next);
+        for _ in 0..2 * SESSION_NUMBERS_MAX {
+            let session = numbering.begin(group).id.session;
+            assert_eq!(
+                numbering.begin(group).id.session,
+                session,
+                "nothing stays open: no other session"
+            );
+        }
     }
 }

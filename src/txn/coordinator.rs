@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::admission::{Admission, Lane};
+use super::now::Now;
 use super::resolving::Resolving;
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
 use crate::machine::{
@@ -103,9 +104,10 @@ pub(super) enum Phase {
         /// The log has the attempt: with the last vote it is committed.
         staged: bool,
     },
-    /// After an attempt died; the next starts at this time.
+    /// After an attempt died; the next starts at this steady time, or about that replicated one.
     Waiting {
         until: Millis,
+        about: Millis,
     },
     Deciding,
 }
@@ -114,6 +116,8 @@ pub(super) enum Phase {
 pub(super) struct Active {
     pub(super) txn: Txn,
     pub(super) lanes: BTreeSet<Lane>,
+    /// Steady time at which its deadline has passed for this leader, whatever became of replicated time.
+    pub(super) ends: Millis,
     /// Number of its first attempt since it was begun here; 0 before that.
     pub(super) first: u32,
     pub(super) number: u32,
@@ -205,7 +209,8 @@ impl Coordinator {
     }
 
     /// A gateway asks for a transaction. One that is active already just goes on.
-    pub fn begin(&mut self, txn: Txn, now: Millis) -> Vec<Effect> {
+    pub fn begin(&mut self, txn: Txn, now: impl Into<Now>) -> Vec<Effect> {
+        let now = now.into();
         if self.is_active(txn.id) {
             return Vec::new();
         }
@@ -215,6 +220,7 @@ impl Coordinator {
             self.attempts = 0;
         }
         let active = Active {
+            ends: now.steady + txn.deadline.saturating_sub(now.replicated),
             txn,
             lanes: lanes.clone().unwrap_or_default(),
             first: 0,
@@ -228,16 +234,16 @@ impl Coordinator {
         self.start_all(&started, now)
     }
 
-    pub(super) fn start_all(&mut self, started: &[TxnId], now: Millis) -> Vec<Effect> {
+    pub(super) fn start_all(&mut self, started: &[TxnId], now: Now) -> Vec<Effect> {
         started.iter().flat_map(|&txn| self.start(txn, now)).collect()
     }
 
-    fn start(&mut self, id: TxnId, now: Millis) -> Vec<Effect> {
+    fn start(&mut self, id: TxnId, now: Now) -> Vec<Effect> {
         let (group, term) = (self.group, self.term);
         let Some(active) = self.active.get_mut(&id) else {
             return Vec::new();
         };
-        if now > active.txn.deadline {
+        if active.is_late(now) {
             return self.give_up(id, "the deadline passed before the transaction could start", now);
         }
         self.attempts += 1;
@@ -278,7 +284,7 @@ impl Coordinator {
     }
 
     /// The log's answer to what was staged: that, or what stands in its way.
-    pub fn staged(&mut self, attempt: AttemptId, staged: &Staged, now: Millis) -> Vec<Effect> {
+    pub fn staged(&mut self, attempt: AttemptId, staged: &Staged, now: impl Into<Now>) -> Vec<Effect> {
         let Some(active) = self.current(attempt) else {
             return Vec::new();
         };
@@ -287,7 +293,7 @@ impl Coordinator {
         };
         if staged.attempt == attempt {
             *done = true;
-            return self.commit_if_all_agree(attempt, now);
+            return self.commit_if_all_agree(attempt, now.into());
         }
         active.phase = Phase::Deciding;
         let mut effects = self.abort_attempt(attempt);
@@ -314,7 +320,14 @@ impl Coordinator {
     }
 
     /// A participant's vote. Votes of other attempts, and second ones, change nothing.
-    pub fn vote(&mut self, attempt: AttemptId, shard: GroupId, vote: Vote, now: Millis) -> Vec<Effect> {
+    pub fn vote(
+        &mut self,
+        attempt: AttemptId,
+        shard: GroupId,
+        vote: Vote,
+        now: impl Into<Now>,
+    ) -> Vec<Effect> {
+        let now = now.into();
         let Some(active) = self.current(attempt) else {
             return Vec::new();
         };
@@ -326,9 +339,12 @@ impl Coordinator {
                 votes.insert(shard, replies);
                 self.commit_if_all_agree(attempt, now)
             }
-            Vote::No(No::Locked) if now < active.txn.deadline => {
+            Vote::No(No::Locked) if !active.is_late(now) => {
                 let delay = (RETRY_MIN_MS << active.tries.min(10)).min(RETRY_MAX_MS);
-                active.phase = Phase::Waiting { until: now + delay };
+                active.phase = Phase::Waiting {
+                    until: now.steady + delay,
+                    about: now.replicated + delay,
+                };
                 active.refused = Some(attempt);
                 self.abort_attempt(attempt)
             }
@@ -361,7 +377,7 @@ impl Coordinator {
     }
 
     /// Staged, and prepared by all: that is the commit. The record of it is made behind the answer.
-    fn commit_if_all_agree(&mut self, attempt: AttemptId, now: Millis) -> Vec<Effect> {
+    fn commit_if_all_agree(&mut self, attempt: AttemptId, now: Now) -> Vec<Effect> {
         let Some(active) = self.active.get_mut(&attempt.txn) else {
             return Vec::new();
         };
@@ -412,13 +428,14 @@ impl Coordinator {
     }
 
     /// Time passes: attempts that died start again, and those past their deadline end.
-    pub fn tick(&mut self, now: Millis) -> Vec<Effect> {
+    pub fn tick(&mut self, now: impl Into<Now>) -> Vec<Effect> {
+        let now = now.into();
         let due: Vec<TxnId> = self
             .active
             .iter()
             .filter(|(_, active)| match active.phase {
-                Phase::Waiting { until } => now >= until,
-                Phase::Queued => now > active.txn.deadline,
+                Phase::Waiting { until, .. } => now.steady >= until,
+                Phase::Queued => active.is_late(now),
                 Phase::Preparing { .. } | Phase::Deciding => false,
             })
             .map(|(&txn, _)| txn)
@@ -462,6 +479,10 @@ fn lanes(parts: &[Part]) -> Option<BTreeSet<Lane>> {
 }
 
 impl Active {
+    fn is_late(&self, now: Now) -> bool {
+        now.replicated > self.txn.deadline || now.steady > self.ends
+    }
+
     fn staged_as(&self, attempt: AttemptId) -> Staged {
         Staged {
             attempt,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::coordinator::{Answer, Coordinator, Effect};
+use super::now::Now;
 use crate::base::{AttemptId, GroupId, Millis, Mutant, TxnId, mutant};
 use crate::machine::{Decide, Decision, Finish, Staged};
 
@@ -27,12 +28,12 @@ impl Coordinator {
             .collect()
     }
 
-    pub(super) fn give_up(&mut self, txn: TxnId, why: &str, now: Millis) -> Vec<Effect> {
+    pub(super) fn give_up(&mut self, txn: TxnId, why: &str, now: Now) -> Vec<Effect> {
         self.leave_aborted(txn, Answer::Aborted(why.into()), now)
     }
 
     /// Answers, and records the abort behind the answer: what was staged must not be left to others.
-    pub(super) fn leave_aborted(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
+    pub(super) fn leave_aborted(&mut self, txn: TxnId, answer: Answer, now: Now) -> Vec<Effect> {
         let Some(active) = self.active.get(&txn) else {
             return Vec::new();
         };
@@ -48,7 +49,7 @@ impl Coordinator {
         effects
     }
 
-    pub(super) fn leave(&mut self, txn: TxnId, answer: Answer, now: Millis) -> Vec<Effect> {
+    pub(super) fn leave(&mut self, txn: TxnId, answer: Answer, now: Now) -> Vec<Effect> {
         let mut effects = vec![Effect::Answer { txn, answer }];
         let Some(active) = self.active.remove(&txn) else {
             return effects;
@@ -59,7 +60,8 @@ impl Coordinator {
     }
 
     /// The coordinator's log has spoken: its record is the outcome, whatever this leader had wanted.
-    pub fn decided(&mut self, txn: TxnId, decision: &Decision, now: Millis) -> Vec<Effect> {
+    pub fn decided(&mut self, txn: TxnId, decision: &Decision, now: impl Into<Now>) -> Vec<Effect> {
+        let now = now.into();
         let mut effects = Vec::new();
         let resolved = self.resolving.end(txn);
         match decision {

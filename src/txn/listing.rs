@@ -65,7 +65,7 @@ impl Coordinator {
                 let state = if *staged { State::Staged } else { State::Preparing };
                 (state, votes.chain(log).collect())
             }
-            Phase::Waiting { until } => (State::Waiting, vec![Wait::Retry(*until)]),
+            Phase::Waiting { about, .. } => (State::Waiting, vec![Wait::Retry(*about)]),
             Phase::Deciding => (State::Deciding, self.unsettled(txn)),
         };
         let attempt = AttemptId {

@@ -9,16 +9,18 @@
 //!
 //! Absence as an invariant: no I/O, no clock; a driver (floor 5) performs the effects and reports back as events.
 //!
-//! Not here: parallel commit (a staged record beside the prepares). `attempt` in Prepare is there for it.
+//! Preparing includes staging the attempt in the coordinator's log (parallel commit, `machine/coordinator.rs`).
 
 mod admission;
 mod coordinator;
 mod ending;
 mod listing;
+mod now;
 mod optimistic;
 mod plan;
 mod resolving;
 
 pub use coordinator::{Answer, Coordinator, Effect, Part, Query, Txn};
+pub use now::Now;
 pub use optimistic::Optimistic;
 pub use plan::{Gather, Plan, Work};

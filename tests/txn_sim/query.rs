@@ -2,7 +2,7 @@
 
 use quorate::base::{AttemptId, GroupId, TxnId};
 use quorate::machine::{Command, Decision, No, Vote, scope_of};
-use quorate::txn::{Answer, Coordinator, Effect, Part, Query, Txn};
+use quorate::txn::{Answer, Coordinator, Effect, Now, Part, Query, Txn};
 
 const TERM: u64 = 5;
 const SHARDS: [GroupId; 2] = [GroupId::Shard(0), GroupId::Shard(1)];
@@ -143,4 +143,26 @@ fn attempts_of_one_term_never_share_a_name() {
         };
         assert!(effects.iter().any(answered), "{effects:?}");
     }
+}
+
+/// Found by the nemesis: a clock was a minute ahead for a moment, replicated time stood still for that minute, and so did
+/// every transaction that waited for its next attempt, or in line: their outcomes stayed unknown for as long.
+#[test]
+fn while_replicated_time_stands_still_attempts_start_and_transactions_end() {
+    let at = |steady| Now {
+        replicated: 10,
+        steady,
+    };
+    let mut leader = leader();
+    let first = prepared(&leader.begin(txn(1), at(10)));
+    leader.begin(txn(2), at(10));
+    leader.vote(first, SHARDS[0], Vote::No(No::Locked), at(20));
+    let second = prepared(&leader.tick(at(1000)));
+    assert_eq!((second.txn, second.number > first.number), (first.txn, true));
+    let ends = leader.tick(at(1_000_000));
+    let ended = |effect: &Effect| matches!(effect, Effect::Answer { txn, answer: Answer::Aborted(_) } if *txn == self::txn(2).id);
+    assert!(
+        ends.iter().any(ended),
+        "the one in line is past its deadline: {ends:?}"
+    );
 }

@@ -251,6 +251,9 @@ fn settle(patient: &Patient, world: &World, fault: &Fault, nodes: &[u64]) -> Opt
         all.then(|| quorum.elapsed())
     });
     if (all && !idle) || resolved.is_none_or(|took| took > RESOLVE) {
+        for known in super::unknowns::inform(world) {
+            world.found(format!("still open: {known}"));
+        }
         let healed = if all { "healed" } else { "not healed" };
         world.found(format!(
             "not all was resolved within {RESOLVE:?} of quorum among {nodes:?}, {healed}: {}. All clients had their \

@@ -69,6 +69,25 @@ pub fn keep_asking(world: &World) {
     }
 }
 
+/// What the cluster knows of all that is open, for people.
+pub fn inform(world: &World) -> Vec<String> {
+    let ask = |id: &String| {
+        let mut client = Client::open_for(world.addresses[0], ANSWER).ok()?;
+        client.call(&["TXN", "INFO", id]).ok().map(|reply| show(&reply))
+    };
+    let open = world.unknowns.open();
+    open.iter()
+        .map(|(id, _)| ask(id).unwrap_or_else(|| format!("nothing on {id}")))
+        .collect()
+}
+
+fn show(reply: &Reply) -> String {
+    match reply {
+        Reply::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+        other => other.text().unwrap_or_else(|| format!("{other:?}")),
+    }
+}
+
 /// A node that does not answer leaves the rest to the next.
 fn ask_once(world: &World, address: SocketAddr, open: &[(String, String)]) {
     let Ok(mut client) = Client::open_for(address, ANSWER) else {
