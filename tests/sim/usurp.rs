@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use quorate::base::GroupId;
 use rand::RngExt;
+use tokio::sync::watch;
 
 use crate::client::{Client, Sent, Verdict, command, number, verdict};
 use crate::world::{World, gateways};
 
 /// What the writer was told of last; what holds it up, and what ends it and the reader.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Shared {
     acknowledged: Rc<Cell<i64>>,
-    held: Rc<Cell<bool>>,
+    held: Rc<watch::Sender<bool>>,
     stop: Rc<Cell<bool>>,
 }
 
 async fn write(mut client: Client, mut turn: usize, usurpers: [usize; 2], shared: Shared) {
     let mut n = 0;
+    let mut held = shared.held.subscribe();
     while !shared.stop.get() {
-        if shared.held.get() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            continue;
-        }
+        // The sender is held by this very task.
+        let _ = held.wait_for(|held| !held).await;
         n += 1;
         let set = command(&["SET", "usurped", &n.to_string()]);
         match client.send(&[set]).await {
@@ -55,6 +55,7 @@ async fn read(mut client: Client, shared: Shared) -> u64 {
             );
             reads += 1;
         }
+        // Its pace: without one a run would do little else.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     reads
@@ -66,7 +67,11 @@ impl World<'_> {
         let leader = self.preferred(GroupId::Shard(0));
         let turn = self.rng.random_range(0..2);
         let usurpers = [(leader + 1) % 3, (leader + 2) % 3];
-        let shared = Shared::default();
+        let shared = Shared {
+            acknowledged: Rc::default(),
+            held: Rc::new(watch::Sender::new(false)),
+            stop: Rc::default(),
+        };
         let (writing, reading) = (shared.clone(), shared.clone());
         let first = gateways()[usurpers[turn]];
         self.sim.client("writer", async move {
@@ -82,7 +87,7 @@ impl World<'_> {
         });
         self.run_for(Duration::from_secs(3));
         // Nothing is written meanwhile: the one that does not hear of it can be elected.
-        shared.held.set(true);
+        shared.held.send_replace(true);
         self.run_for(Duration::from_secs(1));
         let (deaf, forgetful) = (usurpers[turn], usurpers[1 - turn]);
         self.cut_both(leader, deaf);
@@ -90,7 +95,7 @@ impl World<'_> {
         self.run_for(Duration::from_millis(pause));
         self.cut_both(leader, forgetful);
         self.reboot(forgetful);
-        shared.held.set(false);
+        shared.held.send_replace(false);
         self.run_for(Duration::from_secs(3));
         shared.stop.set(true);
     }
