@@ -116,17 +116,18 @@ impl Coordinator {
             return Row::new(txn, State::Aborted);
         };
         let all: Vec<GroupId> = participants.iter().map(|(shard, _)| *shard).collect();
-        let untold: Vec<GroupId> = match self.telling.get(&txn) {
+        let waits: Vec<Wait> = match self.telling.get(&txn) {
             _ if !telling => Vec::new(),
-            Some((_, left)) => left.iter().copied().collect(),
-            None => all.clone(),
+            Some((_, left)) => left.iter().copied().map(Wait::Acknowledgement).collect(),
+            // All have acknowledged it, or this leader is about to take it over: the log has it in its queue.
+            None => vec![Wait::Log(self.group)],
         };
         let state = if telling { State::Telling } else { State::Committed };
         Row {
             attempt: Some(*attempt),
             deadline: Some(*deadline),
             participants: all,
-            ..Row::new(txn, state).waiting_for(untold.into_iter().map(Wait::Acknowledgement))
+            ..Row::new(txn, state).waiting_for(waits)
         }
     }
 
@@ -263,7 +264,7 @@ mod tests {
         world.coordinator.staged(attempt(1, 1), &staged, 100);
         assert_eq!(world.shown(1), (State::Staged, votes(&[1])));
         world.yes(1, 1, 1);
-        assert_eq!(world.shown(1), (State::Deciding, vec![log]));
+        assert_eq!(world.shown(1), (State::Deciding, vec![log.clone()]));
 
         let commit = Decision::Commit {
             attempt: attempt(1, 1),
@@ -285,6 +286,12 @@ mod tests {
         assert_eq!(world.shown(1), (State::Telling, untold(&[0, 1])));
         world.coordinator.told(attempt(1, 1), GroupId::Shard(0));
         assert_eq!(world.shown(1), (State::Telling, untold(&[1])));
+        world.coordinator.told(attempt(1, 1), GroupId::Shard(1));
+        assert_eq!(
+            world.shown(1),
+            (State::Telling, vec![log]),
+            "told, and not retired"
+        );
         world.write(Body::Retire(id(1)));
         assert_eq!(world.rows(None), [], "retired");
         assert_eq!(world.shown(1), (State::Committed, Vec::new()));
