@@ -107,16 +107,12 @@ impl Overview {
 
     /// Every group's rows.
     pub fn rows(&self) -> impl Iterator<Item = (&GroupId, &Row)> {
-        let rows = |(group, listing)| std::iter::repeat(group).zip(rows_of(listing));
-        self.listings.iter().flat_map(rows)
+        let listings = self.listings.iter();
+        listings.flat_map(|(group, listing)| listing.rows.iter().map(move |row| (group, row)))
     }
 
     fn knows(&self, group: GroupId, txn: TxnId) -> bool {
         let listing = self.listings.get(&group);
         listing.is_some_and(|listing| listing.rows.iter().any(|row| row.txn == txn))
     }
-}
-
-fn rows_of(listing: &Listing) -> std::slice::Iter<'_, Row> {
-    listing.rows.iter()
 }
