@@ -11,6 +11,8 @@
 //! The pure floors have a simulation of their own, a thousand times faster: tests/txn_sim.rs.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "sim/amnesia.rs"]
+mod amnesia;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/disk.rs"]
@@ -142,6 +144,11 @@ fn no_chain_of_accidents_breaks_a_cluster() {
         *all.entry(what).or_default() += n;
     }
     println!("{seeds} runs: {all:?}");
+    let forgotten = all.get("writes around a forgotten vote").copied().unwrap_or(0);
+    assert!(
+        forgotten > 0 || seeds < 100,
+        "{seeds} runs have had no vote forgotten"
+    );
     for what in [
         "txns committed",
         "register operations",

@@ -138,6 +138,13 @@ mutants! {
     /// An aborted transaction keeps its locks.
     AbortKeepsLocks "abort-keeps-locks" "P7" Logs;
 
+    /// A participant that has committed keeps no vote for who inquires.
+    VoteForgottenAtCommit "vote-forgotten-at-commit" "P3" Logs;
+    /// A participant keeps its vote until the deadline only.
+    VoteForgottenAtDeadline "vote-forgotten-at-deadline" "P3" Logs;
+    /// A participant forgets its vote without asking whether the attempt is still staged.
+    VoteForgottenWhileStaged "vote-forgotten-while-staged" "P3" Logs;
+
     // ── Snapshots
     /// A replica that starts from a snapshot has forgotten who holds which key.
     LocksLostInSnapshot "locks-lost-in-snapshot" "P1" Logs;
@@ -149,6 +156,8 @@ mutants! {
     ParkedLostInSnapshot "parked-lost-in-snapshot" "P7" Logs;
     /// A replica that starts from a snapshot has forgotten which attempts are over.
     FinishedLostInSnapshot "finished-lost-in-snapshot" "P3" Logs;
+    /// A replica that starts from a snapshot has forgotten its votes for what it has committed.
+    VotesLostInSnapshot "votes-lost-in-snapshot" "P3" Logs;
     /// A replica that starts from a snapshot has forgotten which keys expire.
     ExpiriesLostInSnapshot "expiries-lost-in-snapshot" "P6" Logs;
     /// A replica that starts from a snapshot begins with time at zero.
@@ -174,9 +183,9 @@ mutants! {
     OutcomeForgottenWhenRetired "outcome-forgotten-when-retired" "P5" Logs;
 
     // ── The coordinator's leader
-    /// The participants are told to commit before the commit is recorded.
+    /// What all have prepared is committed without being staged in the log.
     CommitWithoutRecord "commit-without-record" "P3" Logs;
-    /// The gateway is told of the commit before it is recorded.
+    /// The gateway is told of the commit before the log has the attempt staged.
     AnswerBeforeRecord "answer-before-record" "P2" Logs;
     /// The first yes decides, without the other participants' votes.
     FirstYesDecides "first-yes-decides" "P3" Logs;

@@ -142,9 +142,10 @@ impl Driver {
                 return;
             }
             let mut coordinator = Coordinator::new(self.group.id(), term);
+            let now = self.now();
             let effects = self.group.peek(|machine| {
                 let machine = machine.as_coordinator()?;
-                Some(coordinator.recover(machine.unretired(), machine.staged()))
+                Some(coordinator.recover(machine.unretired(), machine.staged(), now))
             });
             tracing::info!(group = %self.group.id(), term, "coordinating");
             self.leading = Some(Leading {
@@ -221,9 +222,12 @@ impl Driver {
         }
     }
 
+    /// By the log, or by this leader, if the log says no more than that it is staged.
     pub(super) fn recorded(&self, txn: TxnId) -> Option<Decision> {
+        let committed = || self.leading.as_ref()?.coordinator.commit(txn);
         self.group
             .peek(|machine| machine.as_coordinator()?.decision(txn).cloned())
+            .or_else(committed)
     }
 
     /// A participant asks. Without a record, an abort is logged first, and only then told.
@@ -241,6 +245,7 @@ impl Driver {
                     deadline,
                     decision: Decision::Abort,
                     refused: None,
+                    told: false,
                 });
                 let request = Request::anonymous(Body::Decide(decide));
                 let (group, reports, term) = (self.group.clone(), self.reports.clone(), self.term());
@@ -264,6 +269,9 @@ impl Driver {
         let now = self.now();
         let Some(leading) = &mut self.leading else { return };
         let mut effects = leading.coordinator.tick(now);
+        if effects.iter().any(is_record) {
+            fail_point!("txn-unrecorded", |_| std::process::abort());
+        }
         let mut retiring = Vec::new();
         if leading.retired.elapsed() >= RETIRE_EVERY {
             leading.retired = Instant::now();
@@ -275,7 +283,7 @@ impl Driver {
             let coordinator = &mut leading.coordinator;
             let recovered = self.group.peek(|machine| {
                 let machine = machine.as_coordinator()?;
-                Some(coordinator.recover(machine.unretired(), machine.staged()))
+                Some(coordinator.recover(machine.unretired(), machine.staged(), now))
             });
             effects.extend(recovered.unwrap_or_default());
         }
@@ -374,6 +382,10 @@ impl Driver {
 }
 
 fn is_commit(effect: &Effect) -> bool {
+    matches!(effect, Effect::Finish { finish, .. } if finish.commit)
+}
+
+fn is_record(effect: &Effect) -> bool {
     matches!(effect, Effect::Decide { decide, .. } if matches!(decide.decision, Decision::Commit { .. }))
 }
 

@@ -368,6 +368,7 @@ impl Node {
             deadline: txn_deadline,
             decision: Decision::Abort,
             refused: None,
+            told: false,
         };
         let body = Body::Decide(Box::new(decide));
         let mut request = Request::anonymous(body.clone());

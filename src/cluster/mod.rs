@@ -15,6 +15,7 @@ mod driver;
 mod env;
 mod execute;
 mod failing;
+mod forgetting;
 mod housekeeping;
 mod inspect;
 mod join;

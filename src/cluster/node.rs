@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::digests::Digests;
 use super::driver::Driver;
 use super::env::Env;
+use super::forgetting;
 use super::housekeeping::Housekeeping;
 use super::join;
 use super::numbering::Numbering;
@@ -274,6 +275,7 @@ impl Node {
             patience_ms: inner.config.timeouts.recovery_ms,
         };
         tokio::spawn(recovery.run());
+        tokio::spawn(forgetting::run(Arc::clone(groups), router.clone()));
         let housekeeping = Housekeeping {
             me: inner.id,
             groups: Arc::clone(groups),

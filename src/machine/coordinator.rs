@@ -5,11 +5,13 @@
 //!       │                 └─────one has refused───▶ Abort  ─────────────────────────────────session moves on─▶ forgotten
 //!       └──first Decide──▶ Commit or Abort
 //! ```
+//! The record of a commit follows behind the answer, and mostly behind the participants' acknowledgements: such a one is
+//! retired from the start.
 //!
 //! Parallel commit (Taft et al., "CockroachDB: The Resilient Geo-Distributed SQL Database", 2020): a staged attempt whose
 //! participants have all prepared it *is* committed. So it is never aborted without the word of a participant that has
-//! refused it for good, and none is staged instead without that.
-//!
+//! refused it for good, and none is staged instead without that. Participants keep their votes until they see in this log that
+//! the attempt is not staged any more (`Read::Staged`).
 //!
 //! Presumed abort (Mohan, Lindsay, Obermarck, 1986): who finds no record gets an Abort logged first, so that a commit
 //! can never follow. A commit past the transaction's deadline is an abort, so nothing must be remembered for ever.
@@ -72,9 +74,11 @@ impl Coordinator {
                 }
                 Body::Sweep | Body::Digest => Response::Done,
                 Body::Withdraw => self.withdraw(request.id),
-                Body::Run { .. } | Body::Prepare(_) | Body::Finish(_) | Body::Inquire { .. } => {
-                    Response::Refused(Refusal::Misdirected)
-                }
+                Body::Run { .. }
+                | Body::Prepare(_)
+                | Body::Finish(_)
+                | Body::Inquire { .. }
+                | Body::Forget(_) => Response::Refused(Refusal::Misdirected),
             };
             (Ticket { index, at }, response)
         };
@@ -113,6 +117,7 @@ impl Coordinator {
             deadline,
             decision,
             refused,
+            told,
         } = decide;
         let recorded = self.unretired.get(&txn);
         if let Some(decision) = recorded.filter(|_| !mutant::is(Mutant::DecidedTwice)) {
@@ -130,15 +135,16 @@ impl Coordinator {
             let finished = matches!(known, Known::Finished);
             self.staged.remove(&txn);
             let decision = if commits { decision } else { Decision::Abort };
-            return if finished {
-                self.queue(txn, decision)
-            } else {
-                self.record(txn, decision)
-            };
+            if !finished {
+                self.outcomes.record(txn, decision.clone());
+            }
+            return self.queue(txn, decision, told);
         }
         match known {
             Known::Seen(_) if mutant::is(Mutant::DecidedTwice) => {}
             Known::Seen(decision) => return Response::Decision(decision.clone()),
+            // It was staged, and is not any more: another leader has recorded it, and the session has moved on since.
+            _ if told => return Response::Decision(decision),
             // The session will not ask again, and a commit of a finished number is refused here for ever.
             Known::Finished => return Response::Decision(Decision::Abort),
             Known::Full => return Response::Refused(Refusal::Full),
@@ -174,12 +180,12 @@ impl Coordinator {
 
     fn record(&mut self, txn: TxnId, decision: Decision) -> Response {
         self.outcomes.record(txn, decision.clone());
-        self.queue(txn, decision)
+        self.queue(txn, decision, false)
     }
 
-    /// Nobody will ask for the outcome, but the participants have to be told.
-    fn queue(&mut self, txn: TxnId, decision: Decision) -> Response {
-        if let Decision::Commit { .. } = decision {
+    /// Unless that has been done, the participants have to be told.
+    fn queue(&mut self, txn: TxnId, decision: Decision, told: bool) -> Response {
+        if let (Decision::Commit { .. }, false) = (&decision, told) {
             self.unretired.insert(txn, decision.clone());
         }
         Response::Decision(decision)
@@ -190,8 +196,18 @@ impl Coordinator {
             Read::Status(id) => self
                 .decision(*id)
                 .map_or(Seen::Nothing, |d| Seen::Decision(d.clone())),
+            Read::Staged(attempts) => Seen::Staged(self.still_staged(attempts)),
             Read::Run { .. } => Seen::Nothing,
         })
+    }
+
+    fn still_staged(&self, attempts: &[AttemptId]) -> Vec<AttemptId> {
+        let is_staged = |attempt: &&AttemptId| {
+            let staged = self.staged.get(&attempt.txn);
+            staged.is_some_and(|staged| staged.attempt == **attempt)
+                && !mutant::is(Mutant::VoteForgottenWhileStaged)
+        };
+        attempts.iter().filter(is_staged).copied().collect()
     }
 }
 

@@ -9,7 +9,7 @@ use super::overlay::Overlay;
 use super::request::Condition;
 use super::shard::{Fate, Shard};
 use super::{Command, Decision};
-use crate::base::{Millis, Mutant, Reply, RequestId, mutant};
+use crate::base::{AttemptId, Millis, Mutant, Reply, RequestId, mutant};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Read {
@@ -21,6 +21,8 @@ pub enum Read {
     },
     /// Any group: what became of a request or transaction.
     Status(RequestId),
+    /// Coordinator: which of these are staged and not decided?
+    Staged(Vec<AttemptId>),
 }
 
 /// What a read saw, in one state.
@@ -34,6 +36,7 @@ pub enum Seen {
     Decision(Decision),
     /// Shard: what its reply table says.
     Request(Fate),
+    Staged(Vec<AttemptId>),
     Nothing,
 }
 
@@ -55,6 +58,7 @@ impl Shard {
                 seed,
             } => self.read_run(commands, conditions, *seed, now, asked),
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
+            Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
         }
     }
 

@@ -63,6 +63,8 @@ pub enum Body {
     Decide(Box<Decide>),
     /// Coordinator: all participants have acknowledged.
     Retire(TxnId),
+    /// Shard: the coordinator's log has decided these committed attempts, so nobody will inquire about them any more.
+    Forget(Vec<AttemptId>),
     /// Any group: what became of the request or transaction with this id? If nothing has: refuse it from now on. It is
     /// answered `Refused(Finished)` where nobody knows any more.
     Withdraw,
@@ -154,6 +156,8 @@ pub struct Decide {
     pub decision: Decision,
     /// For an abort: a participant has refused this attempt for good, and with it all earlier ones of its term.
     pub refused: Option<AttemptId>,
+    /// For a commit: all participants have acknowledged it already.
+    pub told: bool,
 }
 
 /// An attempt that is committed as soon as all of its participants have prepared it, even if nobody knows (parallel
@@ -244,6 +248,16 @@ impl Request {
         }
     }
 
+    /// Whether nobody waits for it but who waits for the locks that it frees.
+    #[must_use]
+    pub fn can_wait(&self) -> bool {
+        match &self.body {
+            Body::Finish(_) | Body::Retire(_) | Body::Forget(_) => true,
+            Body::Decide(decide) => decide.told,
+            _ => false,
+        }
+    }
+
     /// Bytes, roughly, for bounding batches.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -256,6 +270,7 @@ impl Request {
             } => commands(list) + conditions.len() * 64,
             Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
             Body::Decide(_) | Body::Stage(_) => 256,
+            Body::Forget(attempts) => attempts.len() * 32,
             Body::Digest
             | Body::Finish(_)
             | Body::Sweep

@@ -1,10 +1,27 @@
 //! The end of an attempt at a participant: questions about it, its commit or abort, and for how long that is remembered.
 
+use serde::{Deserialize, Serialize};
+
 use super::request::{Finish, No, Response, Vote};
 use super::shard::{Applying, Shard};
-use crate::base::{AttemptId, Millis, Mutant, mutant};
+use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, mutant};
+
+/// The vote of a committed attempt. Until its coordinator's log has the decision, who inquires has to hear it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) coordinator: GroupId,
+    pub(super) replies: Vec<Reply>,
+}
 
 impl Shard {
+    /// Attempts that were committed here and whose votes are still kept, with their coordinators.
+    pub fn kept(&self) -> impl Iterator<Item = (AttemptId, GroupId)> + '_ {
+        self.head
+            .kept
+            .iter()
+            .map(|(&attempt, kept)| (attempt, kept.coordinator))
+    }
+
     /// Whether an attempt is prepared here, or was committed. If not, it never will be.
     pub(super) fn inquire(
         &mut self,
@@ -15,8 +32,11 @@ impl Shard {
         if let Some(intent) = self.head.prepared.get(&attempt) {
             return Response::Vote(Vote::Yes(intent.replies.clone()));
         }
+        if let Some(kept) = self.head.kept.get(&attempt) {
+            return Response::Vote(Vote::Yes(kept.replies.clone()));
+        }
         match self.head.finished.get(&attempt) {
-            // Its record is there, and will be found: these replies are nobody's.
+            // The decision is there, and will be found: these replies are nobody's.
             Some(true) => return Response::Vote(Vote::Yes(Vec::new())),
             Some(false) => {}
             None if mutant::is(Mutant::InquiryRefusesNothing) => {}
@@ -46,6 +66,13 @@ impl Shard {
             if commit || mutant::is(Mutant::AbortAppliesIntent) {
                 self.write(intent.writes, applying.index);
             }
+            if commit && !mutant::is(Mutant::VoteForgottenAtCommit) {
+                let kept = Kept {
+                    coordinator: intent.coordinator,
+                    replies: intent.replies,
+                };
+                self.head.kept.insert(attempt, kept);
+            }
             if !commit && mutant::is(Mutant::AbortKeepsLocks) {
                 return;
             }
@@ -54,12 +81,12 @@ impl Shard {
             return;
         }
         // A commit that finds neither intent nor memory of one would have lost a half of a transaction.
-        let before = self.head.finished.get(&attempt).copied();
+        let before = self.head.finished.get(&attempt) == Some(&true) || self.head.kept.contains_key(&attempt);
         assert!(
-            !commit || before == Some(true) || self.head.time > deadline,
+            !commit || before || self.head.time > deadline,
             "commit of {attempt}, which did not prepare here or was aborted"
         );
-        if before == Some(true) && !mutant::is(Mutant::AbortAfterCommit) {
+        if before && !mutant::is(Mutant::AbortAfterCommit) {
             // A participant asked, was told to commit by others meanwhile, and its question came up when the record
             // had been retired and forgotten: "abort" then speaks of attempts that are still prepared.
             return;
@@ -75,6 +102,12 @@ impl Shard {
         }
     }
 
+    pub(super) fn forget_kept(&mut self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            self.head.kept.remove(attempt);
+        }
+    }
+
     pub(super) fn forget_finished(&mut self) {
         while let Some(&(deadline, attempt)) = self.head.finished_until.first() {
             if deadline >= self.head.time {
@@ -82,6 +115,9 @@ impl Shard {
             }
             self.head.finished_until.remove(&(deadline, attempt));
             self.head.finished.remove(&attempt);
+            if mutant::is(Mutant::VoteForgottenAtDeadline) {
+                self.head.kept.remove(&attempt);
+            }
         }
     }
 }

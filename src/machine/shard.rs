@@ -27,6 +27,7 @@ use super::request::Vote;
 use super::request::{
     Age, Batch, Body, Condition, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
 };
+use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
 use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
@@ -73,6 +74,8 @@ pub struct Head {
     /// Attempts that were refused or finished (committed?), until no message of theirs can count any more.
     pub(super) finished: BTreeMap<AttemptId, bool>,
     pub(super) finished_until: BTreeSet<(Millis, AttemptId)>,
+    /// Committed attempts that their coordinator's log may still show as staged.
+    pub(super) kept: BTreeMap<AttemptId, Kept>,
     pub(super) parked: ParkedTable,
     pub(super) sessions: Sessions<Answered>,
     pub(super) time: Millis,
@@ -227,6 +230,10 @@ impl Shard {
                 self.remember(request.id, &response);
                 Some(response)
             }
+            Body::Forget(attempts) => {
+                self.forget_kept(attempts);
+                Some(Response::Done)
+            }
             Body::Decide(_) | Body::Stage(_) | Body::Retire(_) => {
                 Some(Response::Refused(Refusal::Misdirected))
             }
@@ -357,7 +364,8 @@ impl Shard {
         {
             return Some(Response::Vote(Vote::No(No::Late)));
         }
-        let full = self.head.prepared.len() >= PREPARED_MAX || self.head.parked.len() >= PARKED_MAX;
+        let prepared = self.head.prepared.len() + self.head.kept.len();
+        let full = prepared >= PREPARED_MAX || self.head.parked.len() >= PARKED_MAX;
         if full {
             return Some(self.refuse(prepare, No::Full));
         }

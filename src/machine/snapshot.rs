@@ -11,7 +11,7 @@ use crate::base::codec::{self, CodecError};
 use crate::base::{Mutant, mutant};
 
 /// Layout of the sections; another one is refused.
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
 
 /// One section of a snapshot, length-prefixed in the stream.
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ fn remembered(mut head: Head) -> Head {
     }
     if mutant::is(Mutant::FinishedLostInSnapshot) {
         drop(std::mem::take(&mut head.finished));
+    }
+    if mutant::is(Mutant::VotesLostInSnapshot) {
+        drop(std::mem::take(&mut head.kept));
     }
     if mutant::is(Mutant::TimeLostInSnapshot) {
         head.time = 0;

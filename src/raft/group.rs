@@ -111,11 +111,13 @@ impl Group {
         let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
         let (proposals, queue) = mpsc::channel(GROUP_QUEUE_MAX);
+        let (hurry, hurried) = watch::channel(false);
         let proposer = Proposer::new(
             raft.clone(),
             Arc::clone(&shared),
             Arc::clone(&options.clock),
             options.boot,
+            hurried,
         );
         tokio::spawn(proposer.run(queue));
         let (queries, queue) = mpsc::channel(GROUP_QUEUE_MAX);
@@ -124,6 +126,7 @@ impl Group {
             shared: Arc::clone(&shared),
             clock: options.clock,
             proposer: proposals.clone(),
+            hurry,
             timeout: Duration::from_millis(options.election_max_ms),
             lease: options.lease,
         };

@@ -2,24 +2,33 @@
 //!
 //! With few entries under way, what arrives meanwhile makes the next entry larger: batching costs no delay when there
 //! is no load, and grows with it.
+//!
+//! What nobody waits for (mostly the end of a transaction that has been answered) stays until something else makes an
+//! entry necessary, [`LINGER`] at the most. It goes first in that entry, so a request finds the locks free; a read that waits
+//! for a lock, or a request that is parked on one, makes it go at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::Raft;
 use super::entry::Payload;
 use super::group::GroupError;
-use super::shared::{Shared, Waiter};
+use super::shared::{Shared, State, Waiter};
 use crate::base::codec;
 use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX};
 use crate::host::{Clock, chance};
 use crate::machine::{Batch, Origin, Request};
+
+/// How long a request that can wait does so in a group without others: some rounds of one client.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// A request on its way into the log.
 pub struct Proposal {
@@ -32,18 +41,32 @@ pub struct Proposer {
     shared: Arc<Shared>,
     clock: Clock,
     next_nonce: u64,
+    /// Whether reads wait for locks.
+    hurry: watch::Receiver<bool>,
+    /// What can wait, and until when.
+    lingering: Vec<Proposal>,
+    until: Instant,
 }
 
 type Failed = (u64, Result<(), GroupError>);
 
 impl Proposer {
     /// `boot` keeps the nonces of this process apart from those of its earlier lives.
-    pub fn new(raft: Raft, shared: Arc<Shared>, clock: Clock, boot: u32) -> Proposer {
+    pub fn new(
+        raft: Raft,
+        shared: Arc<Shared>,
+        clock: Clock,
+        boot: u32,
+        hurry: watch::Receiver<bool>,
+    ) -> Proposer {
         Proposer {
             raft,
             shared,
             clock,
             next_nonce: u64::from(boot) << 32,
+            hurry,
+            lingering: Vec::new(),
+            until: Instant::now(),
         }
     }
 
@@ -52,10 +75,15 @@ impl Proposer {
         let mut waiting = Vec::new();
         let mut under_way = FuturesUnordered::new();
         loop {
+            let free = under_way.len() < BATCHES_IN_FLIGHT_MAX;
+            let lingers = free && !self.lingering.is_empty();
             tokio::select! {
                 biased;
-                Some(ended) = under_way.next(), if !under_way.is_empty() => self.ended(ended),
-                taken = queue.recv_many(&mut waiting, BATCH_REQUESTS_MAX), if under_way.len() < BATCHES_IN_FLIGHT_MAX => {
+                Some(ended) = under_way.next(), if !under_way.is_empty() => {
+                    self.ended(ended);
+                    continue;
+                }
+                taken = queue.recv_many(&mut waiting, BATCH_REQUESTS_MAX), if free => {
                     if taken == 0 {
                         return;
                     }
@@ -66,15 +94,37 @@ impl Proposer {
                     {
                         waiting.push(more);
                     }
-                    while !waiting.is_empty() {
-                        let batch = take_batch(&mut waiting);
-                        if let Some(outcome) = self.propose(batch).await {
-                            under_way.push(outcome);
-                        }
-                    }
+                    self.put_off(&mut waiting);
+                }
+                Ok(()) = self.hurry.changed(), if lingers => {}
+                () = tokio::time::sleep_until(self.until), if lingers => {}
+            }
+            let due = *self.hurry.borrow_and_update() || Instant::now() >= self.until;
+            if waiting.is_empty() && !due && self.lingering.len() < BATCH_REQUESTS_MAX {
+                continue;
+            }
+            let mut all = std::mem::take(&mut self.lingering);
+            all.append(&mut waiting);
+            while !all.is_empty() {
+                let batch = take_batch(&mut all);
+                if let Some(outcome) = self.propose(batch).await {
+                    under_way.push(outcome);
                 }
             }
         }
+    }
+
+    /// Keeps back what can wait, unless somebody waits for a lock.
+    fn put_off(&mut self, waiting: &mut Vec<Proposal>) {
+        let parked = |state: &State| state.machine.as_shard().is_some_and(|shard| shard.parked() > 0);
+        if waiting.iter().all(|proposal| !proposal.request.can_wait()) || self.shared.with(|s| parked(s)) {
+            return;
+        }
+        if self.lingering.is_empty() {
+            self.until = Instant::now() + LINGER;
+        }
+        let can_wait = waiting.extract_if(.., |proposal| proposal.request.can_wait());
+        self.lingering.extend(can_wait);
     }
 
     async fn propose(&mut self, batch: Vec<Proposal>) -> Option<impl Future<Output = Failed> + use<>> {

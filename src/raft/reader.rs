@@ -14,7 +14,7 @@ use std::time::Duration;
 use openraft::LinearizerOption;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::group::GroupError;
 use super::proposer::Proposal;
@@ -42,6 +42,8 @@ pub struct Reader {
     pub shared: Arc<Shared>,
     pub clock: Clock,
     pub proposer: mpsc::Sender<Proposal>,
+    /// Tells the proposer whether reads wait for locks.
+    pub hurry: watch::Sender<bool>,
     /// For how long the majority's last word is enough; `None`: it is asked each time.
     pub lease: Option<Duration>,
     /// How long a round may take before its reads are told to try elsewhere.
@@ -109,7 +111,7 @@ impl Reader {
     async fn serve(&self, looked_at: Vec<Waiting>) -> Vec<Waiting> {
         let now = (self.clock)();
         let mut waiting = Vec::new();
-        let mut expired = false;
+        let (mut expired, mut locked) = (false, false);
         self.shared.with(|state| {
             let applied = state.applied.map_or(0, |id| id.index);
             for Waiting { query, asked } in looked_at {
@@ -124,12 +126,15 @@ impl Reader {
                     continue;
                 }
                 expired |= outcome == ReadOutcome::Expired;
+                locked |= outcome == ReadOutcome::Locked;
                 waiting.push(Waiting {
                     query,
                     asked: Some(asked),
                 });
             }
         });
+        self.hurry
+            .send_if_modified(|hurry| std::mem::replace(hurry, locked) != locked);
         if expired {
             let (answer, _) = oneshot::channel();
             let sweep = Proposal {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::admission::{Admission, Lane};
 use super::now::Now;
 use super::resolving::Resolving;
+use super::telling::Telling;
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
 use crate::machine::{
     Age, Command, Condition, Decide, Decision, Failed, Finish, No, Prepare, Scope, Stage, Staged, Vote,
@@ -135,8 +136,10 @@ pub struct Coordinator {
     pub(super) active: BTreeMap<TxnId, Active>,
     pub(super) admission: Admission,
     pub(super) resolving: Resolving,
-    /// Committed, recorded, not told to all yet.
-    pub(super) telling: BTreeMap<TxnId, (AttemptId, BTreeSet<GroupId>)>,
+    /// Committed, and not told to all or not recorded yet.
+    pub(super) telling: BTreeMap<TxnId, Telling>,
+    /// Steady time at which commits that are not recorded yet will be.
+    pub(super) recording: Millis,
     /// Attempts of this term so far. Never per transaction: one that is asked for again after it was aborted must not
     /// come under the number of an attempt whose abort is still on its way.
     pub(super) attempts: u32,
@@ -152,6 +155,7 @@ impl Coordinator {
             admission: Admission::default(),
             resolving: Resolving::default(),
             telling: BTreeMap::new(),
+            recording: 0,
             attempts: 0,
         }
     }
@@ -170,42 +174,6 @@ impl Coordinator {
     #[must_use]
     pub fn is_active(&self, txn: TxnId) -> bool {
         self.active.contains_key(&txn) || self.resolving.contains(txn)
-    }
-
-    /// Takes over the commits that an earlier leader recorded and did not see acknowledged, and what it had staged.
-    pub fn recover(
-        &mut self,
-        unretired: &BTreeMap<TxnId, Decision>,
-        staged: &BTreeMap<TxnId, Staged>,
-    ) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for (txn, staged) in staged {
-            // What stands in the way of an active one, that one will be told.
-            if !self.active.contains_key(txn) {
-                effects.extend(self.resolving.begin(staged.clone(), BTreeMap::new()));
-            }
-        }
-        for (&txn, decision) in unretired
-            .iter()
-            .filter(|_| !mutant::is(Mutant::NewLeaderForgetsCommits))
-        {
-            if let Decision::Commit {
-                attempt,
-                participants,
-                deadline,
-            } = decision
-                && !self.telling.contains_key(&txn)
-            {
-                self.tell(
-                    txn,
-                    *attempt,
-                    participants.iter().map(|(shard, _)| *shard),
-                    *deadline,
-                    &mut effects,
-                );
-            }
-        }
-        effects
     }
 
     /// A gateway asks for a transaction. One that is active already just goes on.
@@ -254,7 +222,7 @@ impl Coordinator {
         active.tries += 1;
         active.phase = Phase::Preparing {
             votes: BTreeMap::new(),
-            staged: false,
+            staged: mutant::is(Mutant::CommitWithoutRecord),
         };
         let attempt = AttemptId {
             txn: id,
@@ -280,7 +248,10 @@ impl Coordinator {
             }),
         };
         let prepares = active.txn.parts.iter().map(prepare);
-        prepares.chain([Effect::Stage { stage, below }]).collect()
+        let stage = Some(Effect::Stage { stage, below });
+        prepares
+            .chain(stage.filter(|_| !mutant::is(Mutant::CommitWithoutRecord)))
+            .collect()
     }
 
     /// The log's answer to what was staged: that, or what stands in its way.
@@ -356,6 +327,7 @@ impl Coordinator {
                     deadline: active.txn.deadline,
                     decision: Decision::Abort,
                     refused: Some(attempt),
+                    told: false,
                 });
                 let below = active.txn.below;
                 vec![Effect::Decide { decide, below }]
@@ -376,7 +348,8 @@ impl Coordinator {
         }
     }
 
-    /// Staged, and prepared by all: that is the commit. The record of it is made behind the answer.
+    /// Staged, and prepared by all: that is the commit. The participants are told beside the answer, and the record of it
+    /// is made behind both.
     fn commit_if_all_agree(&mut self, attempt: AttemptId, now: Now) -> Vec<Effect> {
         let Some(active) = self.active.get_mut(&attempt.txn) else {
             return Vec::new();
@@ -389,27 +362,11 @@ impl Coordinator {
             return Vec::new();
         }
         let participants: Vec<_> = std::mem::take(votes).into_iter().collect();
-        active.phase = Phase::Deciding;
         let (deadline, below) = (active.txn.deadline, active.txn.below);
-        let decision = Decision::Commit {
-            attempt,
-            participants: participants.clone(),
-            deadline,
-        };
-        if mutant::is(Mutant::CommitWithoutRecord) {
-            return self.decided(attempt.txn, &decision, now);
-        }
-        let answer = Effect::Answer {
-            txn: attempt.txn,
-            answer: Answer::Committed(participants),
-        };
-        let decide = Box::new(Decide {
-            txn: attempt.txn,
-            deadline,
-            decision,
-            refused: None,
-        });
-        vec![answer, Effect::Decide { decide, below }]
+        let telling = Telling::unrecorded(attempt, participants.clone(), deadline, below);
+        let mut effects = self.tell(attempt.txn, telling, now);
+        effects.extend(self.leave(attempt.txn, Answer::Committed(participants), now));
+        effects
     }
 
     /// A participant could not be reached in time. Whether it has prepared is not known, so it has to be asked: by now the
@@ -427,7 +384,7 @@ impl Coordinator {
         self.resolving.begin(staged, votes)
     }
 
-    /// Time passes: attempts that died start again, and those past their deadline end.
+    /// Time passes: attempts that died start again, those past their deadline end, and commits are recorded.
     pub fn tick(&mut self, now: impl Into<Now>) -> Vec<Effect> {
         let now = now.into();
         let due: Vec<TxnId> = self
@@ -440,7 +397,9 @@ impl Coordinator {
             })
             .map(|(&txn, _)| txn)
             .collect();
-        due.iter().flat_map(|&txn| self.start(txn, now)).collect()
+        let mut effects: Vec<Effect> = due.iter().flat_map(|&txn| self.start(txn, now)).collect();
+        effects.extend(self.record_when_due(now));
+        effects
     }
 
     /// What this leader can say about an attempt without its log.

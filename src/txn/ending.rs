@@ -1,10 +1,9 @@
 //! How a transaction leaves its coordinator: what is answered, recorded, and told to the participants.
 
-use std::collections::BTreeSet;
-
 use super::coordinator::{Answer, Coordinator, Effect};
 use super::now::Now;
-use crate::base::{AttemptId, GroupId, Millis, Mutant, TxnId, mutant};
+use super::telling::Telling;
+use crate::base::{AttemptId, TxnId};
 use crate::machine::{Decide, Decision, Finish, Staged};
 
 impl Coordinator {
@@ -42,6 +41,7 @@ impl Coordinator {
             deadline: active.txn.deadline,
             decision: Decision::Abort,
             refused: active.refused,
+            told: false,
         });
         let below = active.txn.below;
         let mut effects = self.leave(txn, answer, now);
@@ -71,13 +71,18 @@ impl Coordinator {
                 deadline,
             } => {
                 // Told first, so that what starts next finds the locks free.
-                if !self.telling.contains_key(&txn) {
+                if self.telling.contains_key(&txn) {
+                    effects.extend(self.recorded(txn));
+                } else {
                     let shards = participants.iter().map(|(shard, _)| *shard);
-                    self.tell(txn, *attempt, shards, *deadline, &mut effects);
+                    let telling = Telling::recorded(*attempt, shards, *deadline);
+                    effects.extend(self.tell(txn, telling, now));
                 }
                 effects.extend(self.leave(txn, Answer::Committed(participants.clone()), now));
             }
             Decision::Abort => {
+                // Of a commit that another leader has recorded, and its session has finished.
+                effects.extend(self.recorded(txn));
                 if let Some(active) = self.active.get(&txn) {
                     let attempt = AttemptId {
                         txn,
@@ -97,39 +102,6 @@ impl Coordinator {
             }
         }
         effects
-    }
-
-    pub(super) fn tell(
-        &mut self,
-        txn: TxnId,
-        attempt: AttemptId,
-        shards: impl Iterator<Item = GroupId>,
-        deadline: Millis,
-        effects: &mut Vec<Effect>,
-    ) {
-        let shards: BTreeSet<GroupId> = shards.collect();
-        let finish = Finish {
-            attempt,
-            commit: true,
-            deadline,
-        };
-        effects.extend(shards.iter().map(|&shard| Effect::Finish { shard, finish }));
-        self.telling.insert(txn, (attempt, shards));
-    }
-
-    /// A participant has acknowledged a commit.
-    pub fn told(&mut self, attempt: AttemptId, shard: GroupId) -> Vec<Effect> {
-        let Some((telling, left)) = self.telling.get_mut(&attempt.txn) else {
-            return Vec::new();
-        };
-        if *telling == attempt {
-            left.remove(&shard);
-            if left.is_empty() || mutant::is(Mutant::RetiredAfterFirstAck) {
-                self.telling.remove(&attempt.txn);
-                return vec![Effect::Retire { txn: attempt.txn }];
-            }
-        }
-        Vec::new()
     }
 }
 

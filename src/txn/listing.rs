@@ -1,6 +1,7 @@
 //! What a coordinator's leader and its log know of transactions under way, as rows of `TXN LIST`.
 
 use super::coordinator::{Active, Coordinator, Phase};
+use super::telling::Telling;
 use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::machine::{self, Decision, Listing, Row, Staged, State, Wait};
 
@@ -37,7 +38,10 @@ impl Coordinator {
         }
         let row = |found| match found {
             Found::Active(txn, active) => self.active_row(txn, active),
-            Found::Staged(staged) => self.staged_row(staged),
+            Found::Staged(staged) => match self.telling.get(&staged.attempt.txn) {
+                Some(telling) => self.telling_row(staged, telling),
+                None => self.staged_row(staged),
+            },
             Found::Telling(txn, decision) => self.decided_row(txn, decision, true),
             Found::Decided(txn, decision) => self.decided_row(txn, decision, false),
         };
@@ -106,6 +110,27 @@ impl Coordinator {
         }
     }
 
+    /// Committed; the log knows it as staged, still.
+    fn telling_row(&self, staged: &Staged, telling: &Telling) -> Row {
+        Row {
+            attempt: Some(staged.attempt),
+            deadline: Some(staged.deadline),
+            participants: staged.participants.clone(),
+            ..Row::new(staged.attempt.txn, State::Telling).waiting_for(self.untold(Some(telling)))
+        }
+    }
+
+    /// The participants that have not acknowledged a commit, or else the log: all have, or this leader is about to take
+    /// it over.
+    fn untold(&self, telling: Option<&Telling>) -> Vec<Wait> {
+        let left = telling.into_iter().flat_map(|telling| &telling.left);
+        let left: Vec<Wait> = left.copied().map(Wait::Acknowledgement).collect();
+        if left.is_empty() {
+            return vec![Wait::Log(self.group)];
+        }
+        left
+    }
+
     fn decided_row(&self, txn: TxnId, decision: &Decision, telling: bool) -> Row {
         let Decision::Commit {
             attempt,
@@ -116,11 +141,10 @@ impl Coordinator {
             return Row::new(txn, State::Aborted);
         };
         let all: Vec<GroupId> = participants.iter().map(|(shard, _)| *shard).collect();
-        let waits: Vec<Wait> = match self.telling.get(&txn) {
-            _ if !telling => Vec::new(),
-            Some((_, left)) => left.iter().copied().map(Wait::Acknowledgement).collect(),
-            // All have acknowledged it, or this leader is about to take it over: the log has it in its queue.
-            None => vec![Wait::Log(self.group)],
+        let waits = if telling {
+            self.untold(self.telling.get(&txn))
+        } else {
+            Vec::new()
         };
         let state = if telling { State::Telling } else { State::Committed };
         Row {
@@ -147,7 +171,7 @@ mod tests {
     use super::*;
     use crate::base::limits::{LISTED_ROWS_MAX, LISTED_WAITS_MAX};
     use crate::machine::{Batch, Body, Machine, No, Origin, Request, Response, Scope, Stage, Vote};
-    use crate::txn::{Part, Txn};
+    use crate::txn::{Effect, Part, Txn};
 
     const GROUP: GroupId = GroupId::Coordinator(0);
 
@@ -264,21 +288,6 @@ mod tests {
         world.coordinator.staged(attempt(1, 1), &staged, 100);
         assert_eq!(world.shown(1), (State::Staged, votes(&[1])));
         world.yes(1, 1, 1);
-        assert_eq!(world.shown(1), (State::Deciding, vec![log.clone()]));
-
-        let commit = Decision::Commit {
-            attempt: attempt(1, 1),
-            participants: (0..2).map(|shard| (GroupId::Shard(shard), Vec::new())).collect(),
-            deadline: 1000,
-        };
-        let decide = crate::machine::Decide {
-            txn: id(1),
-            deadline: 1000,
-            decision: commit.clone(),
-            refused: None,
-        };
-        world.write(Body::Decide(Box::new(decide)));
-        world.coordinator.decided(id(1), &commit, 100);
         let untold = |shards: &[u16]| -> Vec<Wait> {
             let wait = |&shard| Wait::Acknowledgement(GroupId::Shard(shard));
             shards.iter().map(wait).collect()
@@ -289,11 +298,21 @@ mod tests {
         world.coordinator.told(attempt(1, 1), GroupId::Shard(1));
         assert_eq!(
             world.shown(1),
-            (State::Telling, vec![log]),
-            "told, and not retired"
+            (State::Telling, vec![log.clone()]),
+            "told, and not recorded"
         );
-        world.write(Body::Retire(id(1)));
-        assert_eq!(world.rows(None), [], "retired");
+        let [Effect::Decide { decide, .. }] = &world.coordinator.tick(1000)[..] else {
+            panic!("it is recorded now");
+        };
+        let commit = decide.decision.clone();
+        assert!(decide.told, "{decide:?}");
+        world.write(Body::Decide(decide.clone()));
+        assert_eq!(
+            world.coordinator.decided(id(1), &commit, 1000).len(),
+            1,
+            "an answer"
+        );
+        assert_eq!(world.rows(None), [], "recorded as told");
         assert_eq!(world.shown(1), (State::Committed, Vec::new()));
     }
 

@@ -1,10 +1,10 @@
 //! Floor 3, pure: two-phase commit as `step(event) → effects`, and how commands are spread over shards.
 //!
 //! ```text
-//!  begin ─▶ Queued ─admitted─▶ Preparing ─all yes─▶ Deciding ─Commit recorded─▶ Telling ─all told─▶ retired
-//!                                  │                    └─Abort recorded (someone asked first)─┐
-//!                                  ├─ no: locked ─▶ abort the attempt ─▶ Waiting ─▶ Preparing   │
-//!                                  └─ no: else, or deadline ─▶ abort the attempt, answer ◀──────┘
+//!  begin ─▶ Queued ─admitted─▶ Preparing ─staged, all yes─▶ answered, Telling ─told and recorded─▶ over
+//!                                  ├─ no: locked ─▶ abort the attempt ─▶ Waiting ─▶ Preparing
+//!                                  ├─ no: else, or deadline ─▶ abort the attempt, answer
+//!                                  └─ a participant, or the log, says something else ─▶ Deciding ─▶ what the log has
 //! ```
 //!
 //! Absence as an invariant: no I/O, no clock; a driver (floor 5) performs the effects and reports back as events.
@@ -19,6 +19,7 @@ mod now;
 mod optimistic;
 mod plan;
 mod resolving;
+mod telling;
 
 pub use coordinator::{Answer, Coordinator, Effect, Part, Query, Txn};
 pub use now::Now;

@@ -95,6 +95,7 @@ impl Resolving {
             deadline: asked.staged.deadline,
             decision,
             refused,
+            told: false,
         });
         Some(Effect::Decide { decide, below: 0 })
     }

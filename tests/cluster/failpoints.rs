@@ -272,6 +272,11 @@ fn the_coordinator_dies_when_one_participant_is_told() {
 }
 
 #[test]
+fn the_coordinator_dies_when_all_are_told_and_nothing_is_recorded() {
+    coordinator_dies_at("txn-unrecorded", true);
+}
+
+#[test]
 fn a_participant_dies_when_it_is_asked_to_prepare() {
     participant_dies_at("shard-prepare-asked", false);
 }

@@ -249,6 +249,7 @@ pub fn decide(seq: u64, decision: Decision, below: u64) -> Request {
         deadline: FAR,
         decision,
         refused: None,
+        told: false,
     })));
     request.below = below;
     request

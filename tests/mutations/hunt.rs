@@ -11,7 +11,7 @@ use super::sim::{Failure, judge_alone, run, run_all};
 /// Prints the table.
 const COMMAND: &str = "cargo test --release --features mutants --test mutations -- --nocapture";
 /// Seeds that are tried before a fault counts as not found. All are found well before that.
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 60_000;
 /// Seeds that the checkers of histories get, when they are alone.
 const SEEDS_BY_HISTORY: u64 = 2_000;
 /// Seeds that must find nothing where there is no fault, at the least.

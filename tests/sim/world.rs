@@ -50,8 +50,17 @@ pub struct Profile {
     pub clocks: bool,
     pub disks: bool,
     pub lease: bool,
-    /// `usurp.rs` instead of chance.
-    pub usurped: bool,
+    pub plot: Plot,
+}
+
+/// What happens in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plot {
+    Chance,
+    /// `usurp.rs`
+    Usurped,
+    /// `amnesia.rs`
+    Amnesia,
 }
 
 impl Profile {
@@ -70,7 +79,11 @@ impl Profile {
             clocks: rng.random_bool(0.5),
             disks: rng.random_bool(0.3),
             lease: rng.random_bool(0.5),
-            usurped: rng.random_bool(0.125),
+            plot: match rng.random_range(0..16) {
+                0 | 1 => Plot::Usurped,
+                2 => Plot::Amnesia,
+                _ => Plot::Chance,
+            },
         };
         let quick = Profile {
             shards: 1,
@@ -80,7 +93,14 @@ impl Profile {
             lease: true,
             ..drawn.clone()
         };
-        if drawn.usurped { quick } else { drawn }
+        match drawn.plot {
+            Plot::Chance => drawn,
+            Plot::Usurped => quick,
+            Plot::Amnesia => Profile {
+                lease: drawn.lease,
+                ..quick
+            },
+        }
     }
 }
 
@@ -290,10 +310,10 @@ impl World<'_> {
 
     /// The whole run; panics at the first thing that may not be.
     pub fn run(&mut self) {
-        if self.profile.usurped {
-            self.usurp_a_leader();
-        } else {
-            self.strike_for(Duration::from_millis(self.profile.fault_ms));
+        match self.profile.plot {
+            Plot::Chance => self.strike_for(Duration::from_millis(self.profile.fault_ms)),
+            Plot::Usurped => self.usurp_a_leader(),
+            Plot::Amnesia => self.have_a_vote_forgotten(),
         }
         self.heal();
         self.stop.set(true);
@@ -373,8 +393,7 @@ impl World<'_> {
             }
             9 => {
                 let slow = [1, 20, 300][self.rng.random_range(0..3)];
-                self.hosts[node].flush_ms.store(slow, Ordering::Relaxed);
-                self.tell(&format!("disk of node {} takes {slow} ms", node + 1));
+                self.slow_disk(node, slow);
             }
             10 if self.profile.crashes => self.reboot(node),
             _ => self.mend(),
@@ -395,6 +414,17 @@ impl World<'_> {
         self.sim.partition(self.hosts[one].ip, self.hosts[other].ip);
         self.history.count("cuts");
         self.tell(&format!("node {} | | node {}", one + 1, other + 1));
+    }
+
+    pub fn mend_both(&mut self, one: usize, other: usize) {
+        self.sim.repair(self.hosts[one].ip, self.hosts[other].ip);
+        self.tell(&format!("node {} --- node {}", one + 1, other + 1));
+    }
+
+    /// How long the disk of a node takes for a sync.
+    pub fn slow_disk(&mut self, node: usize, ms: u64) {
+        self.hosts[node].flush_ms.store(ms, Ordering::Relaxed);
+        self.tell(&format!("disk of node {} takes {ms} ms", node + 1));
     }
 
     fn crash(&mut self, node: usize) {

@@ -397,14 +397,21 @@ impl World {
         for log in &self.shards {
             let shard = log.shard();
             let (prepared, parked) = (shard.prepared().count(), shard.parked());
-            if prepared > 0 || parked > 0 || !shard.locks().is_free() {
-                unrest.push(format!("{}: {prepared} prepared, {parked} parked", log.group));
+            let kept = shard.kept().count();
+            if prepared > 0 || parked > 0 || kept > 0 || !shard.locks().is_free() {
+                unrest.push(format!(
+                    "{}: {prepared} prepared, {parked} parked, {kept} votes kept",
+                    log.group
+                ));
             }
         }
         for log in &self.coordinators {
-            let unretired = log.coordinator().unretired().len();
-            if unretired > 0 {
-                unrest.push(format!("{}: {unretired} not retired", log.group));
+            let (unretired, staged) = (
+                log.coordinator().unretired().len(),
+                log.coordinator().staged().len(),
+            );
+            if unretired > 0 || staged > 0 {
+                unrest.push(format!("{}: {unretired} not retired, {staged} staged", log.group));
             }
         }
         for leader in &self.leaders {

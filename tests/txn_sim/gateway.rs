@@ -261,6 +261,7 @@ impl World {
                 deadline,
                 decision: Decision::Abort,
                 refused: None,
+                told: false,
             }),
         });
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quorate::base::{AttemptId, GroupId, TxnId};
-use quorate::machine::{Body, Decide, Decision, Finish, Machine, Prepared, Request};
+use quorate::machine::{Body, Decide, Decision, Finish, Machine, Prepared, Read, ReadOutcome, Request, Seen};
 use quorate::txn::{Answer, Coordinator, Effect, Query, Txn};
 
 use super::message::{Decider, Message, OpId, Waiter};
@@ -94,9 +94,10 @@ impl World {
         };
         let coordinator = self.log(group).coordinator();
         let (unretired, staged) = (coordinator.unretired().clone(), coordinator.staged().clone());
+        let now = self.clock();
         let leader = self.leader(term).filter(|leader| leader.view.is_none());
         let effects =
-            leader.and_then(|leader| Some(leader.coordinator.as_mut()?.recover(&unretired, &staged)));
+            leader.and_then(|leader| Some(leader.coordinator.as_mut()?.recover(&unretired, &staged, now)));
         self.perform(term, effects.unwrap_or_default());
     }
 
@@ -338,6 +339,11 @@ impl World {
             }
             Message::Retired { term, txn } => return self.answered(term, Delivery::Retire(txn)),
             Message::Query { shard, prepared } => return self.query(shard, prepared),
+            Message::StillStaged {
+                shard,
+                coordinator,
+                attempts,
+            } => return self.still_staged(shard, coordinator, attempts),
             other => return self.deliver_to_log(other),
         };
         self.perform(term, effects.unwrap_or_default());
@@ -379,7 +385,11 @@ impl World {
             }
             Message::Decide { by, below, decide } => {
                 let group = self.coordinator_of(decide.txn);
-                let waiter = Waiter::Decide(by, decide.txn);
+                let waiter = Waiter::Decide {
+                    by,
+                    txn: decide.txn,
+                    told: decide.told,
+                };
                 let mut request = Request::anonymous(Body::Decide(decide));
                 request.below = below;
                 (group, request, waiter)
@@ -402,6 +412,10 @@ impl World {
                 };
                 self.stats.add("recovered");
                 (shard, Request::anonymous(Body::Finish(finish)), Waiter::Nobody)
+            }
+            Message::Forget { shard, attempts } => {
+                self.stats.add("votes forgotten");
+                (shard, Request::anonymous(Body::Forget(attempts)), Waiter::Nobody)
             }
             Message::Run { op, shard, request } => (shard, *request, Waiter::Op(op)),
             other => unreachable!("{other:?} is not for a log"),
@@ -433,14 +447,16 @@ impl World {
         self.perform(term, effects);
     }
 
-    /// The record as the leader's replica has it.
+    /// The record as the leader's replica has it, or as the leader will have it recorded.
     fn record_seen_by(&mut self, term: u64, txn: TxnId) -> Option<Decision> {
         let leader = self.leader(term)?;
         let group = leader.group;
-        if let Some(view) = &leader.view {
-            return view.as_coordinator()?.decision(txn).cloned();
-        }
-        self.log(group).coordinator().decision(txn).cloned()
+        let committed = leader.coordinator.as_ref().and_then(|c| c.commit(txn));
+        let recorded = match &leader.view {
+            Some(view) => view.as_coordinator()?.decision(txn).cloned(),
+            None => self.log(group).coordinator().decision(txn).cloned(),
+        };
+        recorded.or(committed)
     }
 
     fn query(&mut self, shard: GroupId, prepared: Prepared) {
@@ -464,6 +480,7 @@ impl World {
                     deadline: prepared.deadline,
                     decision: Decision::Abort,
                     refused: None,
+                    told: false,
                 });
                 let by = Decider::Participant(shard, prepared);
                 // Only the real leader's proposal gets into the log.
@@ -484,6 +501,37 @@ impl World {
     pub fn recover_some_shard(&mut self) {
         let shard = self.rng.index(self.shards.len());
         self.recover_shard(shard);
+        self.ask_to_forget(shard);
+    }
+
+    /// As `src/cluster/forgetting.rs`: asks whether the votes that a shard keeps are still needed.
+    pub fn ask_to_forget(&mut self, shard: usize) {
+        let log = &self.shards[shard];
+        let group = log.group;
+        let mut kept: BTreeMap<GroupId, Vec<AttemptId>> = BTreeMap::new();
+        for (attempt, coordinator) in log.shard().kept() {
+            kept.entry(coordinator).or_default().push(attempt);
+        }
+        for (coordinator, attempts) in kept {
+            self.send(Message::StillStaged {
+                shard: group,
+                coordinator,
+                attempts,
+            });
+        }
+    }
+
+    /// A read that the coordinator's leader has confirmed: of the log as it is.
+    fn still_staged(&mut self, shard: GroupId, coordinator: GroupId, mut attempts: Vec<AttemptId>) {
+        let read = Read::Staged(attempts.clone());
+        let ReadOutcome::Ready(Seen::Staged(staged)) = self.log(coordinator).machine.read(&read, 0, u64::MAX)
+        else {
+            unreachable!("a coordinator says at once what is staged");
+        };
+        attempts.retain(|attempt| !staged.contains(attempt));
+        if !attempts.is_empty() {
+            self.send(Message::Forget { shard, attempts });
+        }
     }
 
     /// As `src/cluster/recovery.rs`: asks about everything that has been prepared for too long.

@@ -206,7 +206,7 @@ impl World {
                     vote,
                 }
             }
-            (Waiter::Decide(by, txn), Response::Staged(staged)) => match by {
+            (Waiter::Decide { by, txn, .. }, Response::Staged(staged)) => match by {
                 Decider::Leader(term) => Message::Undecided { term, txn, staged },
                 Decider::Gateway(op) => Message::Response {
                     op,
@@ -222,8 +222,12 @@ impl World {
                 self.retired(txn);
                 Message::Retired { term, txn }
             }
-            (Waiter::Decide(by, txn), Response::Decision(decision)) => {
+            (Waiter::Decide { by, txn, told }, Response::Decision(decision)) => {
                 self.recorded(txn, &decision);
+                if told {
+                    self.stats.add("recorded as told");
+                    self.retired(txn);
+                }
                 match by {
                     Decider::Leader(term) => Message::Decided { term, txn, decision },
                     Decider::Gateway(op) => Message::Response {

@@ -101,6 +101,16 @@ pub enum Message {
         prepared: Prepared,
         decision: Decision,
     },
+    /// Participant to coordinator leader, and back to its log: the votes that nobody will inquire about any more.
+    StillStaged {
+        shard: GroupId,
+        coordinator: GroupId,
+        attempts: Vec<AttemptId>,
+    },
+    Forget {
+        shard: GroupId,
+        attempts: Vec<AttemptId>,
+    },
     /// Gateway to one shard's log, and back (also the log's answer to a gateway's `Decide`).
     Run {
         op: OpId,
@@ -147,7 +157,12 @@ pub enum Waiter {
         shard: GroupId,
         finish: Finish,
     },
-    Decide(Decider, TxnId),
+    Decide {
+        by: Decider,
+        txn: TxnId,
+        /// It says that all participants have acknowledged the commit.
+        told: bool,
+    },
     Retire {
         term: u64,
         txn: TxnId,

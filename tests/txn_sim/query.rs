@@ -1,7 +1,7 @@
 //! One leader by itself: what it may say about an attempt without its log, and how it names its attempts.
 
 use quorate::base::{AttemptId, GroupId, TxnId};
-use quorate::machine::{Command, Decision, No, Vote, scope_of};
+use quorate::machine::{Command, Decision, No, Staged, Vote, scope_of};
 use quorate::txn::{Answer, Coordinator, Effect, Now, Part, Query, Txn};
 
 const TERM: u64 = 5;
@@ -85,6 +85,85 @@ fn only_the_log_can_rule_out_what_another_leader_or_an_earlier_begin_has_attempt
     let second = prepared(&leader.begin(txn(1), 30));
     assert_eq!(leader.query(first), Query::Unknown, "not aborted by this begin");
     assert_eq!(leader.query(second), Query::Pending);
+}
+
+/// The answer, and the end for the participants, wait for nothing more than votes and stage.
+#[test]
+fn a_commit_is_told_at_once_and_recorded_when_all_know_it() {
+    let mut leader = leader();
+    let attempt = prepared(&leader.begin(txn(1), 10));
+    assert_eq!(leader.begin(txn(2), 10), [], "it shares a key");
+    let staged = Staged {
+        attempt,
+        participants: SHARDS.to_vec(),
+        deadline: 1000,
+    };
+    assert_eq!(leader.staged(attempt, &staged, 20), []);
+    assert_eq!(leader.vote(attempt, SHARDS[0], Vote::Yes(Vec::new()), 20), []);
+    let effects = leader.vote(attempt, SHARDS[1], Vote::Yes(Vec::new()), 20);
+    let commits = |effect: &Effect, to| matches!(effect, Effect::Finish { shard, finish } if finish.commit && *shard == to);
+    assert!(
+        commits(&effects[0], SHARDS[0]) && commits(&effects[1], SHARDS[1]),
+        "{effects:?}"
+    );
+    let answered = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Answer {
+                answer: Answer::Committed(_),
+                ..
+            }
+        )
+    };
+    assert!(answered(&effects[2]), "{effects:?}");
+    assert_eq!(
+        prepared(&effects[3..]).txn,
+        txn(2).id,
+        "the next in line has begun"
+    );
+    // Whoever asks now hears of the commit, although no log says so.
+    assert!(matches!(leader.commit(txn(1).id), Some(Decision::Commit { attempt: a, .. }) if a == attempt));
+    assert_eq!(leader.query(attempt), Query::Pending);
+    let records = |effects: Vec<Effect>| -> Vec<bool> {
+        let told = |effect| match effect {
+            Effect::Decide { decide, .. } => Some(decide.told),
+            _ => None,
+        };
+        effects.into_iter().filter_map(told).collect()
+    };
+    // One that a participant has not acknowledged is left for one entry of records, not for two.
+    assert_eq!(leader.told(attempt, SHARDS[0]), []);
+    assert_eq!(records(leader.tick(100)), [] as [bool; 0]);
+    let mut same = leader_with(attempt);
+    assert_eq!(same.told(attempt, SHARDS[0]), []);
+    assert_eq!(records(same.tick(100)), [] as [bool; 0]);
+    assert_eq!(same.told(attempt, SHARDS[1]), []);
+    assert_eq!(records(same.tick(200)), [true], "all have acknowledged it");
+    let record = same.commit(attempt.txn).expect("not logged yet");
+    same.decided(attempt.txn, &record, 210);
+    assert_eq!(same.commit(attempt.txn), None);
+    assert_eq!(records(leader.tick(200)), [false], "one has not");
+    leader.decided(attempt.txn, &record, 210);
+    assert_eq!(
+        leader.told(attempt, SHARDS[1]),
+        [Effect::Retire { txn: attempt.txn }]
+    );
+}
+
+/// One that has committed this attempt, and nothing else.
+fn leader_with(attempt: AttemptId) -> Coordinator {
+    let mut same = leader();
+    assert_eq!(prepared(&same.begin(txn(1), 10)), attempt);
+    let staged = Staged {
+        attempt,
+        participants: SHARDS.to_vec(),
+        deadline: 1000,
+    };
+    same.staged(attempt, &staged, 20);
+    for shard in SHARDS {
+        same.vote(attempt, shard, Vote::Yes(Vec::new()), 20);
+    }
+    same
 }
 
 #[test]

@@ -321,6 +321,7 @@ impl World {
             self.tick_all();
             for shard in 0..self.shards.len() {
                 self.recover_shard(shard);
+                self.ask_to_forget(shard);
             }
             self.let_time_pass();
         }
