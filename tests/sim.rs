@@ -22,6 +22,8 @@ mod history;
 #[cfg(feature = "mutants")]
 #[path = "sim/hunt.rs"]
 mod hunt;
+#[path = "sim/late.rs"]
+mod late;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/usurp.rs"]

@@ -37,8 +37,6 @@ pub const LINK_QUEUE_MAX: usize = 16 << 10;
 pub const APPEND_ENTRIES_MAX: u64 = 512;
 /// Bytes of log entries in one append to a follower (at least one entry always goes).
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
-/// Appends under way to one follower of one group.
-pub const APPENDS_IN_FLIGHT_MAX: usize = 32;
 /// Bytes of a snapshot in one frame between peers.
 pub const SNAPSHOT_FRAME_BYTES: usize = 512 << 10;
 /// Bytes of one value in a snapshot's sled (section 10 of DESIGN.md: larger ones become blobs).

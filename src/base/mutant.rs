@@ -218,6 +218,8 @@ mutants! {
     VoteNotWaitedFor "vote-not-waited-for" "P2" Nodes;
     /// A node that believes to lead answers reads without asking a quorum.
     ReadWithoutQuorum "read-without-quorum" "P1" Nodes;
+    /// Appends follow each other without waiting for answers, and an answer to one counts for a later one.
+    AppendsOverlap "appends-overlap" "P1" Nodes;
     /// A voter that restarts does not wait for the lease that it may have granted.
     LeaseForgottenAtRestart "lease-forgotten-at-restart" "P1" Nodes;
     /// Any node answers reads from what it has.

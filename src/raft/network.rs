@@ -25,7 +25,7 @@ use super::log_store::PurgedReads;
 use super::state_machine::{SnapshotHandle, snapshot_name};
 use super::wire::{Call, LinkError, Return, SnapshotPart};
 use super::{TypeConfig, Vote};
-use crate::base::limits::{APPENDS_IN_FLIGHT_MAX, SNAPSHOT_FRAME_BYTES};
+use crate::base::limits::SNAPSHOT_FRAME_BYTES;
 use crate::base::{GroupId, Millis, Mutant, NodeId, mutant};
 use crate::host::{blocking, chance};
 use crate::machine::Machine;
@@ -37,6 +37,8 @@ type BoxStream<'s, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 
 /// How long one append may take before the stream is given up and started anew.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a commit index waits for entries to go with.
+const COMMIT_LINGERS: Duration = Duration::from_millis(10);
 /// How long a peer may take to install a snapshot it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -155,6 +157,25 @@ impl Network {
     }
 }
 
+/// A commit index goes along with the next entries if there are any soon: only followers' states wait for it.
+fn with_fewer_bare_commits<S>(input: S) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+{
+    // The first one of a stream may be a probe, which is waited for.
+    futures::stream::unfold((input, true), |(mut input, first)| async move {
+        let mut request = input.next().await?;
+        let until = Instant::now() + COMMIT_LINGERS;
+        while request.entries.is_empty() && !first {
+            match tokio::time::timeout_at(until, input.next()).await {
+                Ok(Some(later)) => request = later,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Some((request, (input, false)))
+    })
+}
+
 impl RaftNetworkV2<TypeConfig> for Network {
     type SnapshotData = SnapshotHandle;
 
@@ -169,7 +190,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         }
     }
 
-    /// Pipelined: up to [`APPENDS_IN_FLIGHT_MAX`] appends are on their way, answered in order.
+    /// One append at a time, and what is appended meanwhile goes with the next. openraft takes an answer for an answer to
+    /// everything that ends at the same log id; were a bare commit index on its way behind an append, the append's answer would
+    /// count as one to a question that the peer has not heard, and a deposed leader would take it for the confirmation of a
+    /// read (`tests/sim/late.rs`).
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -179,9 +203,11 @@ impl RaftNetworkV2<TypeConfig> for Network {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let network = &*self;
-        let results = input
-            .map(|request| network.send_append(request))
-            .buffered(APPENDS_IN_FLIGHT_MAX);
+        let results: BoxStream<'s, _> = if mutant::is(Mutant::AppendsOverlap) {
+            Box::pin(input.map(|request| network.send_append(request)).buffered(32))
+        } else {
+            Box::pin(with_fewer_bare_commits(input).then(|request| network.send_append(request)))
+        };
         // The first failure or conflict is the last answer: openraft starts a new stream from where the peer is. This one
         // must end right there: were it asked for another request, it would read entries that may be purged by now.
         let until_failure = futures::stream::unfold(Some(results), |results| async move {

@@ -49,10 +49,11 @@ async fn write(mut client: Client, nodes: [usize; 3], shared: Shared, history: H
 /// What was acknowledged is there, or something later.
 async fn check(mut client: Client, shared: Shared) {
     loop {
+        let acknowledged = shared.acknowledged.get();
         if let Sent::Replied(replies) = client.send(&[command(&["GET", "voted"])]).await
             && let Verdict::Done(value) = verdict(&replies[0])
         {
-            let (value, acknowledged) = (number(&value).unwrap_or(0), shared.acknowledged.get());
+            let value = number(&value).unwrap_or(0);
             assert!(
                 (acknowledged..=shared.sent.get()).contains(&value),
                 "a lost write: {value}, when {acknowledged} was acknowledged"

@@ -21,12 +21,13 @@ use turmoil::Sim;
 
 use crate::disk::SimDisk;
 use crate::history::{History, Shared};
-use crate::net::SimNetwork;
+use crate::net::{SimNetwork, Unheard};
 use crate::verify;
 use crate::workload::Worker;
 
 pub const NODES: u64 = 3;
 const CLIENT_PORT: u16 = 7001;
+pub const PEER_PORT: u16 = 7101;
 /// Wall clocks begin here: a day in 2026, in milliseconds.
 const EPOCH_MS: i64 = 1_780_000_000_000;
 /// Nodes may take this long to be ready after all faults are mended.
@@ -61,6 +62,8 @@ pub enum Plot {
     Usurped,
     /// `amnesia.rs`
     Amnesia,
+    /// `late.rs`
+    Late,
 }
 
 impl Profile {
@@ -82,6 +85,7 @@ impl Profile {
             plot: match rng.random_range(0..16) {
                 0 | 1 => Plot::Usurped,
                 2 => Plot::Amnesia,
+                3 => Plot::Late,
                 _ => Plot::Chance,
             },
         };
@@ -100,6 +104,12 @@ impl Profile {
                 lease: drawn.lease,
                 ..quick
             },
+            // So that something is always on its way.
+            Plot::Late => Profile {
+                lease: drawn.lease,
+                latency_ms: drawn.latency_ms.clamp(3, 20),
+                ..quick
+            },
         }
     }
 }
@@ -113,6 +123,7 @@ pub struct Host {
     /// Parts of a million that its wall clock runs too fast.
     drift_ppm: Arc<AtomicI64>,
     flush_ms: Arc<AtomicU64>,
+    unheard: Unheard,
     /// Its disk fails, so it may end by itself.
     excused: Arc<AtomicBool>,
     up: bool,
@@ -150,9 +161,15 @@ fn config(profile: &Profile) -> Config {
     config.timeouts.txn_ms = 2000;
     config.timeouts.recovery_ms = 500;
     config.timeouts.digest_ms = 300;
+    if profile.plot == Plot::Late {
+        // Well below what a link takes for broken.
+        config.timeouts.heartbeat_ms = 50;
+        config.timeouts.election_min_ms = 200;
+        config.timeouts.election_max_ms = 300;
+    }
     for node in &mut config.nodes {
         node.client = address(node.id, CLIENT_PORT);
-        node.peer = address(node.id, 7101);
+        node.peer = address(node.id, PEER_PORT);
         node.admin = address(node.id, 7201);
     }
     config
@@ -178,6 +195,7 @@ impl Host {
             offset_ms: Arc::default(),
             drift_ppm: Arc::default(),
             flush_ms: Arc::new(AtomicU64::new(profile.flush_ms)),
+            unheard: Arc::default(),
             excused: Arc::default(),
             up: true,
             ready: Rc::default(),
@@ -194,7 +212,9 @@ impl Host {
         let (disk, flush_ms) = (self.disk.clone(), Arc::clone(&self.flush_ms));
         Env {
             clock,
-            network: Arc::new(SimNetwork),
+            network: Arc::new(SimNetwork {
+                unheard: Arc::clone(&self.unheard),
+            }),
             open_disk: Arc::new(move || {
                 let disk: Arc<dyn Disk> = Arc::new(disk.clone());
                 Ok(disk)
@@ -314,6 +334,7 @@ impl World<'_> {
             Plot::Chance => self.strike_for(Duration::from_millis(self.profile.fault_ms)),
             Plot::Usurped => self.usurp_a_leader(),
             Plot::Amnesia => self.have_a_vote_forgotten(),
+            Plot::Late => self.have_answers_come_late(),
         }
         self.heal();
         self.stop.set(true);
@@ -414,6 +435,29 @@ impl World<'_> {
         self.sim.partition(self.hosts[one].ip, self.hosts[other].ip);
         self.history.count("cuts");
         self.tell(&format!("node {} | | node {}", one + 1, other + 1));
+    }
+
+    /// What they send each other stays on its way until it is released.
+    pub fn hold(&mut self, one: usize, other: usize) {
+        self.sim.hold(self.hosts[one].ip, self.hosts[other].ip);
+        self.history.count("holds");
+        self.tell(&format!("node {} ... node {}", one + 1, other + 1));
+    }
+
+    pub fn release(&mut self, one: usize, other: usize) {
+        self.sim.release(self.hosts[one].ip, self.hosts[other].ip);
+        self.tell(&format!("node {} --- node {}", one + 1, other + 1));
+    }
+
+    /// Of what `peer` says so many bytes still arrive, and all if it is `None`.
+    pub fn hear(&mut self, node: usize, peer: usize, bytes: Option<usize>) {
+        let mut unheard = self.hosts[node].unheard.lock();
+        match bytes {
+            Some(bytes) => unheard.insert(self.hosts[peer].ip, bytes),
+            None => unheard.remove(&self.hosts[peer].ip),
+        };
+        drop(unheard);
+        self.tell(&format!("node {} hears {bytes:?} of node {}", node + 1, peer + 1));
     }
 
     pub fn mend_both(&mut self, one: usize, other: usize) {

@@ -1,0 +1,113 @@
+//! Answers that are late: everything between a leader and the others is held up, in both directions, just when its last append has
+//! reached them, and arrives long after they have elected another leader and written on.
+//!
+//! What they had answered before must not be taken for a sign that they follow it still.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use quorate::base::GroupId;
+use rand::RngExt;
+
+use crate::client::{Client, Sent, Verdict, command, number, verdict};
+use crate::history::Shared as History;
+use crate::world::{World, gateways};
+
+/// Long enough for an election, too short for a link to count as broken.
+const HELD_MS: std::ops::Range<u64> = 800..1400;
+const READ_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Default)]
+struct Shared {
+    acknowledged: Rc<Cell<i64>>,
+    stop: Rc<Cell<bool>>,
+}
+
+/// Counts; what was acknowledged is never gone again, in whatever order it is counted.
+async fn count(mut client: Client, shared: Shared) {
+    while !shared.stop.get() {
+        if let Sent::Replied(replies) = client.send(&[command(&["INCR", "late"])]).await
+            && let Verdict::Done(value) = verdict(&replies[0])
+        {
+            let counted = number(&value).unwrap_or(0);
+            shared.acknowledged.set(shared.acknowledged.get().max(counted));
+        }
+    }
+}
+
+/// Asks the old leader once.
+async fn read(mut client: Client, shared: Shared, history: History) {
+    let acknowledged = shared.acknowledged.get();
+    if let Sent::Replied(replies) = client.send(&[command(&["GET", "late"])]).await
+        && let Verdict::Done(value) = verdict(&replies[0])
+    {
+        let value = number(&value).unwrap_or(0);
+        assert!(
+            value >= acknowledged,
+            "a stale read: {value}, when {acknowledged} was acknowledged before it"
+        );
+        history.count("reads around late answers");
+    }
+}
+
+impl World<'_> {
+    /// The whole run of such a seed, but for its end.
+    pub fn have_answers_come_late(&mut self) {
+        let leader = self.preferred(GroupId::Shard(0));
+        let turn = self.rng.random_range(0..2);
+        let others = [(leader + 1) % 3, (leader + 2) % 3];
+        let others = [others[turn], others[1 - turn]];
+        let shared = Shared::default();
+        for (n, &node) in others.iter().enumerate() {
+            let (client, counting) = (Client::new(gateways()[node]), shared.clone());
+            self.sim.client(format!("counter-{n}"), async move {
+                count(client, counting).await;
+                Ok(())
+            });
+        }
+        let (asking, history) = (shared.clone(), Rc::clone(&self.history));
+        self.sim.client("readers", async move {
+            // Always a fresh one: what has waited for long at the old leader has gone on to others.
+            while !asking.stop.get() {
+                let client = Client::new(gateways()[leader]);
+                tokio::task::spawn_local(read(client, asking.clone(), Rc::clone(&history)));
+                tokio::time::sleep(READ_EVERY).await;
+            }
+            Ok(())
+        });
+        let pause = self.rng.random_range(1000..1100);
+        self.run_for(Duration::from_millis(pause));
+        for _ in 0..5 {
+            for other in others {
+                self.hear(leader, other, Some(0));
+            }
+            let pause = self.rng.random_range(20..100);
+            self.run_for(Duration::from_millis(pause));
+            others.iter().for_each(|&other| self.hold(leader, other));
+            // Those that ask the old leader are of no use now.
+            for n in 0..2 {
+                let (node, counting) = (others[n], shared.clone());
+                let at = self.sim.elapsed().as_millis();
+                self.sim.client(format!("counter-{n}-at-{at}"), async move {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    count(Client::new(gateways()[node]), counting).await;
+                    Ok(())
+                });
+            }
+            let held = self.rng.random_range(HELD_MS);
+            self.run_for(Duration::from_millis(held));
+            // What they say now takes longer still than what they had answered.
+            others.iter().for_each(|&other| self.release(leader, other));
+            for other in others {
+                let bytes = self.rng.random_range(0..500);
+                self.hear(leader, other, Some(bytes));
+                let apart = self.rng.random_range(0..30);
+                self.run_for(Duration::from_millis(apart));
+            }
+            others.iter().for_each(|&other| self.hear(leader, other, None));
+            self.run_for(Duration::from_secs(3));
+        }
+        shared.stop.set(true);
+    }
+}
