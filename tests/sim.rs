@@ -26,6 +26,8 @@ mod hunt;
 mod late;
 #[path = "sim/net.rs"]
 mod net;
+#[path = "sim/profile.rs"]
+mod profile;
 #[path = "sim/usurp.rs"]
 mod usurp;
 #[path = "sim/verify.rs"]
@@ -46,7 +48,8 @@ use world::World;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const SEEDS: u64 = 20;
+/// Seed 8 is the one that found reads confirmed by late answers (`late.rs`); 29 found a vote that was not waited for, planted.
+const SEEDS: u64 = 32;
 static HOOK: Once = Once::new();
 
 thread_local! {
@@ -146,11 +149,14 @@ fn no_chain_of_accidents_breaks_a_cluster() {
         *all.entry(what).or_default() += n;
     }
     println!("{seeds} runs: {all:?}");
-    let forgotten = all.get("writes around a forgotten vote").copied().unwrap_or(0);
-    assert!(
-        forgotten > 0 || seeds < 100,
-        "{seeds} runs have had no vote forgotten"
-    );
+    // Plots that not every few seeds have; those of CI do.
+    for what in ["writes around a forgotten vote", "reads around late answers"] {
+        let count = all.get(what).copied().unwrap_or(0);
+        assert!(
+            count > 0 || first != 0 || seeds < SEEDS,
+            "{seeds} runs have seen no {what}"
+        );
+    }
     for what in [
         "txns committed",
         "register operations",

@@ -11,6 +11,7 @@
 //!
 //! Not here: membership changes, lease reads (DESIGN.md, section 10: stale after a fast restart unless simulated).
 
+mod bare_commits;
 mod entry;
 mod faults;
 mod group;

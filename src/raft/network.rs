@@ -19,6 +19,7 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2, Snapshot};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+use super::bare_commits::with_fewer_bare_commits;
 use super::group::Group;
 use super::link::{Dispatch, Links, ServiceHandler};
 use super::log_store::PurgedReads;
@@ -37,8 +38,6 @@ type BoxStream<'s, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 
 /// How long one append may take before the stream is given up and started anew.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a commit index waits for entries to go with.
-const COMMIT_LINGERS: Duration = Duration::from_millis(10);
 /// How long a peer may take to install a snapshot it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -155,25 +154,6 @@ impl Network {
         }
         Err(broken(io::Error::other("a snapshot without end")))
     }
-}
-
-/// A commit index goes along with the next entries if there are any soon: only followers' states wait for it.
-fn with_fewer_bare_commits<S>(input: S) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>>
-where
-    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
-{
-    // The first one of a stream may be a probe, which is waited for.
-    futures::stream::unfold((input, true), |(mut input, first)| async move {
-        let mut request = input.next().await?;
-        let until = Instant::now() + COMMIT_LINGERS;
-        while request.entries.is_empty() && !first {
-            match tokio::time::timeout_at(until, input.next()).await {
-                Ok(Some(later)) => request = later,
-                Ok(None) | Err(_) => break,
-            }
-        }
-        Some((request, (input, false)))
-    })
 }
 
 impl RaftNetworkV2<TypeConfig> for Network {

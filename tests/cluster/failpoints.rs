@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate::base::GroupId;
 
@@ -63,7 +63,14 @@ impl Attempt {
 
     /// Whether it was done, by plain GETs; anything in between fails.
     fn outcome(&self, client: &mut Client) -> bool {
-        let mut get = |key: &String| client.call(&["GET", key]).expect("the cluster is up");
+        // A machine that is busy may take longer than the gateway's patience.
+        let end = Instant::now() + ELECTION;
+        let mut get = |key: &String| loop {
+            let reply = client.call(&["GET", key]).expect("the cluster is up");
+            if !matches!(reply, Reply::Error(_)) || Instant::now() > end {
+                return reply;
+            }
+        };
         let values: Vec<String> = self.keys.iter().filter_map(|key| get(key).text()).collect();
         let counts: Vec<Reply> = self.counters.iter().map(&mut get).collect();
         let new = values[0] == "new";
