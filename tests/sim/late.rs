@@ -84,12 +84,14 @@ impl World<'_> {
             }
             let pause = self.rng.random_range(20..100);
             self.run_for(Duration::from_millis(pause));
-            others.iter().for_each(|&other| self.hold(leader, other));
+            for other in others {
+                self.hold(leader, other);
+            }
             // Those that ask the old leader are of no use now.
-            for n in 0..2 {
-                let (node, counting) = (others[n], shared.clone());
+            for node in others {
+                let counting = shared.clone();
                 let at = self.sim.elapsed().as_millis();
-                self.sim.client(format!("counter-{n}-at-{at}"), async move {
+                self.sim.client(format!("counter-{node}-at-{at}"), async move {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     count(Client::new(gateways()[node]), counting).await;
                     Ok(())
@@ -98,14 +100,18 @@ impl World<'_> {
             let held = self.rng.random_range(HELD_MS);
             self.run_for(Duration::from_millis(held));
             // What they say now takes longer still than what they had answered.
-            others.iter().for_each(|&other| self.release(leader, other));
+            for other in others {
+                self.release(leader, other);
+            }
             for other in others {
                 let bytes = self.rng.random_range(0..500);
                 self.hear(leader, other, Some(bytes));
                 let apart = self.rng.random_range(0..30);
                 self.run_for(Duration::from_millis(apart));
             }
-            others.iter().for_each(|&other| self.hear(leader, other, None));
+            for other in others {
+                self.hear(leader, other, None);
+            }
             self.run_for(Duration::from_secs(3));
         }
         shared.stop.set(true);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -18,7 +19,7 @@ use crate::wire::Client;
 const JUMPS: [i64; 8] = [-60_000, -10_000, -2_000, -300, 300, 2_000, 10_000, 60_000];
 
 /// A transaction that nobody has begun.
-const NOBODY: &str = "00000000000000000000000000000001-1";
+const NOBODY: &str = "00000000000000000000000000000001";
 /// Longer than a gateway tries.
 const ANSWER: Duration = Duration::from_secs(4);
 
@@ -243,7 +244,7 @@ impl Patient {
         for &node in among {
             eventually(&format!("all groups answer node {node}"), READY, || {
                 let mut client = Client::open_for(self.nodes.address(node), ANSWER).ok()?;
-                let reply = client.call(&["TXN", "STATUS", NOBODY]).ok()?;
+                let reply = client.call(&["TXN", "STATUS", &unused_id()]).ok()?;
                 (reply.text()? == "aborted").then_some(())
             });
             self.nodes.wait_member(node);
@@ -264,4 +265,10 @@ impl Patient {
         }
         Some(all)
     }
+}
+
+/// A new one each time: ten idle minutes after a group has refused an id it has forgotten why, and no longer says "aborted".
+fn unused_id() -> String {
+    static USED: AtomicU64 = AtomicU64::new(0);
+    format!("{NOBODY}-{}", USED.fetch_add(1, Ordering::Relaxed) + 1)
 }
