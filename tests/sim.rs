@@ -48,7 +48,7 @@ use world::World;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Seed 8 is the one that found reads confirmed by late answers (`late.rs`); 29 found a vote that was not waited for, planted.
+/// Seed 8 is the one that found reads confirmed by late answers (`late.rs`).
 const SEEDS: u64 = 32;
 static HOOK: Once = Once::new();
 
