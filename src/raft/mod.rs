@@ -9,7 +9,7 @@
 //! A waiter is found by the batch's origin when the batch is applied on the node that proposed it, whether that is
 //! still the leader or not; so a lost leadership alone makes no outcome unknown.
 //!
-//! Not here: membership changes, lease reads (DESIGN.md, section 10: stale after a fast restart unless simulated).
+//! Not here: membership changes.
 
 mod bare_commits;
 mod entry;
