@@ -72,7 +72,7 @@ impl Coordinator {
             } => {
                 // Told first, so that what starts next finds the locks free.
                 if self.telling.contains_key(&txn) {
-                    effects.extend(self.recorded(txn));
+                    effects.extend(self.note_record(txn));
                 } else {
                     let shards = participants.iter().map(|(shard, _)| *shard);
                     let telling = Telling::recorded(*attempt, shards, *deadline);
@@ -82,7 +82,7 @@ impl Coordinator {
             }
             Decision::Abort => {
                 // Of a commit that another leader has recorded, and its session has finished.
-                effects.extend(self.recorded(txn));
+                effects.extend(self.note_record(txn));
                 if let Some(active) = self.active.get(&txn) {
                     let attempt = AttemptId {
                         txn,

@@ -186,7 +186,7 @@ impl Coordinator {
     }
 
     /// The log has it.
-    pub(super) fn recorded(&mut self, txn: TxnId) -> Vec<Effect> {
+    pub(super) fn note_record(&mut self, txn: TxnId) -> Vec<Effect> {
         let Some(telling) = self.telling.get_mut(&txn) else {
             return Vec::new();
         };
