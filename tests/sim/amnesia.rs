@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate::base::GroupId;
 use rand::RngExt;
 
-use crate::client::{Client, Sent, Verdict, command, number, verdict};
+use crate::client::Client;
 use crate::history::Shared as History;
 use crate::world::{World, gateways};
 
@@ -32,15 +32,12 @@ async fn write(mut client: Client, nodes: [usize; 3], shared: Shared, history: H
     while !shared.stop.get() {
         let n = shared.sent.get() + 1;
         shared.sent.set(n);
-        match client.send(&[command(&["SET", "voted", &n.to_string()])]).await {
-            Sent::Replied(replies) if matches!(verdict(&replies[0]), Verdict::Done(_)) => {
-                shared.acknowledged.set(n);
-                history.count("writes around a forgotten vote");
-            }
-            _ => {
-                turn += 1;
-                client.turn_to(gateways()[nodes[turn % 3]]);
-            }
+        if client.done(&["SET", "voted", &n.to_string()]).await.is_some() {
+            shared.acknowledged.set(n);
+            history.count("writes around a forgotten vote");
+        } else {
+            turn += 1;
+            client.turn_to(gateways()[nodes[turn % 3]]);
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -50,14 +47,8 @@ async fn write(mut client: Client, nodes: [usize; 3], shared: Shared, history: H
 async fn check(mut client: Client, shared: Shared) {
     loop {
         let acknowledged = shared.acknowledged.get();
-        if let Sent::Replied(replies) = client.send(&[command(&["GET", "voted"])]).await
-            && let Verdict::Done(value) = verdict(&replies[0])
-        {
-            let value = number(&value).unwrap_or(0);
-            assert!(
-                (acknowledged..=shared.sent.get()).contains(&value),
-                "a lost write: {value}, when {acknowledged} was acknowledged"
-            );
+        if let Some(value) = client.get_at_least("voted", acknowledged).await {
+            assert!(value <= shared.sent.get(), "{value} was never written");
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -76,6 +76,28 @@ impl Client {
         }
     }
 
+    /// Sends one command; its answer, if it was done.
+    pub async fn done(&mut self, words: &[&str]) -> Option<Frame> {
+        let Sent::Replied(replies) = self.send(&[command(words)]).await else {
+            return None;
+        };
+        match verdict(&replies[0]) {
+            Verdict::Done(reply) => Some(reply),
+            Verdict::Refused | Verdict::Unknown(_) => None,
+        }
+    }
+
+    /// Reads a number that only grows: never may a smaller one come than was `acknowledged` before this asks.
+    pub async fn get_at_least(&mut self, key: &str, acknowledged: i64) -> Option<i64> {
+        let reply = self.done(&["GET", key]).await?;
+        let value = number(&reply).unwrap_or(0);
+        assert!(
+            value >= acknowledged,
+            "a stale read, or a lost write: {value}, when {acknowledged} was acknowledged before it"
+        );
+        Some(value)
+    }
+
     async fn exchange(&mut self, commands: &[Frame]) -> std::io::Result<Vec<Frame>> {
         let stream = self.stream.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
         let mut out = BytesMut::new();

@@ -10,12 +10,15 @@ use std::time::Duration;
 use quorate::base::GroupId;
 use rand::RngExt;
 
-use crate::client::{Client, Sent, Verdict, command, number, verdict};
+use crate::client::{Client, number};
 use crate::history::Shared as History;
 use crate::world::{World, gateways};
 
-/// Long enough for an election, too short for a link to count as broken.
-const HELD_MS: std::ops::Range<u64> = 800..1400;
+/// Long enough for an election and some writes after it, too short for a link to count as broken.
+const HELD_MS: std::ops::Range<u64> = 1200..1350;
+/// By when the others have elected a leader: who asks them before that waits for the old one.
+const ELECTED: Duration = Duration::from_millis(800);
+const ROUNDS: usize = 2;
 const READ_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Default)]
@@ -27,10 +30,8 @@ struct Shared {
 /// Counts; what was acknowledged is never gone again, in whatever order it is counted.
 async fn count(mut client: Client, shared: Shared) {
     while !shared.stop.get() {
-        if let Sent::Replied(replies) = client.send(&[command(&["INCR", "late"])]).await
-            && let Verdict::Done(value) = verdict(&replies[0])
-        {
-            let counted = number(&value).unwrap_or(0);
+        if let Some(counted) = client.done(&["INCR", "late"]).await {
+            let counted = number(&counted).unwrap_or(0);
             shared.acknowledged.set(shared.acknowledged.get().max(counted));
         }
     }
@@ -39,14 +40,7 @@ async fn count(mut client: Client, shared: Shared) {
 /// Asks the old leader once.
 async fn read(mut client: Client, shared: Shared, history: History) {
     let acknowledged = shared.acknowledged.get();
-    if let Sent::Replied(replies) = client.send(&[command(&["GET", "late"])]).await
-        && let Verdict::Done(value) = verdict(&replies[0])
-    {
-        let value = number(&value).unwrap_or(0);
-        assert!(
-            value >= acknowledged,
-            "a stale read: {value}, when {acknowledged} was acknowledged before it"
-        );
+    if client.get_at_least("late", acknowledged).await.is_some() {
         history.count("reads around late answers");
     }
 }
@@ -59,7 +53,8 @@ impl World<'_> {
         let others = [(leader + 1) % 3, (leader + 2) % 3];
         let others = [others[turn], others[1 - turn]];
         let shared = Shared::default();
-        for (n, &node) in others.iter().enumerate() {
+        // One of them asks the leader itself, so that an append is on its way whenever it falls silent.
+        for (n, node) in [leader, others[0], others[1]].into_iter().enumerate() {
             let (client, counting) = (Client::new(gateways()[node]), shared.clone());
             self.sim.client(format!("counter-{n}"), async move {
                 count(client, counting).await;
@@ -78,9 +73,9 @@ impl World<'_> {
         });
         let pause = self.rng.random_range(1000..1100);
         self.run_for(Duration::from_millis(pause));
-        for _ in 0..5 {
+        for _ in 0..ROUNDS {
             for other in others {
-                self.hear(leader, other, Some(0));
+                self.deafen(leader, other);
             }
             let pause = self.rng.random_range(20..100);
             self.run_for(Duration::from_millis(pause));
@@ -92,25 +87,21 @@ impl World<'_> {
                 let counting = shared.clone();
                 let at = self.sim.elapsed().as_millis();
                 self.sim.client(format!("counter-{node}-at-{at}"), async move {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(ELECTED).await;
                     count(Client::new(gateways()[node]), counting).await;
                     Ok(())
                 });
             }
             let held = self.rng.random_range(HELD_MS);
             self.run_for(Duration::from_millis(held));
-            // What they say now takes longer still than what they had answered.
+            // What they had answered arrives, and of all that they have said since nothing.
             for other in others {
-                self.release(leader, other);
-            }
-            for other in others {
-                let bytes = self.rng.random_range(0..500);
-                self.hear(leader, other, Some(bytes));
+                self.let_hear(leader, other);
                 let apart = self.rng.random_range(0..30);
                 self.run_for(Duration::from_millis(apart));
             }
             for other in others {
-                self.hear(leader, other, None);
+                self.release(leader, other);
             }
             self.run_for(Duration::from_secs(3));
         }

@@ -1,24 +1,42 @@
-//! turmoil's network as a node sees it; and packets that wait for being sent again, in the middle of a connection.
+//! turmoil's network as a node sees it; and packets that have arrived and are not heard, as if one before them were missing.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use quorate::host::{Duplex, Listener, Network, SimulatedListener, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::world::PEER_PORT;
 
-/// Of peers that are not heard at present: how many bytes still arrive. The rest waits.
-pub type Unheard = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
+/// The peers that a node does not hear at present.
+#[derive(Clone, Default)]
+pub struct Unheard(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    peers: BTreeSet<IpAddr>,
+    readers: Vec<Waker>,
+}
+
+impl Unheard {
+    /// What `peer` says waits in the socket from now on.
+    pub fn hold(&self, peer: IpAddr) {
+        self.0.lock().peers.insert(peer);
+    }
+
+    pub fn release(&self, peer: IpAddr) {
+        let mut held = self.0.lock();
+        held.peers.remove(&peer);
+        held.readers.drain(..).for_each(Waker::wake);
+    }
+}
 
 pub struct SimNetwork {
     pub unheard: Unheard,
@@ -29,8 +47,7 @@ impl SimNetwork {
         Box::new(Heard {
             stream,
             peer,
-            unheard: Arc::clone(&self.unheard),
-            again: None,
+            unheard: self.unheard.clone(),
         })
     }
 }
@@ -40,7 +57,7 @@ impl Network for SimNetwork {
         Box::pin(async move {
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
             let network = SimNetwork {
-                unheard: Arc::clone(&self.unheard),
+                unheard: self.unheard.clone(),
             };
             let accepting = Accepting {
                 listener,
@@ -83,7 +100,6 @@ struct Heard {
     stream: TcpStream,
     peer: IpAddr,
     unheard: Unheard,
-    again: Option<Pin<Box<Sleep>>>,
 }
 
 impl AsyncRead for Heard {
@@ -92,29 +108,13 @@ impl AsyncRead for Heard {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            let left = self.unheard.lock().get(&self.peer).copied();
-            let Some(left) = left else {
-                return Pin::new(&mut self.stream).poll_read(cx, buf);
-            };
-            if left > 0 {
-                let mut some = [0; 64];
-                let most = left.min(some.len()).min(buf.remaining());
-                let mut part = ReadBuf::new(&mut some[..most]);
-                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
-                buf.put_slice(part.filled());
-                let read = part.filled().len();
-                if let Some(left) = self.unheard.lock().get_mut(&self.peer) {
-                    *left -= read;
-                }
-                return Poll::Ready(Ok(()));
-            }
-            let again = self
-                .again
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(1))));
-            ready!(again.as_mut().poll(cx));
-            self.again = None;
+        let mut held = self.unheard.0.lock();
+        if held.peers.contains(&self.peer) {
+            held.readers.push(cx.waker().clone());
+            return Poll::Pending;
         }
+        drop(held);
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

@@ -9,7 +9,7 @@ use quorate::base::GroupId;
 use rand::RngExt;
 use tokio::sync::watch;
 
-use crate::client::{Client, Sent, Verdict, command, number, verdict};
+use crate::client::Client;
 use crate::world::{World, gateways};
 
 /// What the writer was told of last; what holds it up, and what ends it and the reader.
@@ -27,15 +27,11 @@ async fn write(mut client: Client, mut turn: usize, usurpers: [usize; 2], shared
         // The sender is held by this very task.
         let _ = held.wait_for(|held| !held).await;
         n += 1;
-        let set = command(&["SET", "usurped", &n.to_string()]);
-        match client.send(&[set]).await {
-            Sent::Replied(replies) if matches!(verdict(&replies[0]), Verdict::Done(_)) => {
-                shared.acknowledged.set(n);
-            }
-            _ => {
-                turn += 1;
-                client.turn_to(gateways()[usurpers[turn % 2]]);
-            }
+        if client.done(&["SET", "usurped", &n.to_string()]).await.is_some() {
+            shared.acknowledged.set(n);
+        } else {
+            turn += 1;
+            client.turn_to(gateways()[usurpers[turn % 2]]);
         }
     }
 }
@@ -45,16 +41,7 @@ async fn read(mut client: Client, shared: Shared) -> u64 {
     let mut reads = 0;
     while !shared.stop.get() {
         let acknowledged = shared.acknowledged.get();
-        if let Sent::Replied(replies) = client.send(&[command(&["GET", "usurped"])]).await
-            && let Verdict::Done(value) = verdict(&replies[0])
-        {
-            let value = number(&value).unwrap_or(0);
-            assert!(
-                value >= acknowledged,
-                "a stale read: {value}, when {acknowledged} was acknowledged before it"
-            );
-            reads += 1;
-        }
+        reads += u64::from(client.get_at_least("usurped", acknowledged).await.is_some());
         // Its pace: without one a run would do little else.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

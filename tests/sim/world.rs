@@ -88,7 +88,7 @@ impl Host {
             offset_ms: Arc::default(),
             drift_ppm: Arc::default(),
             flush_ms: Arc::new(AtomicU64::new(profile.flush_ms)),
-            unheard: Arc::default(),
+            unheard: Unheard::default(),
             excused: Arc::default(),
             up: true,
             ready: Rc::default(),
@@ -106,7 +106,7 @@ impl Host {
         Env {
             clock,
             network: Arc::new(SimNetwork {
-                unheard: Arc::clone(&self.unheard),
+                unheard: self.unheard.clone(),
             }),
             open_disk: Arc::new(move || {
                 let disk: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -342,15 +342,15 @@ impl World<'_> {
         self.tell(&format!("node {} --- node {}", one + 1, other + 1));
     }
 
-    /// Of what `peer` says so many bytes still arrive, and all if it is `None`.
-    pub fn hear(&mut self, node: usize, peer: usize, bytes: Option<usize>) {
-        let mut unheard = self.hosts[node].unheard.lock();
-        match bytes {
-            Some(bytes) => unheard.insert(self.hosts[peer].ip, bytes),
-            None => unheard.remove(&self.hosts[peer].ip),
-        };
-        drop(unheard);
-        self.tell(&format!("node {} hears {bytes:?} of node {}", node + 1, peer + 1));
+    /// What has arrived from `peer` is not heard until it is told to be.
+    pub fn deafen(&mut self, node: usize, peer: usize) {
+        self.hosts[node].unheard.hold(self.hosts[peer].ip);
+        self.tell(&format!("node {} does not hear node {}", node + 1, peer + 1));
+    }
+
+    pub fn let_hear(&mut self, node: usize, peer: usize) {
+        self.hosts[node].unheard.release(self.hosts[peer].ip);
+        self.tell(&format!("node {} hears node {}", node + 1, peer + 1));
     }
 
     pub fn mend_both(&mut self, one: usize, other: usize) {
