@@ -1,9 +1,19 @@
 //! bincode with a limit, and with every byte accounted for. The only way in and out of bytes between nodes and on
 //! disk, so a hostile length can neither abort the process nor leave a tail unread.
 
+use std::cell::RefCell;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::limits::FRAME_BYTES_MAX;
+
+/// What a thread's scratch may keep.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Values are encoded here first: an own buffer would grow, and move, several times on the way to its size.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Why bytes were not what they should be.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +31,12 @@ pub enum CodecError {
 /// # Errors
 /// Only if the type itself cannot be written by bincode (a sequence of unknown length).
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    Ok(bincode::serde::encode_to_vec(value, bincode::config::standard())?)
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let encoded = encode_onto(value, &mut scratch).map(|()| scratch.as_slice().to_vec());
+    scratch.shrink_to(SCRATCH_BYTES_MAX);
+    SCRATCH.set(scratch);
+    encoded
 }
 
 /// Encodes `value` behind what `buffer` holds already.

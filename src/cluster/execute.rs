@@ -58,6 +58,13 @@ enum Ran {
     Failed(u16, Failed),
 }
 
+/// How one shard's entry went.
+enum Wrote {
+    Replies(Vec<Reply>),
+    Conflict,
+    Failed(Failed),
+}
+
 /// Who asks under which number, and until when.
 #[derive(Clone, Copy)]
 struct Asked {
@@ -106,11 +113,11 @@ impl Node {
         let read_only = wish.commands.iter().all(|command| !command.is_write()) && !settles_number(&wish);
         let ran = match plan.work.len() {
             0 => Ran::Replies(BTreeMap::new()),
-            1 if read_only => match self.read_each(&plan.work, deadline).await? {
+            1 if read_only => match self.read_each(&plan.work, false, deadline).await? {
                 Some((replies, _)) => Ran::Replies(replies),
                 None => Ran::Conflict,
             },
-            1 => self.write_one(&plan.work, asked).await?,
+            1 => self.write_only(plan.work.clone(), asked).await?,
             _ => {
                 let read = if read_only {
                     self.read_snapshot(&plan, deadline).await?
@@ -139,6 +146,35 @@ impl Node {
         })
     }
 
+    /// Runs commands, of which each touches this one shard and nothing else, in order: what most clients ask for, so it goes
+    /// without a plan.
+    ///
+    /// # Errors
+    /// As for [`Node::execute`].
+    pub async fn execute_on(&self, shard: u16, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        let deadline = Instant::now() + self.request_timeout();
+        let read_only = commands.iter().all(|command| !command.is_write());
+        let work = Work {
+            commands,
+            conditions: Vec::new(),
+        };
+        let replies = if read_only {
+            let read = self.read_one(shard, work, false, deadline).await?;
+            read.map(|(replies, _)| replies)
+        } else {
+            let asked = Asked {
+                id: None,
+                strict: false,
+                deadline,
+            };
+            match self.write_one(shard, work, asked).await? {
+                Wrote::Replies(replies) => Some(replies),
+                Wrote::Conflict | Wrote::Failed(_) => None,
+            }
+        };
+        replies.ok_or_else(|| Error::Stopped("a conflict without a condition".into()))
+    }
+
     pub(super) fn plan(&self, commands: &[Command], conditions: &[Condition]) -> Option<Plan> {
         let ring = self.ring();
         Plan::new(commands, conditions, ring.shards(), &|key| ring.shard_of(key))
@@ -154,7 +190,7 @@ impl Node {
         let Some(plan) = self.plan(&exists, &[]) else {
             return Ok(Vec::new());
         };
-        let seen = self.read_each(&plan.work, deadline).await?;
+        let seen = self.read_each(&plan.work, true, deadline).await?;
         Ok(seen
             .map(|(_, touched)| {
                 let touched = touched.into_values().flatten();
@@ -163,52 +199,59 @@ impl Node {
             .unwrap_or_default())
     }
 
-    /// Reads each shard once. `None`: a condition did not hold.
+    /// Reads each shard once, and the versions of what it read if they are wanted. `None`: a condition did not hold.
     pub(super) async fn read_each(
         &self,
         work: &BTreeMap<u16, Work>,
+        versions: bool,
         deadline: Instant,
     ) -> Result<Option<(BTreeMap<u16, Vec<Reply>>, BTreeMap<u16, Vec<Condition>>)>> {
-        let seed = chance();
         let reads = work.iter().map(|(&shard, work)| async move {
-            let (commands, conditions) = (work.commands.clone(), work.conditions.clone());
-            let ask = Ask::Read(Read::Run {
-                commands,
-                conditions,
-                seed,
-            });
             (
                 shard,
-                self.router().ask(GroupId::Shard(shard), &ask, deadline).await,
+                self.read_one(shard, work.clone(), versions, deadline).await,
             )
         });
         let (mut replies, mut touched) = (BTreeMap::new(), BTreeMap::new());
-        for (shard, told) in join_all(reads).await {
-            match told {
-                Ok(Told::Seen(Seen::Run {
-                    replies: some,
-                    touched: keys,
-                })) => {
-                    replies.insert(shard, some);
-                    touched.insert(shard, keys);
-                }
-                Ok(Told::Seen(Seen::Conflict)) => return Ok(None),
-                Ok(other) => return Err(unexpected(&other)),
-                Err(RouteError::Busy) => return Err(busy()),
-                // A read has no effect, so however it failed, nothing happened.
-                Err(RouteError::NotDone(why) | RouteError::Unknown(why)) => {
-                    return Err(Error::Unavailable(why));
-                }
-            }
+        for (shard, read) in join_all(reads).await {
+            let Some((some, keys)) = read? else {
+                return Ok(None);
+            };
+            replies.insert(shard, some);
+            touched.insert(shard, keys);
         }
         Ok(Some((replies, touched)))
+    }
+
+    /// Reads one shard. `None`: a condition did not hold.
+    async fn read_one(
+        &self,
+        shard: u16,
+        work: Work,
+        versions: bool,
+        deadline: Instant,
+    ) -> Result<Option<(Vec<Reply>, Vec<Condition>)>> {
+        let ask = Ask::Read(Read::Run {
+            commands: work.commands,
+            conditions: work.conditions,
+            seed: chance(),
+            versions,
+        });
+        match self.router().ask(GroupId::Shard(shard), &ask, deadline).await {
+            Ok(Told::Seen(Seen::Run { replies, touched })) => Ok(Some((replies, touched))),
+            Ok(Told::Seen(Seen::Conflict)) => Ok(None),
+            Ok(other) => Err(unexpected(&other)),
+            Err(RouteError::Busy) => Err(busy()),
+            // A read has no effect, so however it failed, nothing happened.
+            Err(RouteError::NotDone(why) | RouteError::Unknown(why)) => Err(Error::Unavailable(why)),
+        }
     }
 
     /// Reads several shards at one moment: after all were read, none of what was read may have changed. `None`: it
     /// kept changing, so locks are needed.
     async fn read_snapshot(&self, plan: &Plan, deadline: Instant) -> Result<Option<Ran>> {
         for _ in 0..SNAPSHOT_TRIES {
-            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
+            let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
                 return Ok(Some(Ran::Conflict));
             };
             let check = |(shard, conditions)| {
@@ -221,7 +264,7 @@ impl Node {
                 )
             };
             let checks: BTreeMap<u16, Work> = touched.into_iter().map(check).collect();
-            if self.read_each(&checks, deadline).await?.is_some() {
+            if self.read_each(&checks, false, deadline).await?.is_some() {
                 return Ok(Some(Ran::Replies(replies)));
             }
         }
@@ -235,11 +278,20 @@ impl Node {
         }
     }
 
-    /// One shard, one entry.
-    async fn write_one(&self, work: &BTreeMap<u16, Work>, asked: Asked) -> Result<Ran> {
-        let Some((&shard, work)) = work.first_key_value() else {
+    /// The work of the one shard that has some.
+    async fn write_only(&self, mut work: BTreeMap<u16, Work>, asked: Asked) -> Result<Ran> {
+        let Some((shard, work)) = work.pop_first() else {
             return Ok(Ran::Replies(BTreeMap::new()));
         };
+        Ok(match self.write_one(shard, work, asked).await? {
+            Wrote::Replies(replies) => Ran::Replies(BTreeMap::from([(shard, replies)])),
+            Wrote::Conflict => Ran::Conflict,
+            Wrote::Failed(failed) => Ran::Failed(shard, failed),
+        })
+    }
+
+    /// One shard, one entry.
+    async fn write_one(&self, shard: u16, work: Work, asked: Asked) -> Result<Wrote> {
         let group = GroupId::Shard(shard);
         let number = self.number(asked.id, group);
         let ask = Ask::Propose(Request {
@@ -247,17 +299,15 @@ impl Node {
             below: number.below(),
             deadline: self.now() + self.request_timeout().as_millis() as u64,
             body: Body::Run {
-                commands: work.commands.clone(),
-                conditions: work.conditions.clone(),
+                commands: work.commands,
+                conditions: work.conditions,
                 strict: asked.strict,
             },
         });
         match self.router().ask(group, &ask, asked.deadline).await {
-            Ok(Told::Response(Response::Replies(replies))) => {
-                Ok(Ran::Replies(BTreeMap::from([(shard, replies)])))
-            }
-            Ok(Told::Response(Response::Conflict)) => Ok(Ran::Conflict),
-            Ok(Told::Response(Response::Failed(failed))) => Ok(Ran::Failed(shard, failed)),
+            Ok(Told::Response(Response::Replies(replies))) => Ok(Wrote::Replies(replies)),
+            Ok(Told::Response(Response::Conflict)) => Ok(Wrote::Conflict),
+            Ok(Told::Response(Response::Failed(failed))) => Ok(Wrote::Failed(failed)),
             Ok(Told::Response(Response::Refused(refusal))) => Err(refused(refusal, number.id())),
             Ok(other) => Err(unexpected(&other)),
             Err(RouteError::NotDone(why)) => Err(Error::Unavailable(why)),

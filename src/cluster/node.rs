@@ -242,9 +242,8 @@ impl Node {
             }
         }
         let answering = router.clone();
-        groups.set_service(Arc::new(move |_, message| {
-            let router = answering.clone();
-            Box::pin(async move { router.answer_encoded(message).await })
+        groups.set_service(Arc::new(move |_, message, responder| {
+            answering.answer_encoded(&message, responder);
         }));
         let placement = inner.config.placement();
         let (links, cluster_id) = (inner.links.clone(), inner.identity.cluster_id);

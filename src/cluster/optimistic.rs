@@ -22,7 +22,7 @@ impl Node {
         let fetch = [Command::Fetch { keys: keys.clone() }];
         for _ in 0..OPTIMISTIC_TRIES_MAX {
             let Some(plan) = self.plan(&fetch, &[]) else { break };
-            let Some((replies, touched)) = self.read_each(&plan.work, deadline).await? else {
+            let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
                 break;
             };
             let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);

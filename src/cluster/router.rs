@@ -17,7 +17,7 @@ use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
 use crate::base::{GroupId, NodeId, TxnId, codec};
-use crate::raft::{Group, Groups, Links};
+use crate::raft::{Group, Groups, Links, Responder};
 use crate::ring::Placement;
 
 /// Pause between two tries that found no leader.
@@ -287,19 +287,42 @@ impl Router {
         })
     }
 
-    /// Answers an encoded question of another node.
-    pub async fn answer_encoded(&self, message: Bytes) -> Bytes {
-        let told = match codec::decode::<Envelope>(&message) {
-            Ok(envelope) => self.answer(envelope.group, envelope.ask).await,
-            Err(e) => Told::Failed(Failure::Stopped(format!("the question cannot be read: {e}"))),
-        };
-        match codec::encode(&told) {
-            Ok(bytes) => bytes.into(),
+    /// Answers an encoded question of another node. The two that make up the load get their answers from where these come to
+    /// be; a task waits for the others.
+    pub fn answer_encoded(&self, message: &Bytes, responder: Responder) {
+        let Envelope { group, ask } = match codec::decode(message) {
+            Ok(envelope) => envelope,
             Err(e) => {
-                tracing::error!("an answer cannot be encoded: {e}");
-                Bytes::new()
+                let failure = Failure::Stopped(format!("the question cannot be read: {e}"));
+                return respond(responder, &Told::Failed(failure));
+            }
+        };
+        match (ask, self.inner.groups.get(group)) {
+            (Ask::Propose(request), Some(group)) => {
+                let step = Step::of(&request);
+                step.asked();
+                group.propose_then(request, move |answer| {
+                    step.applied();
+                    respond(responder, &told(answer.map(Told::Response)));
+                });
+            }
+            (Ask::Read(read), Some(group)) => {
+                group.read_then(read, move |answer| {
+                    respond(responder, &told(answer.map(Told::Seen)));
+                });
+            }
+            (ask, _) => {
+                let router = self.clone();
+                tokio::spawn(async move { respond(responder, &router.answer(group, ask).await) });
             }
         }
+    }
+}
+
+fn respond(responder: Responder, told: &Told) {
+    match codec::encode(told) {
+        Ok(bytes) => responder.send(bytes.into()),
+        Err(e) => tracing::error!("an answer cannot be encoded: {e}"),
     }
 }
 

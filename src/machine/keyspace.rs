@@ -108,12 +108,14 @@ impl Keyspace {
         let expires = object.as_ref().and_then(|o| o.expires);
         let added = object.as_ref().map_or(0, |object| share(key, object));
         let old = match object {
-            // Copied: a slice of a request's buffer would keep the whole buffer alive.
-            Some(object) if slot.contains_key(key) => slot.get_mut(key).map(|o| std::mem::replace(o, object)),
-            Some(object) => {
-                self.len += 1;
-                slot.insert(Bytes::copy_from_slice(key), object)
-            }
+            Some(object) => match slot.get_mut(key) {
+                Some(old) => Some(std::mem::replace(old, object)),
+                None => {
+                    self.len += 1;
+                    // Copied: a slice of a request's buffer would keep the whole buffer alive.
+                    slot.insert(Bytes::copy_from_slice(key), object)
+                }
+            },
             None => {
                 self.len -= 1;
                 slot.remove(key)

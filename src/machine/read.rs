@@ -13,11 +13,13 @@ use crate::base::{AttemptId, Millis, Mutant, Reply, RequestId, mutant};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Read {
-    /// Shard: if the conditions hold, run read-only commands; say the versions of all that was touched.
+    /// Shard: if the conditions hold, run read-only commands.
     Run {
         commands: Vec<Command>,
         conditions: Vec<Condition>,
         seed: u64,
+        /// Say the versions of all that was touched, too.
+        versions: bool,
     },
     /// Any group: what became of a request or transaction.
     Status(RequestId),
@@ -30,6 +32,7 @@ pub enum Read {
 pub enum Seen {
     Run {
         replies: Vec<Reply>,
+        /// Empty unless versions were asked for.
         touched: Vec<Condition>,
     },
     Conflict,
@@ -56,7 +59,8 @@ impl Shard {
                 commands,
                 conditions,
                 seed,
-            } => self.read_run(commands, conditions, *seed, now, asked),
+                versions,
+            } => self.read_run(commands, conditions, *seed, *versions, now, asked),
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
             Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
         }
@@ -67,6 +71,7 @@ impl Shard {
         commands: &[Command],
         conditions: &[Condition],
         seed: u64,
+        versions: bool,
         now: Millis,
         asked: u64,
     ) -> ReadOutcome {
@@ -74,24 +79,30 @@ impl Shard {
             commands.iter().all(|command| !command.is_write()),
             "a write among reads"
         );
-        let scope = scope_of(commands, conditions);
-        if !self.is_decided(&scope, asked) && !mutant::is(Mutant::ReadsIgnoreLocks) {
-            return ReadOutcome::Locked;
-        }
         let now = now.max(self.time());
-        if self.sees_unlogged_expiry(&scope, now) && !mutant::is(Mutant::ExpiryByLocalClock) {
-            return ReadOutcome::Expired;
+        let nothing_expires = self.keyspace().expiring(now).next().is_none();
+        // Mostly nothing can be in the way, whatever the commands touch.
+        let scope =
+            (versions || !nothing_expires || !self.locks().is_free()).then(|| scope_of(commands, conditions));
+        if let Some(scope) = &scope {
+            if !self.is_decided(scope, asked) && !mutant::is(Mutant::ReadsIgnoreLocks) {
+                return ReadOutcome::Locked;
+            }
+            if self.sees_unlogged_expiry(scope, now) && !mutant::is(Mutant::ExpiryByLocalClock) {
+                return ReadOutcome::Expired;
+            }
         }
         if !self.hold(conditions) {
             return ReadOutcome::Ready(Seen::Conflict);
         }
         let mut view = Overlay::new(self.keyspace(), now, seed);
         let replies = commands.iter().map(|command| command.run(&mut view)).collect();
-        let touched = match scope {
-            Scope::All => vec![Condition::Whole {
+        let touched = match scope.filter(|_| versions) {
+            None => Vec::new(),
+            Some(Scope::All) => vec![Condition::Whole {
                 version: self.last_write(),
             }],
-            Scope::Keys(keys) => keys.into_iter().map(|key| self.touched(key)).collect(),
+            Some(Scope::Keys(keys)) => keys.into_iter().map(|key| self.touched(key)).collect(),
         };
         ReadOutcome::Ready(Seen::Run { replies, touched })
     }

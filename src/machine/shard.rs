@@ -204,16 +204,14 @@ impl Shard {
                 commands,
                 conditions,
                 strict,
-            } => {
-                let scope = scope_of(commands, conditions);
-                if self.head.locks.in_the_way(&scope).is_empty() || mutant::is(Mutant::RunsIgnoreLocks) {
+            } => match self.in_the_way_of(commands, conditions) {
+                Some(scope) => self.park(ticket, request, scope),
+                None => {
                     let response = self.run(commands, conditions, *strict, applying);
                     self.remember(request.id, &response);
                     Some(response)
-                } else {
-                    self.park(ticket, request, scope)
                 }
-            }
+            },
             Body::Prepare(_) => self.prepare(ticket, request, applying),
             Body::Finish(finish) => {
                 self.finish(*finish, applying);
@@ -239,6 +237,15 @@ impl Shard {
             }
         };
         applying.out.extend(response.map(|response| (ticket, response)));
+    }
+
+    /// What commands touch, if part of it is locked.
+    fn in_the_way_of(&self, commands: &[Command], conditions: &[Condition]) -> Option<Scope> {
+        if self.head.locks.is_free() || mutant::is(Mutant::RunsIgnoreLocks) {
+            return None;
+        }
+        let scope = scope_of(commands, conditions);
+        (!self.head.locks.in_the_way(&scope).is_empty()).then_some(scope)
     }
 
     /// Before a look makes its session a known one: to refuse it now would prove nothing.

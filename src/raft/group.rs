@@ -16,6 +16,7 @@ use super::proposer::{Proposal, Proposer};
 use super::reader::{Query, Reader};
 use super::shared::Shared;
 use super::state_machine::StateMachine;
+use super::waiter::Waiter;
 use super::{LogId, Raft};
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
 use crate::base::{GroupId, NodeId};
@@ -169,12 +170,23 @@ impl Group {
     /// [`GroupError`]; only `Unknown` and `Stopped` leave the outcome open.
     pub async fn propose(&self, request: Request) -> Result<Response, GroupError> {
         let (answer, rx) = oneshot::channel();
-        self.inner
-            .proposals
-            .try_send(Proposal { request, answer })
-            .map_err(|_| GroupError::Busy)?;
-        rx.await
-            .map_err(|_| GroupError::Unknown("the waiter was dropped".into()))?
+        self.propose_to(request, Waiter::Task(answer));
+        rx.await.unwrap_or_else(|_| Err(dropped()))
+    }
+
+    /// As [`Group::propose`]; the answer is passed on from where it comes to be.
+    pub fn propose_then(
+        &self,
+        request: Request,
+        then: impl FnOnce(Result<Response, GroupError>) + Send + 'static,
+    ) {
+        self.propose_to(request, Waiter::pass_on(then, dropped()));
+    }
+
+    fn propose_to(&self, request: Request, answer: Waiter<Response>) {
+        if let Err(full) = self.inner.proposals.try_send(Proposal { request, answer }) {
+            full.into_inner().answer.send(Err(GroupError::Busy));
+        }
     }
 
     /// Answers a linearizable read, if this replica leads.
@@ -183,11 +195,19 @@ impl Group {
     /// [`GroupError`]; a read has no effect, so all of them are definite.
     pub async fn read(&self, read: Read) -> Result<Seen, GroupError> {
         let (answer, rx) = oneshot::channel();
-        self.inner
-            .queries
-            .try_send(Query { read, answer })
-            .map_err(|_| GroupError::Busy)?;
-        rx.await.map_err(|_| GroupError::NotLeader(None))?
+        self.read_to(read, Waiter::Task(answer));
+        rx.await.unwrap_or(Err(GroupError::NotLeader(None)))
+    }
+
+    /// As [`Group::read`]; the answer is passed on from where it comes to be.
+    pub fn read_then(&self, read: Read, then: impl FnOnce(Result<Seen, GroupError>) + Send + 'static) {
+        self.read_to(read, Waiter::pass_on(then, GroupError::NotLeader(None)));
+    }
+
+    fn read_to(&self, read: Read, answer: Waiter<Seen>) {
+        if let Err(full) = self.inner.queries.try_send(Query { read, answer }) {
+            full.into_inner().answer.send(Err(GroupError::Busy));
+        }
     }
 
     /// Looks at the replica's state as it is here, however old.
@@ -385,6 +405,10 @@ impl Group {
             tracing::warn!(group = %self.inner.id, "did not stop cleanly: {e}");
         }
     }
+}
+
+fn dropped() -> GroupError {
+    GroupError::Unknown("the waiter was dropped".into())
 }
 
 async fn follow_leader(raft: Raft, leader: Arc<Mutex<(Option<NodeId>, u64)>>) {

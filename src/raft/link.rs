@@ -40,8 +40,33 @@ const HELLO_BYTES_MAX: usize = 4096;
 const DIAL_MIN_MS: u64 = 20;
 const DIAL_MAX_MS: u64 = 1000;
 
-/// Answers a service message of the floor above.
-pub type ServiceHandler = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
+/// Takes a service message for the floor above. Must not wait for anything: the link's next call comes after it.
+pub type ServiceHandler = Arc<dyn Fn(NodeId, Bytes, Responder) + Send + Sync>;
+
+/// Sends one answer to a peer. Dropped instead, the peer sees a time-out.
+pub struct Responder {
+    answers: mpsc::WeakSender<Bytes>,
+    id: u64,
+}
+
+impl Responder {
+    /// Answers a service message.
+    pub fn send(self, message: Bytes) {
+        self.respond(Return::Service(message));
+    }
+
+    pub(super) fn respond(self, body: Return) {
+        let Some(queue) = self.answers.upgrade() else {
+            return;
+        };
+        match codec::encode(&Frame::Response { id: self.id, body }) {
+            // A full or closed queue: the peer sees a time-out, as if the network had lost it.
+            Ok(bytes) if bytes.len() <= FRAME_BYTES_MAX => drop(queue.try_send(bytes.into())),
+            Ok(bytes) => tracing::warn!(bytes = bytes.len(), "an answer to a peer exceeds the frame limit"),
+            Err(e) => tracing::warn!("an answer to a peer cannot be encoded: {e}"),
+        }
+    }
+}
 
 /// Who this node is, and where its peers listen.
 #[derive(Clone)]
@@ -63,7 +88,10 @@ pub struct PeerHello {
 }
 
 pub(super) trait Dispatch: Send + Sync {
+    /// Everything but service messages.
     fn call(&self, from: NodeId, call: Call) -> BoxFuture<'static, Return>;
+
+    fn service(&self, from: NodeId, message: Bytes, answer: Responder);
 }
 
 /// All links of a node. Clones share them.
@@ -328,11 +356,19 @@ impl Links {
                     let Some(dispatch) = self.inner.dispatch.get() else {
                         continue;
                     };
-                    let mut call = dispatch.call(peer, body);
                     let answers = answers.clone();
+                    let responder = Responder { answers, id };
+                    let body = match body {
+                        Call::Service(message) => {
+                            dispatch.service(peer, message, responder);
+                            continue;
+                        }
+                        body => body,
+                    };
+                    let mut call = dispatch.call(peer, body);
                     match (&mut call).now_or_never() {
-                        Some(answer) => respond(&answers, id, answer),
-                        None => drop(tokio::spawn(async move { respond(&answers, id, call.await) })),
+                        Some(answer) => responder.respond(answer),
+                        None => drop(tokio::spawn(async move { responder.respond(call.await) })),
                     }
                 }
             }
@@ -418,16 +454,6 @@ fn framing() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
         .max_frame_length(FRAME_BYTES_MAX)
         .new_codec()
-}
-
-fn respond(answers: &mpsc::WeakSender<Bytes>, id: u64, body: Return) {
-    let Some(queue) = answers.upgrade() else { return };
-    match codec::encode(&Frame::Response { id, body }) {
-        // A full or closed queue: the peer sees a time-out, as if the network had lost it.
-        Ok(bytes) if bytes.len() <= FRAME_BYTES_MAX => drop(queue.try_send(bytes.into())),
-        Ok(bytes) => tracing::warn!(bytes = bytes.len(), "an answer to a peer exceeds the frame limit"),
-        Err(e) => tracing::warn!("an answer to a peer cannot be encoded: {e}"),
-    }
 }
 
 async fn greet(stream: &mut Stream, mine: &Hello) -> io::Result<Hello> {

@@ -23,10 +23,11 @@ mod reader;
 mod runtime;
 mod shared;
 mod state_machine;
+mod waiter;
 mod wire;
 
 pub use group::{Group, GroupError, GroupOptions, GroupStatus};
-pub use link::{LinkOptions, Links, PeerHello, ServiceHandler};
+pub use link::{LinkOptions, Links, PeerHello, Responder, ServiceHandler};
 pub use network::Groups;
 pub use wire::LinkError;
 

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use super::bare_commits::with_fewer_bare_commits;
 use super::group::Group;
-use super::link::{Dispatch, Links, ServiceHandler};
+use super::link::{Dispatch, Links, Responder, ServiceHandler};
 use super::log_store::PurgedReads;
 use super::state_machine::{SnapshotHandle, snapshot_name};
 use super::wire::{Call, LinkError, Return, SnapshotPart};
@@ -475,15 +476,13 @@ struct Handle(Arc<Groups>);
 impl Dispatch for Handle {
     fn call(&self, from: NodeId, call: Call) -> BoxFuture<'static, Return> {
         let groups = Arc::clone(&self.0);
-        match call {
-            Call::Service(message) => match groups.service.get() {
-                Some(service) => {
-                    let answer = service(from, message);
-                    Box::pin(async move { Return::Service(answer.await) })
-                }
-                None => Box::pin(std::future::ready(Return::Refused("starting".into()))),
-            },
-            call => Box::pin(groups.raft_call(from, call)),
+        Box::pin(groups.raft_call(from, call))
+    }
+
+    fn service(&self, from: NodeId, message: Bytes, answer: Responder) {
+        match self.0.service.get() {
+            Some(service) => service(from, message, answer),
+            None => answer.respond(Return::Refused("starting".into())),
         }
     }
 }

@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use super::Raft;
 use super::entry::Payload;
 use super::group::GroupError;
-use super::shared::{Shared, State, Waiter};
+use super::shared::{Shared, State};
+use super::waiter::Waiter;
 use crate::base::codec;
 use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX};
 use crate::host::{Clock, chance};
-use crate::machine::{Batch, Origin, Request};
+use crate::machine::{Batch, Origin, Request, Response};
 
 /// How long a request that can wait does so in a group without others: some rounds of one client.
 const LINGER: Duration = Duration::from_millis(10);
@@ -33,7 +34,7 @@ const LINGER: Duration = Duration::from_millis(10);
 /// A request on its way into the log.
 pub struct Proposal {
     pub request: Request,
-    pub answer: Waiter,
+    pub answer: Waiter<Response>,
 }
 
 pub struct Proposer {
@@ -174,8 +175,7 @@ impl Proposer {
         if let Err(error) = result {
             // Waiters that the apply has served are gone from the table; the rest hear why.
             for waiter in self.shared.give_up(nonce) {
-                // A caller that has timed out does not listen any more.
-                let _ = waiter.send(Err(error.clone()));
+                waiter.send(Err(error.clone()));
             }
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::group::GroupError;
 use super::proposer::Proposal;
 use super::shared::Shared;
+use super::waiter::Waiter;
 use super::{Raft, TypeConfig};
 use crate::base::limits::GROUP_QUEUE_MAX;
 use crate::base::{Mutant, mutant};
@@ -28,7 +29,7 @@ use crate::machine::{Body, Read, ReadOutcome, Request, Seen};
 /// A read on its way.
 pub struct Query {
     pub read: Read,
-    pub answer: oneshot::Sender<Result<Seen, GroupError>>,
+    pub answer: Waiter<Seen>,
 }
 
 /// One whose leader is confirmed, and the log index that was applied when it was first looked at.
@@ -121,8 +122,7 @@ impl Reader {
                 let asked = asked.unwrap_or(applied);
                 let outcome = state.machine.read(&query.read, now, asked);
                 if let ReadOutcome::Ready(seen) = outcome {
-                    // A caller that has timed out does not listen any more.
-                    drop(query.answer.send(Ok(seen)));
+                    query.answer.send(Ok(seen));
                     continue;
                 }
                 expired |= outcome == ReadOutcome::Expired;
@@ -139,7 +139,7 @@ impl Reader {
             let (answer, _) = oneshot::channel();
             let sweep = Proposal {
                 request: Request::anonymous(Body::Sweep),
-                answer,
+                answer: Waiter::Task(answer),
             };
             if self.proposer.send(sweep).await.is_err() {
                 waiting
@@ -152,8 +152,7 @@ impl Reader {
 }
 
 fn refuse(query: Query, error: &GroupError) {
-    // A caller that has timed out does not listen any more.
-    let _ = query.answer.send(Err(error.clone()));
+    query.answer.send(Err(error.clone()));
 }
 
 fn explain(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> GroupError {

@@ -4,17 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::faults;
-use super::group::GroupError;
+use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
 use crate::base::{GroupId, NodeId, codec};
 use crate::machine::{Batch, Body, Digest, Machine, Response, Ticket};
-
-/// Gets one request's response, or why there is none.
-pub type Waiter = oneshot::Sender<Result<Response, GroupError>>;
 
 /// One replica. Held by its state machine, proposer and reader.
 pub struct Shared {
@@ -32,9 +29,9 @@ pub struct State {
     /// Bytes of entries applied since the last snapshot was cut.
     pub bytes_since_snapshot: u64,
     /// Batches proposed here, by nonce.
-    proposed: BTreeMap<u64, Vec<Waiter>>,
+    proposed: BTreeMap<u64, Vec<Waiter<Response>>>,
     /// Requests parked on locks, by where they stand in the log.
-    parked: BTreeMap<Ticket, Waiter>,
+    parked: BTreeMap<Ticket, Waiter<Response>>,
     pub digests: Digests,
 }
 
@@ -84,12 +81,12 @@ impl Shared {
     }
 
     /// Expects a batch that is about to be proposed.
-    pub fn expect(&self, nonce: u64, waiters: Vec<Waiter>) {
+    pub fn expect(&self, nonce: u64, waiters: Vec<Waiter<Response>>) {
         self.state.lock().proposed.insert(nonce, waiters);
     }
 
     /// Gives the waiters of a batch back: it was not proposed, or nobody knows.
-    pub fn give_up(&self, nonce: u64) -> Vec<Waiter> {
+    pub fn give_up(&self, nonce: u64) -> Vec<Waiter<Response>> {
         self.state.lock().proposed.remove(&nonce).unwrap_or_default()
     }
 
@@ -117,7 +114,8 @@ impl Shared {
         } else {
             None
         };
-        let mut waiters: Vec<Option<Waiter>> = waiters.unwrap_or_default().into_iter().map(Some).collect();
+        let mut waiters: Vec<Option<Waiter<Response>>> =
+            waiters.unwrap_or_default().into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
         state.applied = Some(id);
         let asks = batch
@@ -131,8 +129,7 @@ impl Shared {
                 state.parked.remove(&ticket)
             };
             if let Some(waiter) = waiter {
-                // A caller that has timed out does not listen any more; that is its affair.
-                let _ = waiter.send(Ok(response));
+                waiter.send(Ok(response));
             }
         }
         if asks {

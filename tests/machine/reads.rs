@@ -12,6 +12,7 @@ fn read_at(talk: &Talk, asked: u64) -> ReadOutcome {
         commands: commands_of("GET a"),
         conditions: Vec::new(),
         seed: 0,
+        versions: true,
     };
     talk.machine.read(&read, talk.now, asked)
 }

@@ -82,6 +82,7 @@ impl Talk {
             commands: commands_of(text),
             conditions: conditions.to_vec(),
             seed: 0,
+            versions: true,
         };
         self.machine.read(&read, self.now, u64::MAX)
     }

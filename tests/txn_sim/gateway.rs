@@ -132,6 +132,7 @@ impl World {
             commands: vec![Command::Fetch { keys: vec![key] }],
             conditions,
             seed: 0,
+            versions: true,
         };
         let (group, now) = (log.group, log.clock(self.now));
         let begun = *self.ops[op].look_begun.get_or_insert((log.index(), moment));

@@ -68,6 +68,7 @@ impl World {
             commands: vec![Command::Get { key: key.clone() }],
             conditions: Vec::new(),
             seed: 0,
+            versions: true,
         };
         let late: Millis = self.now;
         match self.shards[self.model.shard_of(key)]

@@ -167,10 +167,10 @@ impl World {
         let times = self.model.times.clone();
         for command in first_commands(self.keys) {
             self.model.run(&command, &times);
-            let quorate::machine::Touches::Keys(keys) = command.touches() else {
-                continue;
+            let shard = match command.touches() {
+                quorate::machine::Touches::Keys(keys) => self.keys.shard_of(keys[0]),
+                _ => continue,
             };
-            let shard = self.keys.shard_of(keys[0]);
             let body = Body::Run {
                 commands: vec![command],
                 conditions: Vec::new(),

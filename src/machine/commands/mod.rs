@@ -16,6 +16,7 @@ mod table;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
 pub use args::{parse_f64, parse_i64};
 pub use expiry::{ExpireWhen, Expiry};
@@ -130,7 +131,7 @@ pub enum Command {
 /// How a command's keys spread over shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touches<'a> {
-    Keys(Vec<&'a Bytes>),
+    Keys(SmallVec<[&'a Bytes; 2]>),
     /// Every key of every shard.
     Everything,
     /// Every key of the shard with this number (a cursor says which).
@@ -158,7 +159,7 @@ impl Command {
             | C::Put { key, .. }
             | C::Recall { key, .. }
             | C::Set(SetCommand { key, .. })
-            | C::Expire(ExpireCommand { key, .. }) => Touches::Keys(vec![key]),
+            | C::Expire(ExpireCommand { key, .. }) => Touches::Keys(smallvec![key]),
             C::MGet { keys }
             | C::Del { keys }
             | C::Exists { keys }
@@ -166,7 +167,7 @@ impl Command {
             | C::Fetch { keys } => Touches::Keys(keys.iter().collect()),
             C::MSet { pairs } | C::MSetNx { pairs } => Touches::Keys(pairs.iter().map(|(k, _)| k).collect()),
             C::Rename { from, to, .. } | C::Copy(CopyCommand { from, to, .. }) => {
-                Touches::Keys(vec![from, to])
+                Touches::Keys(smallvec![from, to])
             }
             C::Scan(scan) => Touches::Shard(scan.shard()),
             C::Keys { .. } | C::RandomKey | C::DbSize | C::Flush => Touches::Everything,
