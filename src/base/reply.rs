@@ -1,12 +1,14 @@
 //! What a command answers, before it is RESP2 or RESP3.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A reply as Redis knows them. RESP2 flattens what it lacks (maps, doubles, nulls).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
-    Simple(String),
+    Simple(Cow<'static, str>),
     /// The whole error line, its code first: `ERR syntax error`.
     Error(String),
     Int(i64),

@@ -153,7 +153,7 @@ impl Node {
     /// As for [`Node::execute`].
     pub async fn execute_on(&self, shard: u16, commands: Vec<Command>) -> Result<Vec<Reply>> {
         let deadline = Instant::now() + self.request_timeout();
-        let read_only = commands.iter().all(|command| !command.is_write());
+        let (count, read_only) = (commands.len(), commands.iter().all(|command| !command.is_write()));
         let work = Work {
             commands,
             conditions: Vec::new(),
@@ -172,7 +172,14 @@ impl Node {
                 Wrote::Conflict | Wrote::Failed(_) => None,
             }
         };
-        replies.ok_or_else(|| Error::Stopped("a conflict without a condition".into()))
+        let replies = replies.ok_or_else(|| Error::Stopped("a conflict without a condition".into()))?;
+        if replies.len() != count {
+            // A client that is answered too little would wait for ever.
+            let answered = replies.len();
+            let text = format!("shard {shard} answered {answered} of {count} commands");
+            return Err(Error::Stopped(text));
+        }
+        Ok(replies)
     }
 
     pub(super) fn plan(&self, commands: &[Command], conditions: &[Condition]) -> Option<Plan> {

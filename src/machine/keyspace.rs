@@ -8,13 +8,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::digest::share;
+pub use super::stored::Blob;
+use super::stored::Key;
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
 
 /// What a key holds. Strings only, so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value {
-    Str(Bytes),
+    Str(Blob),
 }
 
 impl Value {
@@ -44,7 +46,7 @@ impl Object {
     }
 }
 
-pub type Slot = BTreeMap<Bytes, Object>;
+pub type Slot = BTreeMap<Key, Object>;
 
 /// All keys, and which expire when. Expired keys stay until a logged expiry or a write removes them.
 #[derive(Debug, Clone)]
@@ -99,7 +101,7 @@ impl Keyspace {
     }
 
     /// Puts or (`None`) removes a key.
-    pub fn set(&mut self, key: &Bytes, object: Option<Object>) {
+    pub fn set(&mut self, key: &[u8], object: Option<Object>) {
         let slot = &mut self.slots[usize::from(slot_of(key))];
         if object.is_none() && !slot.as_ref().is_some_and(|slot| slot.contains_key(key)) {
             return;
@@ -112,8 +114,7 @@ impl Keyspace {
                 Some(old) => Some(std::mem::replace(old, object)),
                 None => {
                     self.len += 1;
-                    // Copied: a slice of a request's buffer would keep the whole buffer alive.
-                    slot.insert(Bytes::copy_from_slice(key), object)
+                    slot.insert(Key::from(key), object)
                 }
             },
             None => {
@@ -125,11 +126,13 @@ impl Keyspace {
         self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
         let old_expires = old.and_then(|o| o.expires);
         if old_expires != expires {
+            // Copied: a slice of a request's buffer would keep the whole buffer alive.
+            let key = Bytes::copy_from_slice(key);
             if let Some(at) = old_expires {
                 self.expiries.remove(&(at, key.clone()));
             }
             if let Some(at) = expires {
-                self.expiries.insert((at, Bytes::copy_from_slice(key)));
+                self.expiries.insert((at, key));
             }
         }
     }
@@ -144,12 +147,12 @@ impl Keyspace {
     }
 
     /// Keys of one slot, in order.
-    pub fn slot(&self, slot: u16) -> impl Iterator<Item = (&Bytes, &Object)> {
+    pub fn slot(&self, slot: u16) -> impl Iterator<Item = (&Key, &Object)> {
         self.slots[usize::from(slot)].iter().flat_map(|slot| slot.iter())
     }
 
     /// All keys, by slot and then by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Object)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Object)> {
         self.slots.iter().flatten().flat_map(|slot| slot.iter())
     }
 
@@ -160,12 +163,29 @@ impl Keyspace {
     }
 
     /// Takes in one slot of a snapshot.
-    pub fn load(&mut self, slot: Slot) {
-        for (key, mut object) in slot {
-            object.expires = object
-                .expires
-                .filter(|_| !mutant::is(Mutant::ExpiriesLostInSnapshot));
-            self.set(&key, Some(object));
+    ///
+    /// # Errors
+    /// Keys of another slot, or a slot that is there already: not what [`Keyspace::freeze`] gives.
+    pub fn load(&mut self, mut slot: Slot) -> Result<(), String> {
+        if mutant::is(Mutant::ExpiriesLostInSnapshot) {
+            slot.values_mut().for_each(|object| object.expires = None);
+        }
+        let Some((first, _)) = slot.first_key_value() else {
+            return Ok(());
+        };
+        let number = slot_of(first);
+        if slot.keys().any(|key| slot_of(key) != number) {
+            return Err(format!("slot {number} of the snapshot holds keys of other slots"));
+        }
+        for (key, object) in &slot {
+            self.digest = self.digest.wrapping_add(share(key, object));
+            let expiry = object.expires.map(|at| (at, Bytes::copy_from_slice(key)));
+            self.expiries.extend(expiry);
+        }
+        self.len += slot.len();
+        match self.slots[usize::from(number)].replace(Arc::new(slot)) {
+            None => Ok(()),
+            Some(_) => Err(format!("slot {number} is twice in the snapshot")),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod commands;
 mod coordinator;
 mod digest;
 mod glob;
+
 pub mod keyspace;
 mod listing;
 pub mod locks;
@@ -26,6 +27,7 @@ mod second_phase;
 mod sessions;
 mod shard;
 mod snapshot;
+mod stored;
 mod strict;
 
 pub use commands::{Command, Touches};

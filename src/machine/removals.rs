@@ -17,14 +17,17 @@ pub struct Removals {
 
 impl Removals {
     pub fn note(&mut self, writes: &Writes, index: u64) {
-        if writes.flush {
+        let gone = writes.keys.iter().filter(|(_, write)| write.is_none());
+        self.note_slots(writes.flush, gone.map(|(key, _)| slot_of(key)), index);
+    }
+
+    /// Keys of these slots went, after all others did if `flushed`.
+    pub fn note_slots(&mut self, flushed: bool, slots: impl IntoIterator<Item = u16>, index: u64) {
+        if flushed {
             self.all = index;
             self.slots.clear();
         }
-        let gone = writes.keys.iter().filter(|(_, write)| write.is_none());
-        for (key, _) in gone {
-            self.slots.insert(slot_of(key), index);
-        }
+        self.slots.extend(slots.into_iter().map(|slot| (slot, index)));
     }
 
     /// The log index of the last removal in a key's slot; 0: there was none.

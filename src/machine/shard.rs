@@ -314,13 +314,24 @@ impl Shard {
         if !self.hold(conditions) && !mutant::is(Mutant::ConditionsIgnoredAtRun) {
             return Response::Conflict;
         }
-        let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
+        let (index, time, seed) = (applying.index, self.head.time, applying.seed);
+        if !strict {
+            let mut view = Overlay::direct(&mut self.keyspace, index, time, seed);
+            let replies = commands.iter().map(|command| command.run(&mut view)).collect();
+            let done = view.done();
+            if done.changed {
+                self.head.last_write = index;
+                self.head.removals.note_slots(done.flushed, done.removed, index);
+            }
+            return Response::Replies(replies);
+        }
+        let mut view = Overlay::new(&self.keyspace, time, seed);
         let replies: Vec<Reply> = commands.iter().map(|command| command.run(&mut view)).collect();
         let writes = view.writes;
         if let Some(failed) = failed(strict, commands, &replies) {
             return Response::Failed(failed);
         }
-        self.write(writes, applying.index);
+        self.write(writes, index);
         Response::Replies(replies)
     }
 

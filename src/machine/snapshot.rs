@@ -159,7 +159,7 @@ impl Thaw {
                 Section::Format(other) => return Err(format!("snapshot format {other} is not known here")),
                 Section::Shard(head) => self.head = Some(head),
                 Section::Coordinator(coordinator) => self.coordinator = Some(coordinator),
-                Section::Slot(slot) => self.keyspace.load(slot),
+                Section::Slot(slot) => self.keyspace.load(slot)?,
             }
         }
         self.buffer.drain(..at);

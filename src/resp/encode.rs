@@ -1,6 +1,8 @@
 //! Replies to bytes. Scalars by `redis-protocol`; aggregates by their header, so that maps keep their order.
 
-use bytes::{BufMut, BytesMut};
+use std::borrow::Cow;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use redis_protocol::error::RedisProtocolError;
 use redis_protocol::resp2::encode::extend_encode as extend2;
 use redis_protocol::resp2::types::BytesFrame as Frame2;
@@ -53,9 +55,16 @@ fn line(text: &str) -> String {
     text.replace(['\r', '\n'], " ")
 }
 
+fn simple(text: &Cow<'static, str>) -> Bytes {
+    match text {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::copy_from_slice(text.as_bytes()),
+    }
+}
+
 fn scalar2(reply: &Reply) -> Frame2 {
     match reply {
-        Reply::Simple(text) => Frame2::SimpleString(text.clone().into()),
+        Reply::Simple(text) => Frame2::SimpleString(simple(text)),
         Reply::Error(text) => Frame2::Error(line(text).into()),
         Reply::Int(n) => Frame2::Integer(*n),
         Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame2::BulkString(bytes.clone()),
@@ -67,7 +76,7 @@ fn scalar3(reply: &Reply) -> Frame3 {
     let attributes = None;
     match reply {
         Reply::Simple(text) => Frame3::SimpleString {
-            data: text.clone().into(),
+            data: simple(text),
             attributes,
         },
         Reply::Error(text) => Frame3::SimpleError {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate::machine::keyspace::{Keyspace, Object, Value};
+use quorate::machine::keyspace::{Blob, Keyspace, Object, Value};
 use quorate::machine::{Body, Digest, Machine, Request, Response, Thaw, Vote};
 
 use crate::talk::*;
@@ -33,7 +33,7 @@ fn assert_right(machine: &Machine) {
 
 fn object(value: &'static str, expires: Option<u64>, version: u64) -> Object {
     Object {
-        value: Value::Str(Bytes::from(value)),
+        value: Value::Str(Blob::from(value.as_bytes())),
         expires,
         version,
     }

@@ -413,7 +413,7 @@ fn look_of(seen: &Seen) -> Look {
         _ => None,
     };
     let text = |value| match value {
-        quorate::machine::keyspace::Value::Str(text) => text,
+        quorate::machine::keyspace::Value::Str(text) => text.to_bytes(),
     };
     let (value, expires): (Option<Bytes>, _) = match fetched {
         None => (None, None),

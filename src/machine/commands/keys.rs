@@ -9,7 +9,7 @@ use super::expiry::ExpireWhen;
 use crate::base::slot::SLOTS;
 use crate::base::{Millis, Reply};
 use crate::machine::glob;
-use crate::machine::keyspace::Value;
+use crate::machine::keyspace::{Blob, Value};
 use crate::machine::overlay::Overlay;
 
 /// `EXPIRE`, `PEXPIRE`, `EXPIREAT`, `PEXPIREAT`, with `NX XX GT LT`.
@@ -286,7 +286,7 @@ pub fn fetch(view: &Overlay<'_>, keys: &[Bytes]) -> Reply {
         None => Reply::Nil,
         Some((Value::Str(value), expires)) => {
             let expires = expires.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX));
-            Reply::Array(vec![Reply::Bulk(value.clone()), Reply::Int(expires)])
+            Reply::Array(vec![Reply::Bulk(value.to_bytes()), Reply::Int(expires)])
         }
     };
     Reply::Array(keys.iter().map(one).collect())
@@ -299,7 +299,7 @@ impl Command {
         match reply {
             Reply::Array(parts) => match parts.as_slice() {
                 [Reply::Bulk(value), Reply::Int(expires)] => {
-                    Some((Value::Str(value.clone()), u64::try_from(*expires).ok()))
+                    Some((Value::Str(Blob::from(&value[..])), u64::try_from(*expires).ok()))
                 }
                 _ => None,
             },

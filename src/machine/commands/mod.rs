@@ -210,9 +210,8 @@ impl Command {
         use Command as C;
         let own = match self {
             C::Set(set) => set.value.len(),
-            C::Append { value, .. }
-            | C::SetRange { value, .. }
-            | C::Put {
+            C::Append { value, .. } | C::SetRange { value, .. } => value.len(),
+            C::Put {
                 value: Some((Value::Str(value), _)),
                 ..
             } => value.len(),
@@ -238,7 +237,7 @@ impl Command {
             C::MSet { pairs } => strings::mset(view, pairs),
             C::MSetNx { pairs } => strings::mset_nx(view, pairs),
             C::Append { key, value } => strings::append(view, key, value),
-            C::StrLen { key } => Reply::count(view.get_str(key).map_or(0, Bytes::len)),
+            C::StrLen { key } => Reply::count(view.get_str(key).map_or(0, |value| value.len())),
             C::IncrBy { key, by } => strings::incr_by(view, key, *by),
             C::IncrByFloat { key, by } => strings::incr_by_float(view, key, by),
             C::GetRange { key, start, end } => strings::get_range(view, key, *start, *end),

@@ -183,11 +183,12 @@ fn too_long() -> Reply {
 
 pub fn get(view: &Overlay<'_>, key: &Bytes) -> Reply {
     view.get_str(key)
-        .map_or(Reply::Nil, |value| Reply::Bulk(value.clone()))
+        .map_or(Reply::Nil, |value| Reply::Bulk(value.to_bytes()))
 }
 
 pub fn set(view: &mut Overlay<'_>, set: &SetCommand) -> Reply {
-    let old = view.get(&set.key);
+    let looks = set.condition != SetCondition::Always || set.expiry == Expiry::Keep;
+    let old = if looks { view.get(&set.key) } else { None };
     let there = old.is_some();
     let old_expiry = old.and_then(|(_, expires)| expires);
     let old_value = if set.reply == SetReply::Old {
@@ -348,7 +349,7 @@ pub fn get_range(view: &Overlay<'_>, key: &Bytes, start: i64, end: i64) -> Reply
         return Reply::bulk(Bytes::new());
     }
     let range = usize::try_from(start).unwrap_or(0)..usize::try_from(end + 1).unwrap_or(0);
-    Reply::Bulk(value.slice(range))
+    Reply::Bulk(value.to_bytes().slice(range))
 }
 
 pub fn set_range(view: &mut Overlay<'_>, key: &Bytes, offset: u64, value: &Bytes) -> Reply {

@@ -1,0 +1,136 @@
+//! Keys and strings as the keyspace stores them: compact, and cheap to share with a snapshot that is being written.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
+
+/// Bytes of a key that need no allocation of their own.
+const KEY_BYTES_INLINE: usize = 24;
+/// A string up to this long is copied into a reply; a longer one is shared.
+const COPIED_BYTES_MAX: usize = 1 << 10;
+
+/// A key. Short ones lie in the tree's nodes, so that a search does not follow a pointer for each that it compares with.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(SmallVec<[u8; KEY_BYTES_INLINE]>);
+
+const _: () = assert!(size_of::<Key>() == KEY_BYTES_INLINE + 8);
+
+/// A string. One allocation for its life, however often it is shared: a `Bytes` makes a second one when it is first cloned.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Blob(Arc<[u8]>);
+
+impl Blob {
+    /// As a reply holds it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        if self.len() <= COPIED_BYTES_MAX {
+            Bytes::copy_from_slice(self)
+        } else {
+            Bytes::from_owner(Arc::clone(&self.0))
+        }
+    }
+}
+
+impl From<&[u8]> for Key {
+    fn from(bytes: &[u8]) -> Key {
+        Key(SmallVec::from_slice(bytes))
+    }
+}
+
+impl From<&[u8]> for Blob {
+    fn from(bytes: &[u8]) -> Blob {
+        Blob(Arc::from(bytes))
+    }
+}
+
+/// Sound: keys are ordered as their bytes are.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// As a `Bytes` would be shown and encoded.
+macro_rules! like_bytes {
+    ($($name:ident)*) => {$(
+        impl Deref for $name {
+            type Target = [u8];
+
+            fn deref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "b\"{}\"", self.0.escape_ascii())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_bytes(Taken(PhantomData))
+            }
+        }
+    )*};
+}
+
+like_bytes!(Key Blob);
+
+struct Taken<T>(PhantomData<T>);
+
+impl<T: for<'a> From<&'a [u8]>> Visitor<'_> for Taken<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<T, E> {
+        Ok(T::from(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::codec;
+
+    #[test]
+    fn keys_and_strings_are_ordered_shown_and_encoded_as_bytes_are() {
+        let all: Vec<Vec<u8>> = [0, 1, 16, 24, 25, 1024, 1025]
+            .map(|n| (0..n).map(|i| (i * 7) as u8).collect())
+            .to_vec();
+        for a in &all {
+            let (key, blob, bytes) = (Key::from(&a[..]), Blob::from(&a[..]), Bytes::copy_from_slice(a));
+            for b in &all {
+                assert_eq!(key.cmp(&Key::from(&b[..])), a.cmp(b));
+            }
+            assert_eq!(blob.to_bytes(), bytes);
+            let encoded = codec::encode(&bytes).expect("it encodes");
+            assert_eq!(codec::encode(&key).expect("it encodes"), encoded);
+            assert_eq!(codec::encode(&blob).expect("it encodes"), encoded);
+            assert_eq!(codec::decode::<Key>(&encoded).expect("it decodes"), key);
+            assert_eq!(codec::decode::<Blob>(&encoded).expect("it decodes"), blob);
+        }
+    }
+
+    #[test]
+    fn a_long_string_is_shared_with_its_reply() {
+        let blob = Blob::from(&vec![b'x'; COPIED_BYTES_MAX + 1][..]);
+        assert_eq!(blob.to_bytes().as_ptr(), blob.as_ptr());
+    }
+}
