@@ -8,6 +8,8 @@
 mod coordinator;
 #[path = "machine/digest.rs"]
 mod digest;
+#[path = "machine/direct.rs"]
+mod direct;
 #[path = "machine/expiry.rs"]
 mod expiry;
 #[path = "machine/parking.rs"]

@@ -172,14 +172,10 @@ impl Node {
                 Wrote::Conflict | Wrote::Failed(_) => None,
             }
         };
-        let replies = replies.ok_or_else(|| Error::Stopped("a conflict without a condition".into()))?;
-        if replies.len() != count {
-            // A client that is answered too little would wait for ever.
-            let answered = replies.len();
-            let text = format!("shard {shard} answered {answered} of {count} commands");
-            return Err(Error::Stopped(text));
-        }
-        Ok(replies)
+        // A client that is answered too little would wait for ever.
+        let answered = replies.filter(|replies| replies.len() == count);
+        let text = || format!("shard {shard} did not answer each of {count} commands");
+        answered.ok_or_else(|| Error::Stopped(text()))
     }
 
     pub(super) fn plan(&self, commands: &[Command], conditions: &[Condition]) -> Option<Plan> {

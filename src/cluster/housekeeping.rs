@@ -43,9 +43,9 @@ impl Housekeeping {
         loop {
             tick.tick().await;
             let groups = self.groups.all();
+            self.cut_snapshot(&groups, &mut cut).await;
             for group in &groups {
                 self.let_time_pass(group);
-                self.cut_snapshot(group, &mut cut).await;
                 let keep = usize::try_from(self.snapshot_log_bytes / KEPT_SHARE).unwrap_or(usize::MAX);
                 group.purge_behind_snapshot(keep).await;
             }
@@ -95,10 +95,15 @@ impl Housekeeping {
         }
     }
 
-    async fn cut_snapshot(&self, group: &Group, cut: &mut BTreeMap<GroupId, Instant>) {
-        let large = group.bytes_since_snapshot() >= self.snapshot_log_bytes;
-        let recent = cut.get(&group.id()).is_some_and(|at| at.elapsed() < TICK * 5);
-        if large && !recent {
+    /// Cuts the snapshot that is most due, one at a time: groups under even load would all write theirs at the same moment.
+    async fn cut_snapshot(&self, groups: &[Group], cut: &mut BTreeMap<GroupId, Instant>) {
+        if groups.iter().any(Group::writes_snapshot) {
+            return;
+        }
+        let recent = |id| cut.get(&id).is_some_and(|at| at.elapsed() < TICK * 5);
+        let due = groups.iter().filter(|group| !recent(group.id()));
+        let due = due.filter_map(|group| Some((group.snapshot_is_due(self.snapshot_log_bytes)?, group)));
+        if let Some((_, group)) = due.max_by_key(|&(since, _)| since) {
             cut.insert(group.id(), Instant::now());
             group.cut_snapshot().await;
         }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | sockets | [`Tcp`] | any other [`Network`] |
 //! | chance | the system's generator | one generator for the thread, see [`simulate`] |
-//! | blocking work | tokio's blocking threads | done at once, in its task |
+//! | blocking work | tokio's blocking threads, or a less urgent one | done at once, in its task |
 //! | wall clock | [`Clock`] | [`Clock`] |
 //!
 //! The disk has a seam of its own: `storage::Disk`. Monotonic time is tokio's, which a simulation pauses.
@@ -35,6 +35,40 @@ pub fn system_clock() -> Clock {
         let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
+}
+
+/// Asks the kernel for small pages. A huge one is in memory whole for the few small objects that are left in it: a tenth of a
+/// node's memory with a million keys (and nothing was gained by them).
+pub fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!("huge pages stay: {e}");
+    }
+}
+
+/// How much less than a node's other threads one gets that works in the background: a third at the same processor.
+const BACKGROUND_NICE: i32 = 5;
+
+/// Runs long blocking work on a thread of its own, which yields to those that clients wait for.
+///
+/// # Errors
+/// Those of the work; a thread that cannot be started; work that panicked.
+pub async fn background<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if is_simulated() {
+        return work();
+    }
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        if let Err(e) = rustix::process::nice(BACKGROUND_NICE) {
+            tracing::debug!("background work cannot be made less urgent: {e}");
+        }
+        // Who has stopped waiting does not want the result.
+        drop(done.send(work()));
+    })?;
+    result.await.map_err(io::Error::other)?
 }
 
 /// Runs blocking work on tokio's blocking threads.

@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Machine;
 use super::keyspace::{Object, Value};
@@ -46,7 +46,7 @@ pub(super) fn share(key: &[u8], object: &Object) -> u64 {
     let Value::Str(value) = &object.value;
     let expires = object.expires.map_or(0, |at| at.wrapping_add(1));
     let seed = object.version.wrapping_mul(VERSION) ^ expires.wrapping_mul(EXPIRY);
-    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot_with_seed(seed, key), value)
+    xxh3_64_with_seed(value, xxh3_64_with_seed(key, seed))
 }
 
 impl Machine {
@@ -93,7 +93,7 @@ struct Hashing {
 
 impl Hashing {
     fn close_chunk(&mut self) {
-        self.state = XxHash3_64::oneshot_with_seed(self.state, &self.chunk);
+        self.state = xxh3_64_with_seed(&self.chunk, self.state);
         self.chunk.clear();
     }
 }

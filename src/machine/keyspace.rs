@@ -168,7 +168,9 @@ impl Keyspace {
     /// Keys of another slot, or a slot that is there already: not what [`Keyspace::freeze`] gives.
     pub fn load(&mut self, mut slot: Slot) -> Result<(), String> {
         if mutant::is(Mutant::ExpiriesLostInSnapshot) {
-            slot.values_mut().for_each(|object| object.expires = None);
+            for object in slot.values_mut() {
+                object.expires = None;
+            }
         }
         let Some((first, _)) = slot.first_key_value() else {
             return Ok(());

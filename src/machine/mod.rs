@@ -23,6 +23,7 @@ mod parked;
 mod read;
 mod removals;
 mod request;
+mod run;
 mod second_phase;
 mod sessions;
 mod shard;

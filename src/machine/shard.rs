@@ -79,20 +79,20 @@ pub struct Head {
     pub(super) parked: ParkedTable,
     pub(super) sessions: Sessions<Answered>,
     pub(super) time: Millis,
-    last_write: u64,
+    pub(super) last_write: u64,
     pub(super) removals: Removals,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Shard {
-    keyspace: Keyspace,
+    pub(super) keyspace: Keyspace,
     pub(super) head: Head,
 }
 
 /// The entry being applied, and the answers so far.
 pub(super) struct Applying {
     pub(super) index: u64,
-    seed: u64,
+    pub(super) seed: u64,
     pub(super) out: Vec<(Ticket, Response)>,
 }
 
@@ -302,37 +302,6 @@ impl Shard {
             self.remember(parked.request.id, &response);
             Self::answer(&parked, ticket, &response, &mut applying.out);
         }
-    }
-
-    fn run(
-        &mut self,
-        commands: &[Command],
-        conditions: &[Condition],
-        strict: bool,
-        applying: &Applying,
-    ) -> Response {
-        if !self.hold(conditions) && !mutant::is(Mutant::ConditionsIgnoredAtRun) {
-            return Response::Conflict;
-        }
-        let (index, time, seed) = (applying.index, self.head.time, applying.seed);
-        if !strict {
-            let mut view = Overlay::direct(&mut self.keyspace, index, time, seed);
-            let replies = commands.iter().map(|command| command.run(&mut view)).collect();
-            let done = view.done();
-            if done.changed {
-                self.head.last_write = index;
-                self.head.removals.note_slots(done.flushed, done.removed, index);
-            }
-            return Response::Replies(replies);
-        }
-        let mut view = Overlay::new(&self.keyspace, time, seed);
-        let replies: Vec<Reply> = commands.iter().map(|command| command.run(&mut view)).collect();
-        let writes = view.writes;
-        if let Some(failed) = failed(strict, commands, &replies) {
-            return Response::Failed(failed);
-        }
-        self.write(writes, index);
-        Response::Replies(replies)
     }
 
     pub(super) fn write(&mut self, writes: Writes, index: u64) {

@@ -13,6 +13,9 @@ use crate::base::{Mutant, mutant};
 /// Layout of the sections; another one is refused.
 const FORMAT_VERSION: u32 = 4;
 
+/// Bytes of the length before each section.
+const LENGTH_BYTES: usize = 8;
+
 /// One section of a snapshot, length-prefixed in the stream.
 #[derive(Debug, Serialize, Deserialize)]
 enum Section<S, H, C> {
@@ -108,11 +111,13 @@ impl Frozen {
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         type Out<'a> = Section<&'a Slot, &'a Head, &'a Coordinator>;
+        let mut framed = Vec::new();
         let mut write = |section: &Out<'_>| -> Result<(), E> {
-            let bytes = codec::encode(section)?;
-            let mut framed = Vec::with_capacity(bytes.len() + 8);
-            framed.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            framed.extend_from_slice(&bytes);
+            framed.clear();
+            framed.extend_from_slice(&[0; LENGTH_BYTES]);
+            codec::encode_onto(section, &mut framed)?;
+            let length = (framed.len() - LENGTH_BYTES) as u64;
+            framed[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
             put(&framed)
         };
         write(&Section::Format(FORMAT_VERSION))?;

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn keys_and_strings_are_ordered_shown_and_encoded_as_bytes_are() {
         let all: Vec<Vec<u8>> = [0, 1, 16, 24, 25, 1024, 1025]
-            .map(|n| (0..n).map(|i| (i * 7) as u8).collect())
+            .map(|n| (0..=255_u8).cycle().take(n).collect())
             .to_vec();
         for a in &all {
             let (key, blob, bytes) = (Key::from(&a[..]), Blob::from(&a[..]), Bytes::copy_from_slice(a));

@@ -215,10 +215,21 @@ impl Group {
         self.inner.shared.with(|state| look(&state.machine))
     }
 
-    /// Bytes of log entries applied since the last snapshot was cut.
+    /// Whether a snapshot of this replica is being written.
     #[must_use]
-    pub fn bytes_since_snapshot(&self) -> u64 {
-        self.inner.shared.with(|state| state.bytes_since_snapshot)
+    pub fn writes_snapshot(&self) -> bool {
+        self.inner.shared.with(|state| state.writes_snapshot)
+    }
+
+    /// Bytes of log entries applied since the last snapshot was cut, if they are enough for the next: at least `least`, and
+    /// half of the last one's bytes, so that a large state is not written again and again for a little log.
+    #[must_use]
+    pub fn snapshot_is_due(&self, least: u64) -> Option<u64> {
+        let (since, last) = self
+            .inner
+            .shared
+            .with(|state| (state.bytes_since_snapshot, state.snapshot_bytes));
+        (since >= least.max(last / 2)).then_some(since)
     }
 
     /// Index of the last applied entry.

@@ -28,6 +28,10 @@ pub struct State {
     pub membership: StoredMembership,
     /// Bytes of entries applied since the last snapshot was cut.
     pub bytes_since_snapshot: u64,
+    /// Bytes of the snapshot that was written or taken in last.
+    pub snapshot_bytes: u64,
+    /// One is being written.
+    pub writes_snapshot: bool,
     /// Batches proposed here, by nonce.
     proposed: BTreeMap<u64, Vec<Waiter<Response>>>,
     /// Requests parked on locks, by where they stand in the log.
@@ -64,6 +68,8 @@ impl Shared {
             applied: None,
             membership: StoredMembership::default(),
             bytes_since_snapshot: 0,
+            snapshot_bytes: 0,
+            writes_snapshot: false,
             proposed: BTreeMap::new(),
             parked: BTreeMap::new(),
             digests: Digests::default(),

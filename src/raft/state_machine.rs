@@ -11,7 +11,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use super::shared::Shared;
 use super::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::base::codec::{self, CodecError};
-use crate::host::{blocking, chance};
+use crate::host::{background, blocking, chance};
 use crate::machine::{Frozen, Thaw};
 use crate::storage::{Journal, Record, SnapshotWriter, Snapshots};
 
@@ -111,6 +111,12 @@ impl From<CodecError> for WriteError {
     }
 }
 
+impl Drop for Builder {
+    fn drop(&mut self) {
+        self.machine.shared.with(|state| state.writes_snapshot = false);
+    }
+}
+
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotHandle;
 
@@ -122,8 +128,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
         let name = snapshot_name(self.machine.number(), index);
         let (snapshots, to) = (self.machine.snapshots.clone(), name.clone());
-        let bytes = blocking(move || write(&snapshots, &to, &frozen)).await?;
+        let bytes = background("quorate-snapshot", move || write(&snapshots, &to, &frozen)).await?;
         self.machine.publish(name.clone(), &self.meta).await?;
+        self.machine.shared.with(|state| state.snapshot_bytes = bytes);
         tracing::debug!(group = %self.machine.shared.group, index, bytes, "snapshot written");
         Ok(Snapshot {
             meta: self.meta.clone(),
@@ -166,6 +173,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let (frozen, meta) = self.shared.with(|state| {
             state.bytes_since_snapshot = 0;
+            state.writes_snapshot = true;
             let meta = SnapshotMeta {
                 last_log_id: state.applied,
                 last_membership: state.membership.clone(),
@@ -185,7 +193,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotHandle,
     ) -> Result<(), io::Error> {
         let (ours, group) = (self.snapshots.clone(), self.number());
-        let (name, machine) = blocking(move || {
+        let (name, machine, bytes) = blocking(move || {
             let mut reader = snapshot.snapshots.read(&snapshot.name)?;
             // One that lies in another directory (tests do that) is copied into ours on the way.
             let copy = (snapshot.snapshots != ours).then(|| snapshot_name(group, 0));
@@ -202,10 +210,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 writer.as_mut().map_or(Ok(()), |writer| writer.write(&bytes))?;
             }
             writer.map(SnapshotWriter::finish).transpose()?;
-            Ok((copy.unwrap_or(snapshot.name.clone()), thaw.finish().map_err(bad)?))
+            let name = copy.unwrap_or(snapshot.name.clone());
+            Ok((name, thaw.finish().map_err(bad)?, reader.len()))
         })
         .await?;
         self.publish(name, meta).await?;
+        self.shared.with(|state| state.snapshot_bytes = bytes);
         self.shared
             .install(machine, meta.last_log_id, meta.last_membership.clone());
         Ok(())

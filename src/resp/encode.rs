@@ -55,16 +55,16 @@ fn line(text: &str) -> String {
     text.replace(['\r', '\n'], " ")
 }
 
-fn simple(text: &Cow<'static, str>) -> Bytes {
+fn simple(text: Cow<'static, str>) -> Bytes {
     match text {
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
-        Cow::Owned(text) => Bytes::copy_from_slice(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
     }
 }
 
 fn scalar2(reply: &Reply) -> Frame2 {
     match reply {
-        Reply::Simple(text) => Frame2::SimpleString(simple(text)),
+        Reply::Simple(text) => Frame2::SimpleString(simple(text.clone())),
         Reply::Error(text) => Frame2::Error(line(text).into()),
         Reply::Int(n) => Frame2::Integer(*n),
         Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame2::BulkString(bytes.clone()),
@@ -76,7 +76,7 @@ fn scalar3(reply: &Reply) -> Frame3 {
     let attributes = None;
     match reply {
         Reply::Simple(text) => Frame3::SimpleString {
-            data: simple(text),
+            data: simple(text.clone()),
             attributes,
         },
         Reply::Error(text) => Frame3::SimpleError {

@@ -147,13 +147,18 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// The disk's.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while self.buffer.len() + bytes.len() >= SNAPSHOT_CHUNK_BYTES {
+            let (head, tail) = bytes.split_at(SNAPSHOT_CHUNK_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(head);
+            bytes = tail;
+            let mut chunk = std::mem::take(&mut self.buffer);
+            self.put(&chunk)?;
+            chunk.clear();
+            self.buffer = chunk;
+        }
         self.buffer.extend_from_slice(bytes);
-        let whole = self.buffer.len() / SNAPSHOT_CHUNK_BYTES * SNAPSHOT_CHUNK_BYTES;
-        let rest = self.buffer.split_off(whole);
-        let full = std::mem::replace(&mut self.buffer, rest);
-        full.chunks(SNAPSHOT_CHUNK_BYTES)
-            .try_for_each(|chunk| self.put(chunk))
+        Ok(())
     }
 
     fn put(&mut self, chunk: &[u8]) -> io::Result<()> {
