@@ -37,15 +37,6 @@ pub fn system_clock() -> Clock {
     })
 }
 
-/// Asks the kernel for small pages. A huge one is in memory whole for the few small objects that are left in it: a tenth of a
-/// node's memory with a million keys (and nothing was gained by them).
-pub fn use_small_pages() {
-    #[cfg(target_os = "linux")]
-    if let Err(e) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!("huge pages stay: {e}");
-    }
-}
-
 /// How much less than a node's other threads one gets that works in the background: a third at the same processor.
 const BACKGROUND_NICE: i32 = 5;
 

@@ -21,6 +21,8 @@ use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
 const FOLDER: &str = "snapshots";
 const FOOTER: &[u8] = b"footer";
 const CACHE_BYTES: u64 = 16 << 20;
+/// Chunks that go to the disk together: about a megabyte.
+const CHUNKS_PER_SYNC: u64 = 170;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Footer {
@@ -166,6 +168,10 @@ impl SnapshotWriter {
         self.db.put(&self.chunks.to_be_bytes(), chunk)?;
         self.chunks += 1;
         self.bytes += chunk.len() as u64;
+        // All at once in the end, they would hold up the journal's syncs for as long as the disk takes.
+        if self.chunks.is_multiple_of(CHUNKS_PER_SYNC) {
+            self.db.sync()?;
+        }
         Ok(())
     }
 
