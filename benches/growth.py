@@ -153,6 +153,7 @@ def draw(args):
     matplotlib.use("svg")
     # The same results give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "quorate"
+    matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot
 
     with open(args.results, newline="") as file:
