@@ -191,3 +191,34 @@ impl Keyspace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(keys: &[&str]) -> Slot {
+        let object = |key: &&str| {
+            let value = Value::Str(Blob::from(key.as_bytes()));
+            let object = Object {
+                value,
+                expires: Some(7),
+                version: 1,
+            };
+            (Key::from(key.as_bytes()), object)
+        };
+        keys.iter().map(object).collect()
+    }
+
+    #[test]
+    fn a_slot_is_taken_in_once_and_with_its_own_keys_alone() {
+        let mut keyspace = Keyspace::default();
+        assert_eq!(keyspace.load(slot(&["{a}1", "{a}2"])), Ok(()));
+        assert_eq!((keyspace.len(), keyspace.expiring(7).count()), (2, 2));
+        assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
+        assert!(keyspace.load(slot(&["{a}3"])).is_err(), "the slot is there");
+        assert!(
+            keyspace.load(slot(&["{b}1", "{c}1"])).is_err(),
+            "two slots in one"
+        );
+    }
+}
