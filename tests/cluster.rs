@@ -23,6 +23,8 @@ mod disk;
 mod exactly_once;
 #[path = "cluster/failpoints.rs"]
 mod failpoints;
+#[path = "cluster/hibernation.rs"]
+mod hibernation;
 #[path = "cluster/kill_all.rs"]
 mod kill_all;
 #[path = "cluster/nodes.rs"]

@@ -140,8 +140,9 @@ fn table(answers: &Answers) -> String {
             .iter()
             .map(|(node, group)| {
                 let role = group["role"].as_str().unwrap_or("?");
+                let asleep = if group["asleep"] == true { " asleep" } else { "" };
                 format!(
-                    "{node} {role} {}/{}/{}",
+                    "{node} {role}{asleep} {}/{}/{}",
                     group["applied"], group["committed"], group["last_log"]
                 )
             })

@@ -48,6 +48,7 @@ impl Housekeeping {
                 self.let_time_pass(group);
                 let keep = usize::try_from(self.snapshot_log_bytes / KEPT_SHARE).unwrap_or(usize::MAX);
                 group.purge_behind_snapshot(keep).await;
+                group.look_after_sleep().await;
             }
             if self.stopping.load(Ordering::Relaxed) {
                 return;

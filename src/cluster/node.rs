@@ -21,7 +21,7 @@ use super::router::Router;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
 use crate::host::{Clock, Listener, Network, chance};
-use crate::raft::{Group, GroupOptions, Groups, LinkOptions, Links};
+use crate::raft::{Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links};
 use crate::ring::Ring;
 use crate::storage::{Disk, Identity, IdentityError, Journal, Snapshots, Store};
 
@@ -211,6 +211,10 @@ impl Node {
                 heartbeat_ms: timeouts.heartbeat_ms,
                 election_min_ms: timeouts.election_min_ms,
                 election_max_ms: timeouts.election_max_ms,
+                hibernation: HibernationOptions {
+                    after: (timeouts.hibernate_ms > 0).then(|| Duration::from_millis(timeouts.hibernate_ms)),
+                    election_max: Duration::from_millis(timeouts.election_max_ms),
+                },
                 lease: inner.config.lease_ms().map(Duration::from_millis),
                 clock: Arc::clone(&inner.clock),
                 boot,

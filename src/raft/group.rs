@@ -9,6 +9,7 @@ use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::hibernation::{Hibernation, HibernationOptions};
 use super::link::Links;
 use super::log_store::LogStore;
 use super::network::Factory;
@@ -17,6 +18,7 @@ use super::reader::{Query, Reader};
 use super::shared::Shared;
 use super::state_machine::StateMachine;
 use super::waiter::Waiter;
+use super::wire::Call;
 use super::{LogId, Raft};
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
 use crate::base::{GroupId, NodeId};
@@ -51,6 +53,7 @@ pub struct GroupOptions {
     pub election_max_ms: u64,
     /// For how long the majority's last word is enough for a read; `None`: it is asked for each.
     pub lease: Option<Duration>,
+    pub hibernation: HibernationOptions,
     pub clock: Clock,
     /// Distinguishes this process from its earlier lives.
     pub boot: u32,
@@ -63,6 +66,7 @@ pub struct GroupStatus {
     pub leader: Option<NodeId>,
     pub term: u64,
     pub role: String,
+    pub asleep: bool,
     pub last_log: u64,
     pub committed: u64,
     pub applied: u64,
@@ -82,6 +86,7 @@ struct Inner {
     members: BTreeSet<NodeId>,
     proposals: mpsc::Sender<Proposal>,
     queries: mpsc::Sender<Query>,
+    hibernation: Arc<Hibernation>,
     journal: Journal,
     /// Leader and term, as last announced: asked at every request, so not worth a copy of all metrics.
     leader: Arc<Mutex<(Option<NodeId>, u64)>>,
@@ -111,6 +116,7 @@ impl Group {
         };
         let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
+        let hibernation = Arc::new(Hibernation::new(raft.clone(), options.hibernation));
         let (proposals, queue) = mpsc::channel(GROUP_QUEUE_MAX);
         let (hurry, hurried) = watch::channel(false);
         let proposer = Proposer::new(
@@ -119,11 +125,13 @@ impl Group {
             Arc::clone(&options.clock),
             options.boot,
             hurried,
+            Arc::clone(&hibernation),
         );
         tokio::spawn(proposer.run(queue));
         let (queries, queue) = mpsc::channel(GROUP_QUEUE_MAX);
         let reader = Reader {
             raft: raft.clone(),
+            hibernation: Arc::clone(&hibernation),
             shared: Arc::clone(&shared),
             clock: options.clock,
             proposer: proposals.clone(),
@@ -141,6 +149,7 @@ impl Group {
             members: options.members,
             proposals,
             queries,
+            hibernation,
             journal,
             leader,
         };
@@ -156,6 +165,31 @@ impl Group {
 
     pub(super) fn raft(&self) -> &Raft {
         &self.inner.raft
+    }
+
+    /// A peer's replica calls: one that only says that it still leads wakes nobody.
+    pub(super) fn called(&self, call: &Call) {
+        match call {
+            Call::Append(_, rpc)
+                if rpc.entries.is_empty() && rpc.leader_commit.map_or(0, |id| id.index) <= self.applied() =>
+            {
+                self.inner.hibernation.heard();
+            }
+            _ => self.inner.hibernation.wake(),
+        }
+    }
+
+    /// Lets the replica sleep or wakes it; to be called every 100 ms or so.
+    pub async fn look_after_sleep(&self) {
+        let leads = self.is_leader();
+        let has_leader = self.leader().0.is_some();
+        self.inner.hibernation.look(leads, has_leader).await;
+    }
+
+    /// Whether this replica neither beats nor listens for heartbeats, since nobody uses the group.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.inner.hibernation.is_asleep()
     }
 
     /// Nodes with a replica.
@@ -327,6 +361,7 @@ impl Group {
 
     /// Hands leadership to another member, if it keeps up.
     pub async fn transfer_leader(&self, to: NodeId) {
+        self.inner.hibernation.wake();
         if let Err(e) = self.inner.raft.trigger().transfer_leader(to).await {
             tracing::warn!(group = %self.inner.id, to, "cannot hand over: {e}");
         }
@@ -337,6 +372,7 @@ impl Group {
     /// # Errors
     /// As for a read.
     pub async fn confirmed_index(&self) -> Result<u64, GroupError> {
+        self.inner.hibernation.wake();
         let linearizer = self
             .inner
             .raft
@@ -387,11 +423,10 @@ impl Group {
         if let Some(why) = self.inner.shared.with(|state| state.digests.failure.clone()) {
             return Some(format!("{}: {why}", self.inner.id));
         }
-        let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        metrics
-            .running_state
-            .err()
-            .map(|e| format!("{}: {e}", self.inner.id))
+        let metrics = self.inner.raft.metrics();
+        let state = &metrics.borrow_watched().running_state;
+        let error = state.as_ref().err();
+        error.map(|e| format!("{}: {e}", self.inner.id))
     }
 
     #[must_use]
@@ -403,6 +438,7 @@ impl Group {
             leader: metrics.current_leader,
             term: metrics.current_term,
             role: format!("{:?}", metrics.state).to_lowercase(),
+            asleep: self.is_asleep(),
             last_log: metrics.last_log_index.unwrap_or(0),
             committed: index(metrics.local_committed),
             applied: index(metrics.last_applied),

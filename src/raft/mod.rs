@@ -15,6 +15,7 @@ mod bare_commits;
 mod entry;
 mod faults;
 mod group;
+mod hibernation;
 mod link;
 mod log_store;
 mod network;
@@ -27,6 +28,7 @@ mod waiter;
 mod wire;
 
 pub use group::{Group, GroupError, GroupOptions, GroupStatus};
+pub use hibernation::HibernationOptions;
 pub use link::{LinkOptions, Links, PeerHello, Responder, ServiceHandler};
 pub use network::Groups;
 pub use wire::LinkError;

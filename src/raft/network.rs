@@ -438,6 +438,7 @@ impl Groups {
         let Some(group) = self.get(id) else {
             return Return::Refused(format!("{id} has no replica here, or not yet"));
         };
+        group.called(&call);
         let raft = group.raft();
         let refused = |e: String| Return::Refused(e);
         if matches!(call, Call::Vote(..) | Call::PreVote(..))

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::Raft;
 use super::entry::Payload;
 use super::group::GroupError;
+use super::hibernation::Hibernation;
 use super::shared::{Shared, State};
 use super::waiter::Waiter;
 use crate::base::codec;
@@ -44,6 +45,7 @@ pub struct Proposer {
     next_nonce: u64,
     /// Whether reads wait for locks.
     hurry: watch::Receiver<bool>,
+    hibernation: Arc<Hibernation>,
     /// What can wait, and until when.
     lingering: Vec<Proposal>,
     until: Instant,
@@ -59,6 +61,7 @@ impl Proposer {
         clock: Clock,
         boot: u32,
         hurry: watch::Receiver<bool>,
+        hibernation: Arc<Hibernation>,
     ) -> Proposer {
         Proposer {
             raft,
@@ -66,6 +69,7 @@ impl Proposer {
             clock,
             next_nonce: u64::from(boot) << 32,
             hurry,
+            hibernation,
             lingering: Vec::new(),
             until: Instant::now(),
         }
@@ -129,6 +133,7 @@ impl Proposer {
     }
 
     async fn propose(&mut self, batch: Vec<Proposal>) -> Option<impl Future<Output = Failed> + use<>> {
+        self.hibernation.wake();
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         let (mut requests, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));

@@ -17,6 +17,7 @@ use openraft::error::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::group::GroupError;
+use super::hibernation::Hibernation;
 use super::proposer::Proposal;
 use super::shared::Shared;
 use super::waiter::Waiter;
@@ -40,6 +41,7 @@ struct Waiting {
 
 pub struct Reader {
     pub raft: Raft,
+    pub hibernation: Arc<Hibernation>,
     pub shared: Arc<Shared>,
     pub clock: Clock,
     pub proposer: mpsc::Sender<Proposal>,
@@ -64,6 +66,7 @@ impl Reader {
                     if taken == 0 {
                         return;
                     }
+                    self.hibernation.wake();
                     applied.mark_unchanged();
                     match self.confirm().await {
                         Ok(()) => waiting.extend(fresh.drain(..).map(|query| Waiting { query, asked: None })),

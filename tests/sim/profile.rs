@@ -100,6 +100,7 @@ pub fn config(profile: &Profile) -> Config {
     config.timeouts.txn_ms = 2000;
     config.timeouts.recovery_ms = 500;
     config.timeouts.digest_ms = 300;
+    config.timeouts.hibernate_ms = 300;
     if profile.plot == Plot::Late {
         // Well below what a link takes for broken.
         config.timeouts.heartbeat_ms = 50;
