@@ -224,6 +224,8 @@ mutants! {
     LeaseForgottenAtRestart "lease-forgotten-at-restart" "P1" Nodes;
     /// Any node answers reads from what it has.
     ReadAnywhere "read-anywhere" "P1" Nodes;
+    /// A follower answers reads without asking the leader how far they have to see.
+    FollowerReadsUnasked "follower-reads-unasked" "P1" Nodes;
     /// One replica loses the writes of some entries.
     OneReplicaDiffers "one-replica-differs" "P8" Nodes;
     /// One node looks for keys by another ring than the others.

@@ -21,7 +21,7 @@ use super::router::Router;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
 use crate::host::{Clock, Listener, Network, chance};
-use crate::raft::{Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links};
+use crate::raft::{Confirmer, Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links};
 use crate::ring::Ring;
 use crate::storage::{Disk, Identity, IdentityError, Journal, Snapshots, Store};
 
@@ -204,6 +204,8 @@ impl Node {
             .placement()
             .into_iter()
             .filter(|(_, replicas)| replicas.contains(&inner.id));
+        let patience = Duration::from_millis(timeouts.election_max_ms);
+        let confirmer = Confirmer::start(inner.links.clone(), patience);
         let starting = mine.map(|(group, replicas)| {
             let options = GroupOptions {
                 node: inner.id,
@@ -225,6 +227,7 @@ impl Node {
                 journal.clone(),
                 snapshots.clone(),
                 inner.links.clone(),
+                confirmer.clone(),
             )
         });
         for started in join_all(starting).await {

@@ -17,6 +17,7 @@ use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
 use crate::base::{GroupId, NodeId, TxnId, codec};
+use crate::machine::Read;
 use crate::raft::{Group, Groups, Links, Responder};
 use crate::ring::Placement;
 
@@ -109,12 +110,17 @@ impl Router {
         let mut last = String::from("no leader is known");
         let mut pause = PAUSE_MIN;
         let mut target = self.leader(group);
+        if self.reads_here(group, target, ask) {
+            target = self.inner.me;
+        }
         loop {
             let limit = deadline.min(Instant::now() + TRY);
             let (failure, sent) =
                 match tokio::time::timeout_at(limit, self.try_node(target, group, ask)).await {
                     Ok(Ok(told)) => {
-                        self.remember(group, target);
+                        if target != self.inner.me {
+                            self.remember(group, target);
+                        }
                         return Ok((told, open.is_some()));
                     }
                     Ok(Err(failed)) => failed,
@@ -173,6 +179,18 @@ impl Router {
         })
     }
 
+    /// Whether a replica here that does not lead will probably answer a read as well as the leader, and sooner.
+    fn reads_here(&self, group: GroupId, leader: NodeId, ask: &Ask) -> bool {
+        matches!(ask, Ask::Read(Read::Run { .. }))
+            && leader != self.inner.me
+            && !self.inner.groups.is_refilling()
+            && self
+                .inner
+                .groups
+                .get(group)
+                .is_some_and(|group| group.seems_current())
+    }
+
     fn remember(&self, group: GroupId, leader: NodeId) {
         self.inner.hints.lock().insert(group, leader);
     }
@@ -201,6 +219,12 @@ impl Router {
     /// One try. The flag of a failure says whether the question may have been taken.
     async fn try_node(&self, node: NodeId, group: GroupId, ask: &Ask) -> Result<Told, (Failure, bool)> {
         if node == self.inner.me {
+            if let Ask::Read(read) = ask
+                && let Some(group) = self.inner.groups.get(group).filter(|group| !group.is_leader())
+            {
+                let seen = group.read_as_follower(read.clone()).await;
+                return seen.map(Told::Seen).map_err(|error| (error.into(), false));
+            }
             return match self.answer(group, ask.clone()).await {
                 Told::Failed(failure) => Err((failure, true)),
                 told => Ok(told),

@@ -4,27 +4,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Raft;
+use super::confirm::{Confirmer, leads_and_has_applied_all};
+use super::follower::{FollowerReader, ReadIndex};
 use super::hibernation::{Hibernation, HibernationOptions};
 use super::link::Links;
 use super::log_store::LogStore;
 use super::network::Factory;
 use super::proposer::{Proposal, Proposer};
-use super::reader::{Query, Reader};
+use super::reader::{Query, Question, Reader};
 use super::shared::Shared;
 use super::state_machine::StateMachine;
 use super::waiter::Waiter;
 use super::wire::Call;
-use super::{LogId, Raft};
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
-use crate::machine::{Digest, Machine, Read, Request, Response, Seen};
-use crate::storage::{Journal, Snapshots};
+use crate::machine::{Machine, Read, Request, Response, Seen};
+use crate::storage::{GroupLog, Journal, Snapshots};
 
 /// Why a group did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,37 +62,25 @@ pub struct GroupOptions {
     pub boot: u32,
 }
 
-/// A replica at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct GroupStatus {
-    pub group: String,
-    pub leader: Option<NodeId>,
-    pub term: u64,
-    pub role: String,
-    pub asleep: bool,
-    pub last_log: u64,
-    pub committed: u64,
-    pub applied: u64,
-    pub snapshot: u64,
-}
-
 /// Handle to one replica; cheap to clone.
 #[derive(Clone)]
 pub struct Group {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    id: GroupId,
-    raft: Raft,
-    shared: Arc<Shared>,
-    members: BTreeSet<NodeId>,
-    proposals: mpsc::Sender<Proposal>,
-    queries: mpsc::Sender<Query>,
-    hibernation: Arc<Hibernation>,
-    journal: Journal,
+pub(super) struct Inner {
+    pub(super) id: GroupId,
+    pub(super) raft: Raft,
+    pub(super) shared: Arc<Shared>,
+    pub(super) members: BTreeSet<NodeId>,
+    pub(super) proposals: mpsc::Sender<Proposal>,
+    pub(super) questions: mpsc::Sender<Question>,
+    pub(super) followed: mpsc::Sender<Query>,
+    pub(super) hibernation: Arc<Hibernation>,
+    pub(super) journal: Journal,
+    pub(super) clock: Clock,
     /// Leader and term, as last announced: asked at every request, so not worth a copy of all metrics.
-    leader: Arc<Mutex<(Option<NodeId>, u64)>>,
+    pub(super) leader: Arc<Mutex<(Option<NodeId>, u64)>>,
 }
 
 impl Group {
@@ -103,12 +94,14 @@ impl Group {
         journal: Journal,
         snapshots: Snapshots,
         links: Links,
+        confirmer: Confirmer,
     ) -> Result<Group, String> {
         let shared = Arc::new(Shared::new(id, options.node));
         let config = config(id, &options).validate().map_err(|e| e.to_string())?;
         let log = LogStore::new(id.number(), journal.clone());
         let machine = StateMachine::new(Arc::clone(&shared), journal.clone(), snapshots);
         let purged_reads = log.purged_reads();
+        let at_follower = links.clone();
         let factory = Factory {
             group: id,
             links,
@@ -128,19 +121,36 @@ impl Group {
             Arc::clone(&hibernation),
         );
         tokio::spawn(proposer.run(queue));
-        let (queries, queue) = mpsc::channel(GROUP_QUEUE_MAX);
+        let (questions, queue) = mpsc::channel(GROUP_QUEUE_MAX);
         let reader = Reader {
             raft: raft.clone(),
             hibernation: Arc::clone(&hibernation),
             shared: Arc::clone(&shared),
-            clock: options.clock,
+            clock: Arc::clone(&options.clock),
             proposer: proposals.clone(),
             hurry,
             timeout: Duration::from_millis(options.election_max_ms),
             lease: options.lease,
+            confirmer,
+            journal: journal.clone(),
+            peers: options
+                .members
+                .iter()
+                .copied()
+                .filter(|&node| node != options.node)
+                .collect(),
         };
         tokio::spawn(reader.run(queue));
         let leader = Arc::new(Mutex::new((None, 0)));
+        let (followed, queue) = mpsc::channel(GROUP_QUEUE_MAX);
+        let follower = FollowerReader {
+            links: at_follower,
+            journal: journal.clone(),
+            shared: Arc::clone(&shared),
+            leader: Arc::clone(&leader),
+            timeout: Duration::from_millis(options.election_max_ms),
+        };
+        tokio::spawn(follower.run(queue));
         tokio::spawn(follow_leader(raft.clone(), Arc::clone(&leader)));
         let inner = Inner {
             id,
@@ -148,9 +158,11 @@ impl Group {
             shared,
             members: options.members,
             proposals,
-            queries,
+            questions,
+            followed,
             hibernation,
             journal,
+            clock: options.clock,
             leader,
         };
         Ok(Group {
@@ -177,19 +189,6 @@ impl Group {
             }
             _ => self.inner.hibernation.wake(),
         }
-    }
-
-    /// Lets the replica sleep or wakes it; to be called every 100 ms or so.
-    pub async fn look_after_sleep(&self) {
-        let leads = self.is_leader();
-        let has_leader = self.leader().0.is_some();
-        self.inner.hibernation.look(leads, has_leader).await;
-    }
-
-    /// Whether this replica neither beats nor listens for heartbeats, since nobody uses the group.
-    #[must_use]
-    pub fn is_asleep(&self) -> bool {
-        self.inner.hibernation.is_asleep()
     }
 
     /// Nodes with a replica.
@@ -239,31 +238,62 @@ impl Group {
     }
 
     fn read_to(&self, read: Read, answer: Waiter<Seen>) {
-        if let Err(full) = self.inner.queries.try_send(Query { read, answer }) {
+        let question = Question::Read(Query { read, answer });
+        if let Err(full) = self.inner.questions.try_send(question)
+            && let Question::Read(query) = full.into_inner()
+        {
+            query.answer.send(Err(GroupError::Busy));
+        }
+    }
+
+    /// Answers a linearizable read from this replica, that need not lead: the leader says how far it must have got.
+    ///
+    /// # Errors
+    /// [`GroupError::NotLeader`] also where it has not got so far, or something is in the way: then the leader has to be asked.
+    pub async fn read_as_follower(&self, read: Read) -> Result<Seen, GroupError> {
+        let (answer, rx) = oneshot::channel();
+        let answer = Waiter::Task(answer);
+        if let Err(full) = self.inner.followed.try_send(Query { read, answer }) {
             full.into_inner().answer.send(Err(GroupError::Busy));
         }
+        rx.await.unwrap_or(Err(GroupError::NotLeader(None)))
+    }
+
+    /// Whether this is the vote that the replica holds.
+    pub(super) fn holds(&self, vote: &Bytes) -> bool {
+        let journal = &self.inner.journal;
+        journal.with(self.inner.id.number(), |log| log.vote.as_ref() == Some(vote))
+    }
+
+    /// What a read has to see at a follower that holds this vote, if this replica leads.
+    pub(super) async fn read_index(&self, vote: &Bytes) -> Result<ReadIndex, GroupError> {
+        self.inner.hibernation.wake();
+        // The follower held the vote when the read had begun, and with the leader it is two of three: a quorum.
+        let two_suffice = self.inner.members.len() <= 3;
+        if two_suffice
+            && let Some((held, index)) = leads_and_has_applied_all(&self.inner.journal, &self.inner.shared)
+            && held == vote
+        {
+            let now = (self.inner.clock)();
+            return Ok(ReadIndex { index, now });
+        }
+        let (answer, rx) = oneshot::channel();
+        let question = Question::Index(Waiter::Task(answer));
+        let sent = self.inner.questions.try_send(question);
+        sent.map_err(|_| GroupError::Busy)?;
+        rx.await.unwrap_or(Err(GroupError::NotLeader(None)))
+    }
+
+    /// Whether this replica has applied all of the log that it has: then it is probably not far behind the leader.
+    #[must_use]
+    pub fn seems_current(&self) -> bool {
+        let last = self.inner.journal.with(self.inner.id.number(), GroupLog::end);
+        last <= self.applied() + 1
     }
 
     /// Looks at the replica's state as it is here, however old.
     pub fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         self.inner.shared.with(|state| look(&state.machine))
-    }
-
-    /// Whether a snapshot of this replica is being written.
-    #[must_use]
-    pub fn writes_snapshot(&self) -> bool {
-        self.inner.shared.with(|state| state.writes_snapshot)
-    }
-
-    /// Bytes of log entries applied since the last snapshot was cut, if they are enough for the next: at least `least`, and
-    /// half of the last one's bytes, so that a large state is not written again and again for a little log.
-    #[must_use]
-    pub fn snapshot_is_due(&self, least: u64) -> Option<u64> {
-        let (since, last) = self
-            .inner
-            .shared
-            .with(|state| (state.bytes_since_snapshot, state.snapshot_bytes));
-        (since >= least.max(last / 2)).then_some(since)
     }
 
     /// Index of the last applied entry.
@@ -272,48 +302,6 @@ impl Group {
         self.inner
             .shared
             .with(|state| state.applied.map_or(0, |id| id.index))
-    }
-
-    /// Index of the last applied entry, and the checksum of the state there. Costs a walk over the whole state.
-    ///
-    /// # Errors
-    /// A state that cannot be encoded.
-    pub fn digest(&self) -> Result<(u64, u32), crate::base::codec::CodecError> {
-        self.inner.shared.with(|state| {
-            let index = state.applied.map_or(0, |id| id.index);
-            Ok((index, state.machine.digest()?))
-        })
-    }
-
-    /// Whether anything was applied here since the last entry that asked for digests.
-    #[must_use]
-    pub fn changed_since_digest(&self) -> bool {
-        self.inner.shared.with(|state| state.digests.changed)
-    }
-
-    /// The last digest that was noted here, and at which log index.
-    #[must_use]
-    pub fn last_digest(&self) -> Option<(u64, Digest)> {
-        self.inner
-            .shared
-            .with(|state| state.digests.noted.back().copied())
-    }
-
-    /// The digest that was noted here at a log index, while it is remembered.
-    #[must_use]
-    pub fn digest_at(&self, index: u64) -> Option<Digest> {
-        let of_index = |&(at, digest): &(u64, Digest)| (at == index).then_some(digest);
-        self.inner
-            .shared
-            .with(|state| state.digests.noted.iter().find_map(of_index))
-    }
-
-    /// Stops the replica for good, since what it holds is wrong.
-    pub async fn fail(&self, why: String) {
-        self.inner.shared.with(|state| {
-            state.digests.failure.get_or_insert(why);
-        });
-        self.shutdown().await;
     }
 
     /// Changes whenever an entry is applied.
@@ -354,19 +342,6 @@ impl Group {
         }
     }
 
-    /// Lets or forbids this replica to stand for election.
-    pub fn may_elect(&self, may: bool) {
-        self.inner.raft.runtime_config().elect(may);
-    }
-
-    /// Hands leadership to another member, if it keeps up.
-    pub async fn transfer_leader(&self, to: NodeId) {
-        self.inner.hibernation.wake();
-        if let Err(e) = self.inner.raft.trigger().transfer_leader(to).await {
-            tracing::warn!(group = %self.inner.id, to, "cannot hand over: {e}");
-        }
-    }
-
     /// Log index that a quorum has confirmed as committed now; only at the leader.
     ///
     /// # Errors
@@ -382,68 +357,6 @@ impl Group {
         let state = linearizer.await_ready(&self.inner.raft).await;
         let state = state.map_err(|e| GroupError::Stopped(e.to_string()))?;
         Ok(state.applied().map_or(0, |id| id.index))
-    }
-
-    /// Cuts a snapshot; the log behind it is purged when it is on disk.
-    pub async fn cut_snapshot(&self) {
-        if let Err(e) = self.inner.raft.trigger().snapshot().await {
-            tracing::warn!(group = %self.inner.id, "cannot cut a snapshot: {e}");
-        }
-    }
-
-    /// Purges the log behind the current snapshot, but for the last `keep_bytes` of it: a follower that is a little
-    /// behind needs no snapshot then.
-    pub async fn purge_behind_snapshot(&self, keep_bytes: usize) {
-        let snapshot = self
-            .inner
-            .raft
-            .metrics()
-            .borrow_watched()
-            .snapshot
-            .map(|id| id.index);
-        let Some(snapshot) = snapshot else { return };
-        let upto = self.inner.journal.with(self.inner.id.number(), |log| {
-            let mut kept = 0;
-            let mut behind = (log.first..=snapshot.min(log.end().saturating_sub(1))).rev();
-            behind.find(|&index| {
-                kept += log.get(index).map_or(0, bytes::Bytes::len);
-                kept > keep_bytes
-            })
-        });
-        if let Some(upto) = upto
-            && let Err(e) = self.inner.raft.trigger().purge_log(upto).await
-        {
-            tracing::warn!(group = %self.inner.id, upto, "cannot purge the log: {e}");
-        }
-    }
-
-    /// Why the replica has stopped, if it has.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        if let Some(why) = self.inner.shared.with(|state| state.digests.failure.clone()) {
-            return Some(format!("{}: {why}", self.inner.id));
-        }
-        let metrics = self.inner.raft.metrics();
-        let state = &metrics.borrow_watched().running_state;
-        let error = state.as_ref().err();
-        error.map(|e| format!("{}: {e}", self.inner.id))
-    }
-
-    #[must_use]
-    pub fn status(&self) -> GroupStatus {
-        let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-        GroupStatus {
-            group: self.inner.id.to_string(),
-            leader: metrics.current_leader,
-            term: metrics.current_term,
-            role: format!("{:?}", metrics.state).to_lowercase(),
-            asleep: self.is_asleep(),
-            last_log: metrics.last_log_index.unwrap_or(0),
-            committed: index(metrics.local_committed),
-            applied: index(metrics.last_applied),
-            snapshot: index(metrics.snapshot),
-        }
     }
 
     /// Stops the replica; what it holds on disk stays.

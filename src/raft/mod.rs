@@ -12,8 +12,10 @@
 //! Not here: membership changes.
 
 mod bare_commits;
+mod confirm;
 mod entry;
 mod faults;
+mod follower;
 mod group;
 mod hibernation;
 mod link;
@@ -24,13 +26,16 @@ mod reader;
 mod runtime;
 mod shared;
 mod state_machine;
+mod upkeep;
 mod waiter;
 mod wire;
 
-pub use group::{Group, GroupError, GroupOptions, GroupStatus};
+pub use confirm::Confirmer;
+pub use group::{Group, GroupError, GroupOptions};
 pub use hibernation::HibernationOptions;
 pub use link::{LinkOptions, Links, PeerHello, Responder, ServiceHandler};
 pub use network::Groups;
+pub use upkeep::GroupStatus;
 pub use wire::LinkError;
 
 #[cfg(test)]

@@ -426,12 +426,25 @@ impl Groups {
         }
     }
 
+    /// Of each group whether its leader's vote is still the one that is held here.
+    fn confirm(&self, votes: &[(GroupId, Bytes)]) -> Return {
+        if self.is_refilling() {
+            return Return::Refused("this node has forgotten its votes".into());
+        }
+        let held = |(id, vote): &(GroupId, Bytes)| self.get(*id).is_some_and(|group| group.holds(vote));
+        Return::Confirm(votes.iter().map(held).collect())
+    }
+
     async fn raft_call(self: Arc<Self>, from: NodeId, call: Call) -> Return {
+        if let Call::Confirm(votes) = &call {
+            return self.confirm(votes);
+        }
         let (Call::Append(id, _)
         | Call::Vote(id, _)
         | Call::PreVote(id, _)
         | Call::TransferLeader(id, _)
-        | Call::Snapshot(id, _)) = call
+        | Call::Snapshot(id, _)
+        | Call::ReadIndex(id, _)) = call
         else {
             return Return::Refused("not for Raft".into());
         };
@@ -467,7 +480,11 @@ impl Groups {
                 let answer = self.take_part(from, &group, *part).await;
                 answer.unwrap_or_else(|e| refused(format!("snapshot: {e}")))
             }
-            Call::Service(_) => Return::Refused("not for Raft".into()),
+            Call::ReadIndex(_, vote) => {
+                let told = group.read_index(&vote).await;
+                told.map_or_else(|e| refused(e.to_string()), Return::ReadIndex)
+            }
+            Call::Confirm(_) | Call::Service(_) => Return::Refused("not for Raft".into()),
         }
     }
 }

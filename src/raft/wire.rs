@@ -7,11 +7,12 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::follower::ReadIndex;
 use super::{SnapshotMeta, TypeConfig, Vote};
 use crate::base::{GroupId, NodeId};
 
 /// Version of everything on the wire between peers; another one is refused.
-pub const WIRE_VERSION: u32 = 5;
+pub const WIRE_VERSION: u32 = 6;
 
 /// First frame in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ pub enum Call {
     PreVote(GroupId, VoteRequest<TypeConfig>),
     TransferLeader(GroupId, TransferLeaderRequest<TypeConfig>),
     Snapshot(GroupId, Box<SnapshotPart>),
+    /// To the leader, by whose vote this is: what does a read have to see that begins now?
+    ReadIndex(GroupId, Bytes),
+    /// Are these the votes that you hold?
+    Confirm(Vec<(GroupId, Bytes)>),
     /// A message of the floor above.
     Service(Bytes),
 }
@@ -62,6 +67,8 @@ pub enum Return {
     TransferLeader(openraft::raft::TransferLeaderResponse<TypeConfig>),
     SnapshotPart,
     Snapshot(SnapshotResponse<TypeConfig>),
+    ReadIndex(ReadIndex),
+    Confirm(Vec<bool>),
     Service(Bytes),
     /// The node cannot answer this now.
     Refused(String),

@@ -1,0 +1,137 @@
+//! Raft's read index, for all groups that this node leads at once: does a quorum still hold the leader's vote?
+//!
+//! ```text
+//!  reader: (group, the leader's vote) ─▶ one question a peer for all that wait ─▶ is that the vote in its journal?
+//!                                                         a quorum says so, the leader included ─▶ confirmed
+//! ```
+//!
+//! A peer's journal has a vote before anybody can hear of it ([`RaftLogStorage::save_vote`]), so a peer that still holds the
+//! leader's vote when it is asked has promised none to a later leader by then; with a quorum of those no later one can have
+//! been elected. openraft would ask by a heartbeat, which costs several turns of its core for each group and round.
+//!
+//! [`RaftLogStorage::save_vote`]: openraft::storage::RaftLogStorage::save_vote
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Vote;
+use super::link::Links;
+use super::shared::Shared;
+use super::wire::{Call, Return};
+use crate::base::limits::GROUP_QUEUE_MAX;
+use crate::base::{GroupId, NodeId, codec};
+use crate::storage::Journal;
+
+/// This replica's vote and the last entry that it has applied, if it is a leader's vote for itself and there is no later entry.
+///
+/// Asking openraft would take a turn of its core. The journal is as good here: it has a vote before anybody hears of it, and
+/// every entry that a leader has ever had acknowledged.
+pub fn leads_and_has_applied_all(journal: &Journal, shared: &Shared) -> Option<(Bytes, u64)> {
+    let (vote, end) = journal.with(shared.group.number(), |log| (log.vote.clone(), log.end()));
+    let vote = vote?;
+    let decoded: Vote = codec::decode(&vote).ok()?;
+    let leads = decoded.committed && decoded.leader_id.node_id == shared.node;
+    let applied = shared.with(|state| state.applied.map_or(0, |id| id.index));
+    (leads && end <= applied + 1).then_some((vote, applied))
+}
+
+/// A leader that wants to be confirmed.
+struct Claim {
+    group: GroupId,
+    vote: Bytes,
+    /// Peers that have a replica.
+    peers: BTreeSet<NodeId>,
+    /// How many of them have to agree.
+    needed: usize,
+    answer: Option<oneshot::Sender<bool>>,
+}
+
+/// Asks peers whether they still hold leaders' votes. One a node; clones share it.
+#[derive(Clone)]
+pub struct Confirmer {
+    claims: mpsc::Sender<Claim>,
+}
+
+impl Confirmer {
+    /// `patience` is how long peers may take.
+    #[must_use]
+    pub fn start(links: Links, patience: Duration) -> Confirmer {
+        let (claims, queue) = mpsc::channel(GROUP_QUEUE_MAX);
+        tokio::spawn(run(links, patience, queue));
+        Confirmer { claims }
+    }
+
+    /// Whether a quorum of the group's replicas, of which `peers` are not here, has promised no later leader.
+    pub async fn confirm(&self, group: GroupId, vote: Bytes, peers: BTreeSet<NodeId>) -> bool {
+        let (answer, rx) = oneshot::channel();
+        let claim = Claim {
+            group,
+            vote,
+            needed: peers.len().div_ceil(2),
+            peers,
+            answer: Some(answer),
+        };
+        self.claims.send(claim).await.is_ok() && rx.await.unwrap_or(false)
+    }
+}
+
+/// One round at a time, and what comes meanwhile goes with the next. Runs until all who may ask are gone.
+async fn run(links: Links, patience: Duration, mut queue: mpsc::Receiver<Claim>) {
+    let mut claims = Vec::new();
+    while queue.recv_many(&mut claims, GROUP_QUEUE_MAX).await > 0 {
+        // Other groups' readers that are ready come along.
+        tokio::task::yield_now().await;
+        while let Ok(more) = queue.try_recv() {
+            claims.push(more);
+        }
+        round(&links, patience, &mut claims).await;
+        claims.clear();
+    }
+}
+
+async fn round(links: &Links, patience: Duration, claims: &mut [Claim]) {
+    let mut asked: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+    for (at, claim) in claims.iter_mut().enumerate() {
+        settle(claim);
+        for &peer in &claim.peers {
+            asked.entry(peer).or_default().push(at);
+        }
+    }
+    let answers = asked.into_iter().filter_map(|(peer, which)| {
+        let votes = which
+            .iter()
+            .map(|&at| (claims[at].group, claims[at].vote.clone()));
+        let answer = links.call(peer, Call::Confirm(votes.collect())).ok()?;
+        Some(async move {
+            match tokio::time::timeout(patience, answer).await {
+                Ok(Ok(Return::Confirm(held))) if held.len() == which.len() => Some((which, held)),
+                _ => None,
+            }
+        })
+    });
+    let mut answers: FuturesUnordered<_> = answers.collect();
+    while let Some(told) = answers.next().await {
+        let (which, held) = told.unwrap_or_default();
+        for (at, held) in which.into_iter().zip(held) {
+            claims[at].needed = claims[at].needed.saturating_sub(usize::from(held));
+            settle(&mut claims[at]);
+        }
+        if claims.iter().all(|claim| claim.answer.is_none()) {
+            return;
+        }
+    }
+}
+
+fn settle(claim: &mut Claim) {
+    if claim.needed == 0
+        && let Some(answer) = claim.answer.take()
+    {
+        // Whoever asked may have given up.
+        let _ = answer.send(true);
+    }
+}
