@@ -31,6 +31,8 @@ mod kill_all;
 mod nodes;
 #[path = "cluster/power_loss.rs"]
 mod power_loss;
+#[path = "cluster/quorum_reads.rs"]
+mod quorum_reads;
 #[path = "cluster/reads.rs"]
 mod reads;
 #[path = "cluster/refill.rs"]
