@@ -71,8 +71,9 @@ impl From<GroupError> for Failure {
     }
 }
 
+/// What goes over the link: encoded from a question that its asker keeps, decoded into one of the peer's own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Envelope {
+pub struct Envelope<A> {
     pub group: GroupId,
-    pub ask: Ask,
+    pub ask: A,
 }

@@ -4,10 +4,13 @@
 //! once. What matters is the last word when time runs out: whether any try may have got through.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -230,10 +233,7 @@ impl Router {
                 told => Ok(told),
             };
         }
-        let envelope = Envelope {
-            group,
-            ask: ask.clone(),
-        };
+        let envelope = Envelope { group, ask };
         let message = codec::encode(&envelope).map_err(|e| (Failure::Unknown(e.to_string()), false))?;
         match self.inner.links.service(node, message.into()).await {
             Ok(answer) => match codec::decode(&answer) {
@@ -252,69 +252,70 @@ impl Router {
                 self.inner.placement.get(&id).map(|replicas| replicas[0]),
             ));
         };
-        match ask {
+        // In boxes, but for the two that make up the load: else every task that asks for anything is kilobytes large.
+        let rare: BoxFuture<'_, Told> = match ask {
             Ask::Propose(request) => {
                 let step = Step::of(&request);
                 step.asked();
                 let answer = group.propose(request).await;
                 step.applied();
-                told(answer.map(Told::Response))
+                return told(answer.map(Told::Response));
             }
-            Ask::Read(read) => told(group.read(read).await.map(Told::Seen)),
-            Ask::Digest(index) => Told::Digest(group.digest_at(index)),
-            Ask::Confirm => told(group.confirmed_index().await.map(Told::Index)),
-            Ask::Begin(txn) => {
-                self.drive(&group, |answer| DriverCall::Begin { txn, answer })
-                    .await
-            }
-            Ask::Query { attempt, deadline } => {
-                self.drive(&group, |answer| DriverCall::Query {
-                    attempt,
-                    deadline,
-                    answer,
-                })
-                .await
-            }
-            Ask::Settle { txn, now } => {
-                self.drive(&group, |answer| DriverCall::Settle { txn, now, answer })
-                    .await
-            }
-            Ask::Inspect(only) => self.inspect(&group, only).await,
-            Ask::Recover(txn) => recovery::recover(self, &group, txn).await,
-        }
+            Ask::Read(read) => return told(group.read(read).await.map(Told::Seen)),
+            Ask::Digest(index) => return Told::Digest(group.digest_at(index)),
+            Ask::Confirm => Box::pin(async move { told(group.confirmed_index().await.map(Told::Index)) }),
+            Ask::Begin(txn) => self.drive(&group, |answer| DriverCall::Begin { txn, answer }),
+            Ask::Query { attempt, deadline } => self.drive(&group, |answer| DriverCall::Query {
+                attempt,
+                deadline,
+                answer,
+            }),
+            Ask::Settle { txn, now } => self.drive(&group, |answer| DriverCall::Settle { txn, now, answer }),
+            Ask::Inspect(only) => self.inspect(&group, only),
+            Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
+        };
+        rare.await
     }
 
-    async fn inspect(&self, group: &Group, only: Option<TxnId>) -> Told {
+    fn inspect(&self, group: &Group, only: Option<TxnId>) -> BoxFuture<'static, Told> {
         if matches!(group.id(), GroupId::Coordinator(_)) {
-            return self
-                .drive(group, |answer| DriverCall::Inspect { only, answer })
-                .await;
+            return self.drive(group, |answer| DriverCall::Inspect { only, answer });
         }
         let leader = group.leader().0;
-        if !group.is_leader() {
-            return Told::Failed(Failure::NotLeader(leader));
-        }
-        let listing = group.peek(|machine| machine.as_shard().map(|shard| shard.listed(group.id(), only)));
-        Told::Listing(listing.unwrap_or_default())
+        let told = if group.is_leader() {
+            let listing =
+                group.peek(|machine| machine.as_shard().map(|shard| shard.listed(group.id(), only)));
+            Told::Listing(listing.unwrap_or_default())
+        } else {
+            Told::Failed(Failure::NotLeader(leader))
+        };
+        Box::pin(ready(told))
     }
 
-    async fn drive(&self, group: &Group, call: impl FnOnce(oneshot::Sender<Told>) -> DriverCall) -> Told {
+    fn drive(
+        &self,
+        group: &Group,
+        call: impl FnOnce(oneshot::Sender<Told>) -> DriverCall,
+    ) -> BoxFuture<'static, Told> {
         let driver = self.inner.drivers.lock().get(&group.id()).cloned();
-        let not_leader = Told::Failed(Failure::NotLeader(group.leader().0));
-        let Some(driver) = driver else { return not_leader };
+        let Some(driver) = driver else {
+            return Box::pin(ready(Told::Failed(Failure::NotLeader(group.leader().0))));
+        };
         let (answer, rx) = oneshot::channel();
         if driver.try_send(call(answer)).is_err() {
-            return Told::Failed(Failure::Busy);
+            return Box::pin(ready(Told::Failed(Failure::Busy)));
         }
-        rx.await.unwrap_or_else(|_| {
-            Told::Failed(Failure::Unknown("the coordinator has lost its leadership".into()))
-        })
+        Box::pin(rx.map(|told| {
+            told.unwrap_or_else(|_| {
+                Told::Failed(Failure::Unknown("the coordinator has lost its leadership".into()))
+            })
+        }))
     }
 
     /// Answers an encoded question of another node. The two that make up the load get their answers from where these come to
     /// be; a task waits for the others.
     pub fn answer_encoded(&self, message: &Bytes, responder: Responder) {
-        let Envelope { group, ask } = match codec::decode(message) {
+        let Envelope::<Ask> { group, ask } = match codec::decode(message) {
             Ok(envelope) => envelope,
             Err(e) => {
                 let failure = Failure::Stopped(format!("the question cannot be read: {e}"));

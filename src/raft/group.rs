@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -201,10 +202,13 @@ impl Group {
     ///
     /// # Errors
     /// [`GroupError`]; only `Unknown` and `Stopped` leave the outcome open.
-    pub async fn propose(&self, request: Request) -> Result<Response, GroupError> {
+    pub fn propose(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, GroupError>> + Send + use<> {
         let (answer, rx) = oneshot::channel();
         self.propose_to(request, Waiter::Task(answer));
-        rx.await.unwrap_or_else(|_| Err(dropped()))
+        rx.map(|answer| answer.unwrap_or_else(|_| Err(dropped())))
     }
 
     /// As [`Group::propose`]; the answer is passed on from where it comes to be.
@@ -226,10 +230,10 @@ impl Group {
     ///
     /// # Errors
     /// [`GroupError`]; a read has no effect, so all of them are definite.
-    pub async fn read(&self, read: Read) -> Result<Seen, GroupError> {
+    pub fn read(&self, read: Read) -> impl Future<Output = Result<Seen, GroupError>> + Send + use<> {
         let (answer, rx) = oneshot::channel();
         self.read_to(read, Waiter::Task(answer));
-        rx.await.unwrap_or(Err(GroupError::NotLeader(None)))
+        rx.map(|answer| answer.unwrap_or(Err(GroupError::NotLeader(None))))
     }
 
     /// As [`Group::read`]; the answer is passed on from where it comes to be.
@@ -250,13 +254,16 @@ impl Group {
     ///
     /// # Errors
     /// [`GroupError::NotLeader`] also where it has not got so far, or something is in the way: then the leader has to be asked.
-    pub async fn read_as_follower(&self, read: Read) -> Result<Seen, GroupError> {
+    pub fn read_as_follower(
+        &self,
+        read: Read,
+    ) -> impl Future<Output = Result<Seen, GroupError>> + Send + use<> {
         let (answer, rx) = oneshot::channel();
         let answer = Waiter::Task(answer);
         if let Err(full) = self.inner.followed.try_send(Query { read, answer }) {
             full.into_inner().answer.send(Err(GroupError::Busy));
         }
-        rx.await.unwrap_or(Err(GroupError::NotLeader(None)))
+        rx.map(|answer| answer.unwrap_or(Err(GroupError::NotLeader(None))))
     }
 
     /// Whether this is the vote that the replica holds.

@@ -427,13 +427,20 @@ impl Links {
     ///
     /// # Errors
     /// [`LinkError`]; [`LinkError::not_sent`] tells whether the peer can have seen it.
-    pub async fn service(&self, peer: NodeId, message: Bytes) -> Result<Bytes, LinkError> {
-        match self.call(peer, Call::Service(message))?.await? {
-            Return::Service(answer) => Ok(answer),
-            other => Err(LinkError::Refused {
-                node: peer,
-                why: format!("unexpected answer {other:?}"),
-            }),
+    pub fn service(
+        &self,
+        peer: NodeId,
+        message: Bytes,
+    ) -> impl Future<Output = Result<Bytes, LinkError>> + Send + use<> {
+        let answer = self.call(peer, Call::Service(message));
+        async move {
+            match answer?.await? {
+                Return::Service(answer) => Ok(answer),
+                other => Err(LinkError::Refused {
+                    node: peer,
+                    why: format!("unexpected answer {other:?}"),
+                }),
+            }
         }
     }
 }
