@@ -226,6 +226,8 @@ mutants! {
     ReadAnywhere "read-anywhere" "P1" Nodes;
     /// A follower answers reads without asking the leader how far they have to see.
     FollowerReadsUnasked "follower-reads-unasked" "P1" Nodes;
+    /// A leader that has restarted answers reads as the leader that it was.
+    FoundVoteLeads "found-vote-leads" "P1" Nodes;
     /// One replica loses the writes of some entries.
     OneReplicaDiffers "one-replica-differs" "P8" Nodes;
     /// One node looks for keys by another ring than the others.

@@ -12,6 +12,7 @@
 //! [`RaftLogStorage::save_vote`]: openraft::storage::RaftLogStorage::save_vote
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,20 +25,44 @@ use super::link::Links;
 use super::shared::Shared;
 use super::wire::{Call, Return};
 use crate::base::limits::GROUP_QUEUE_MAX;
-use crate::base::{GroupId, NodeId, codec};
+use crate::base::{GroupId, Mutant, NodeId, codec, mutant};
 use crate::storage::Journal;
 
-/// This replica's vote and the last entry that it has applied, if it is a leader's vote for itself and there is no later entry.
-///
-/// Asking openraft would take a turn of its core. The journal is as good here: it has a vote before anybody hears of it, and
-/// every entry that a leader has ever had acknowledged.
-pub fn leads_and_has_applied_all(journal: &Journal, shared: &Shared) -> Option<(Bytes, u64)> {
-    let (vote, end) = journal.with(shared.group.number(), |log| (log.vote.clone(), log.end()));
-    let vote = vote?;
-    let decoded: Vote = codec::decode(&vote).ok()?;
-    let leads = decoded.committed && decoded.leader_id.node_id == shared.node;
-    let applied = shared.with(|state| state.applied.map_or(0, |id| id.index));
-    (leads && end <= applied + 1).then_some((vote, applied))
+/// What a replica knows of its leadership without asking openraft, which would take a turn of its core.
+#[derive(Clone)]
+pub struct Leadership {
+    journal: Journal,
+    shared: Arc<Shared>,
+    /// The vote that this process found on the disk.
+    found: Option<Bytes>,
+}
+
+impl Leadership {
+    /// To be made before openraft starts.
+    pub fn new(journal: Journal, shared: Arc<Shared>) -> Leadership {
+        let found = journal.with(shared.group.number(), |log| log.vote.clone());
+        Leadership {
+            journal,
+            shared,
+            found,
+        }
+    }
+
+    /// The vote by which this replica leads and the last entry that it has applied, if there is no later entry. The journal
+    /// has a vote before anybody hears of it, and every entry that a leader has had acknowledged; but not those of its last
+    /// process, which two followers may have acknowledged when it had not synced them: a vote that was found does not count.
+    pub fn settled(&self) -> Option<(Bytes, u64)> {
+        let group = self.shared.group.number();
+        let (vote, end) = self.journal.with(group, |log| (log.vote.clone(), log.end()));
+        if vote == self.found && !mutant::is(Mutant::FoundVoteLeads) {
+            return None;
+        }
+        let vote = vote?;
+        let decoded: Vote = codec::decode(&vote).ok()?;
+        let leads = decoded.committed && decoded.leader_id.node_id == self.shared.node;
+        let applied = self.shared.with(|state| state.applied.map_or(0, |id| id.index));
+        (leads && end <= applied + 1).then_some((vote, applied))
+    }
 }
 
 /// A leader that wants to be confirmed.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Raft;
-use super::confirm::{Confirmer, leads_and_has_applied_all};
+use super::confirm::{Confirmer, Leadership};
 use super::follower::{FollowerReader, ReadIndex};
 use super::hibernation::{Hibernation, HibernationOptions};
 use super::link::Links;
@@ -79,6 +79,7 @@ pub(super) struct Inner {
     pub(super) followed: mpsc::Sender<Query>,
     pub(super) hibernation: Arc<Hibernation>,
     pub(super) journal: Journal,
+    pub(super) leadership: Leadership,
     pub(super) clock: Clock,
     /// Leader and term, as last announced: asked at every request, so not worth a copy of all metrics.
     pub(super) leader: Arc<Mutex<(Option<NodeId>, u64)>>,
@@ -108,6 +109,7 @@ impl Group {
             links,
             purged_reads,
         };
+        let leadership = Leadership::new(journal.clone(), Arc::clone(&shared));
         let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
         let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
         let hibernation = Arc::new(Hibernation::new(raft.clone(), options.hibernation));
@@ -133,7 +135,7 @@ impl Group {
             timeout: Duration::from_millis(options.election_max_ms),
             lease: options.lease,
             confirmer,
-            journal: journal.clone(),
+            leadership: leadership.clone(),
             peers: options
                 .members
                 .iter()
@@ -163,6 +165,7 @@ impl Group {
             followed,
             hibernation,
             journal,
+            leadership,
             clock: options.clock,
             leader,
         };
@@ -278,7 +281,7 @@ impl Group {
         // The follower held the vote when the read had begun, and with the leader it is two of three: a quorum.
         let two_suffice = self.inner.members.len() <= 3;
         if two_suffice
-            && let Some((held, index)) = leads_and_has_applied_all(&self.inner.journal, &self.inner.shared)
+            && let Some((held, index)) = self.inner.leadership.settled()
             && held == vote
         {
             let now = (self.inner.clock)();

@@ -18,7 +18,7 @@ use openraft::error::{LinearizableReadError, RaftError};
 use openraft::{LinearizerOption, RaftState, ServerState};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::confirm::{Confirmer, leads_and_has_applied_all};
+use super::confirm::{Confirmer, Leadership};
 use super::follower::ReadIndex;
 use super::group::GroupError;
 use super::hibernation::Hibernation;
@@ -30,7 +30,6 @@ use crate::base::limits::GROUP_QUEUE_MAX;
 use crate::base::{Mutant, NodeId, codec, mutant};
 use crate::host::Clock;
 use crate::machine::{Body, Read, ReadOutcome, Request, Seen};
-use crate::storage::Journal;
 
 /// A read on its way.
 pub struct Query {
@@ -62,7 +61,7 @@ pub struct Reader {
     /// For how long the majority's last word is enough; `None`: it is asked each time.
     pub lease: Option<Duration>,
     pub confirmer: Confirmer,
-    pub journal: Journal,
+    pub leadership: Leadership,
     /// The group's other members.
     pub peers: BTreeSet<NodeId>,
     /// How long a round may take before its reads are told to try elsewhere.
@@ -141,7 +140,7 @@ impl Reader {
 
     /// Asks the majority now. The index is taken first: who held the leader's vote afterwards held it then.
     async fn with_quorum(&self) -> Result<u64, GroupError> {
-        let (vote, index) = match leads_and_has_applied_all(&self.journal, &self.shared) {
+        let (vote, index) = match self.leadership.settled() {
             Some(settled) => settled,
             None => self.vote_and_index().await?,
         };

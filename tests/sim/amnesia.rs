@@ -3,6 +3,9 @@
 //!
 //! If it could have voted without waiting for its disk, there would be two majorities: what the old leader acknowledges now,
 //! the new one does not have.
+//!
+//! Or a leader that forgets entries: its disk is slow, and the two others acknowledge them; it loses power and is back before
+//! anybody stands for election, with the vote that made it the leader.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,6 +20,7 @@ use crate::world::{World, gateways};
 
 /// Longer than any of it takes.
 const NEVER_SYNCED_MS: u64 = 60_000;
+const READ_EVERY: Duration = Duration::from_millis(3);
 
 #[derive(Clone, Default)]
 struct Shared {
@@ -55,7 +59,53 @@ async fn check(mut client: Client, shared: Shared) {
     }
 }
 
+/// Looks all the time for what was acknowledged.
+async fn watch(mut client: Client, shared: Shared, history: History) {
+    while !shared.stop.get() {
+        if client
+            .get_at_least("voted", shared.acknowledged.get())
+            .await
+            .is_some()
+        {
+            history.count("reads around forgotten entries");
+        }
+        tokio::time::sleep(READ_EVERY).await;
+    }
+}
+
 impl World<'_> {
+    /// The whole run of such a seed, but for its end.
+    pub fn have_entries_forgotten(&mut self) {
+        let leader = self.preferred(GroupId::Shard(0));
+        let others = [(leader + 1) % 3, (leader + 2) % 3];
+        let (shared, history) = (Shared::default(), Rc::clone(&self.history));
+        let writing = shared.clone();
+        let nodes = [leader, others[0], others[1]];
+        self.sim.client("writer", async move {
+            write(Client::new(gateways()[leader]), nodes, writing, history).await;
+            Ok(())
+        });
+        for node in others {
+            let (client, watching) = (Client::new(gateways()[node]), shared.clone());
+            let history = Rc::clone(&self.history);
+            self.sim.client(format!("watcher-{node}"), async move {
+                watch(client, watching, history).await;
+                Ok(())
+            });
+        }
+        self.run_for(Duration::from_secs(3));
+        for _ in 0..3 {
+            self.slow_disk(leader, NEVER_SYNCED_MS);
+            let unsynced = self.rng.random_range(20..300);
+            self.run_for(Duration::from_millis(unsynced));
+            self.slow_disk(leader, 1);
+            self.reboot(leader);
+            // Until it leads again, which it is preferred to.
+            self.run_for(Duration::from_secs(6));
+        }
+        shared.stop.set(true);
+    }
+
     /// The whole run of such a seed, but for its end.
     pub fn have_a_vote_forgotten(&mut self) {
         let leader = self.preferred(GroupId::Shard(0));

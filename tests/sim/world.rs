@@ -226,6 +226,7 @@ impl World<'_> {
         match self.profile.plot {
             Plot::Chance => self.strike_for(Duration::from_millis(self.profile.fault_ms)),
             Plot::Usurped => self.usurp_a_leader(),
+            Plot::Amnesia if self.rng.random_bool(0.5) => self.have_entries_forgotten(),
             Plot::Amnesia => self.have_a_vote_forgotten(),
             Plot::Late => self.have_answers_come_late(),
         }
