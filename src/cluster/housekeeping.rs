@@ -98,13 +98,13 @@ impl Housekeeping {
 
     /// Cuts the snapshot that is most due, one at a time: groups under even load would all write theirs at the same moment.
     async fn cut_snapshot(&self, groups: &[Group], cut: &mut BTreeMap<GroupId, Instant>) {
-        if groups.iter().any(Group::writes_snapshot) {
-            return;
-        }
         let recent = |id| cut.get(&id).is_some_and(|at| at.elapsed() < TICK * 5);
-        let due = groups.iter().filter(|group| !recent(group.id()));
-        let due = due.filter_map(|group| Some((group.snapshot_is_due(self.snapshot_log_bytes)?, group)));
-        if let Some((_, group)) = due.max_by_key(|&(since, _)| since) {
+        let due = |group: &Group| {
+            let since = group.snapshot_is_due(self.snapshot_log_bytes);
+            since.filter(|_| !recent(group.id()))
+        };
+        let looked = groups.iter().map(|group| (group.writes_snapshot(), due(group)));
+        if let Some(group) = most_due(looked).and_then(|at| groups.get(at)) {
             cut.insert(group.id(), Instant::now());
             group.cut_snapshot().await;
         }
@@ -123,5 +123,35 @@ impl Housekeeping {
             tracing::info!(group = %group.id(), to = preferred, "handing leadership to the preferred node");
             group.transfer_leader(preferred).await;
         }
+    }
+}
+
+/// Of replicas, each of which writes a snapshot or does not, and has so many bytes of log that make one due or none: which is
+/// to be next. None while any is being written.
+fn most_due(replicas: impl Iterator<Item = (bool, Option<u64>)>) -> Option<usize> {
+    let mut most: Option<(u64, usize)> = None;
+    for (at, (writes, due)) in replicas.enumerate() {
+        if writes {
+            return None;
+        }
+        most = most.max(due.map(|since| (since, at)));
+    }
+    most.map(|(_, at)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_snapshot_at_a_time_the_most_due_first() {
+        let pick = |replicas: &[(bool, Option<u64>)]| most_due(replicas.iter().copied());
+        assert_eq!(pick(&[]), None);
+        assert_eq!(pick(&[(false, None), (false, None)]), None);
+        assert_eq!(
+            pick(&[(false, Some(1)), (false, Some(9)), (false, None)]),
+            Some(1)
+        );
+        assert_eq!(pick(&[(false, Some(1)), (false, Some(9)), (true, None)]), None);
     }
 }

@@ -63,6 +63,14 @@ pub struct GroupOptions {
     pub boot: u32,
 }
 
+impl GroupOptions {
+    /// The other members.
+    fn peers(&self) -> BTreeSet<NodeId> {
+        let others = self.members.iter().filter(|&&node| node != self.node);
+        others.copied().collect()
+    }
+}
+
 /// Handle to one replica; cheap to clone.
 #[derive(Clone)]
 pub struct Group {
@@ -99,19 +107,8 @@ impl Group {
         confirmer: Confirmer,
     ) -> Result<Group, String> {
         let shared = Arc::new(Shared::new(id, options.node));
-        let config = config(id, &options).validate().map_err(|e| e.to_string())?;
-        let log = LogStore::new(id.number(), journal.clone());
-        let machine = StateMachine::new(Arc::clone(&shared), journal.clone(), snapshots);
-        let purged_reads = log.purged_reads();
-        let at_follower = links.clone();
-        let factory = Factory {
-            group: id,
-            links,
-            purged_reads,
-        };
         let leadership = Leadership::new(journal.clone(), Arc::clone(&shared));
-        let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
-        let raft = raft.await.map_err(|e| format!("{id} cannot start: {e}"))?;
+        let raft = start_raft(&options, &shared, &journal, snapshots, links.clone()).await?;
         let hibernation = Arc::new(Hibernation::new(raft.clone(), options.hibernation));
         let (proposals, queue) = mpsc::channel(GROUP_QUEUE_MAX);
         let (hurry, hurried) = watch::channel(false);
@@ -136,18 +133,13 @@ impl Group {
             lease: options.lease,
             confirmer,
             leadership: leadership.clone(),
-            peers: options
-                .members
-                .iter()
-                .copied()
-                .filter(|&node| node != options.node)
-                .collect(),
+            peers: options.peers(),
         };
         tokio::spawn(reader.run(queue));
         let leader = Arc::new(Mutex::new((None, 0)));
         let (followed, queue) = mpsc::channel(GROUP_QUEUE_MAX);
         let follower = FollowerReader {
-            links: at_follower,
+            links,
             journal: journal.clone(),
             shared: Arc::clone(&shared),
             leader: Arc::clone(&leader),
@@ -375,6 +367,27 @@ impl Group {
             tracing::warn!(group = %self.inner.id, "did not stop cleanly: {e}");
         }
     }
+}
+
+async fn start_raft(
+    options: &GroupOptions,
+    shared: &Arc<Shared>,
+    journal: &Journal,
+    snapshots: Snapshots,
+    links: Links,
+) -> Result<Raft, String> {
+    let group = shared.group;
+    let config = config(group, options).validate().map_err(|e| e.to_string())?;
+    let log = LogStore::new(group.number(), journal.clone());
+    let machine = StateMachine::new(Arc::clone(shared), journal.clone(), snapshots);
+    let purged_reads = log.purged_reads();
+    let factory = Factory {
+        group,
+        links,
+        purged_reads,
+    };
+    let raft = Raft::new(options.node, Arc::new(config), factory, log, machine);
+    raft.await.map_err(|e| format!("{group} cannot start: {e}"))
 }
 
 fn dropped() -> GroupError {

@@ -17,6 +17,7 @@ mod entry;
 mod faults;
 mod follower;
 mod group;
+mod groups;
 mod hibernation;
 mod link;
 mod log_store;
@@ -32,9 +33,9 @@ mod wire;
 
 pub use confirm::Confirmer;
 pub use group::{Group, GroupError, GroupOptions};
+pub use groups::Groups;
 pub use hibernation::HibernationOptions;
 pub use link::{LinkOptions, Links, PeerHello, Responder, ServiceHandler};
-pub use network::Groups;
 pub use upkeep::GroupStatus;
 pub use wire::LinkError;
 

@@ -49,7 +49,7 @@ impl Group {
             .inner
             .shared
             .with(|state| (state.bytes_since_snapshot, state.snapshot_bytes));
-        (since >= least.max(last / 2)).then_some(since)
+        snapshot_is_due(since, last, least).then_some(since)
     }
 
     /// Index of the last applied entry, and the checksum of the state there. Costs a walk over the whole state.
@@ -167,5 +167,24 @@ impl Group {
             applied: index(metrics.last_applied),
             snapshot: index(metrics.snapshot),
         }
+    }
+}
+
+/// Whether `since` bytes of log call for a snapshot after one of `last` bytes.
+fn snapshot_is_due(since: u64, last: u64, least: u64) -> bool {
+    since >= least.max(last / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_state_is_not_written_again_for_a_little_log() {
+        assert!(!snapshot_is_due(99, 0, 100));
+        assert!(snapshot_is_due(100, 0, 100));
+        assert!(snapshot_is_due(100, 200, 100));
+        assert!(!snapshot_is_due(100, 1000, 100));
+        assert!(snapshot_is_due(500, 1000, 100));
     }
 }
