@@ -65,6 +65,9 @@ impl Leadership {
     }
 }
 
+/// How long a round may take before the next begins.
+const ROUND: Duration = Duration::from_millis(5);
+
 /// A leader that wants to be confirmed.
 struct Claim {
     group: GroupId,
@@ -105,21 +108,35 @@ impl Confirmer {
     }
 }
 
-/// One round at a time, and what comes meanwhile goes with the next. Runs until all who may ask are gone.
+/// One round after the other, and what comes meanwhile goes with the next; but a round whose peers are silent holds up no
+/// other group's. Runs until all who may ask are gone.
 async fn run(links: Links, patience: Duration, mut queue: mpsc::Receiver<Claim>) {
-    let mut claims = Vec::new();
-    while queue.recv_many(&mut claims, GROUP_QUEUE_MAX).await > 0 {
+    // A group's reader has one claim under way at a time, so there are no more rounds than groups.
+    let mut slow = FuturesUnordered::new();
+    loop {
+        let mut claims = Vec::new();
+        tokio::select! {
+            biased;
+            taken = queue.recv_many(&mut claims, GROUP_QUEUE_MAX) => {
+                if taken == 0 {
+                    return;
+                }
+            }
+            Some(()) = slow.next(), if !slow.is_empty() => continue,
+        }
         // Other groups' readers that are ready come along.
         tokio::task::yield_now().await;
         while let Ok(more) = queue.try_recv() {
             claims.push(more);
         }
-        round(&links, patience, &mut claims).await;
-        claims.clear();
+        let mut round = Box::pin(round(links.clone(), patience, claims));
+        if tokio::time::timeout(ROUND, &mut round).await.is_err() {
+            slow.push(round);
+        }
     }
 }
 
-async fn round(links: &Links, patience: Duration, claims: &mut [Claim]) {
+async fn round(links: Links, patience: Duration, mut claims: Vec<Claim>) {
     let mut asked: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
     for (at, claim) in claims.iter_mut().enumerate() {
         settle(claim);

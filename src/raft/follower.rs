@@ -56,6 +56,8 @@ impl FollowerReader {
                 Some(leader) => self.ask(leader).await,
                 None => None,
             };
+            // Another one may have been elected while this one was silent.
+            let leader = self.leader.lock().0;
             self.shared.with(|state| {
                 let applied = state.applied.map_or(0, |id| id.index);
                 for Query { read, answer } in waiting.drain(..) {
