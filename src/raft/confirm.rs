@@ -177,3 +177,71 @@ fn settle(claim: &mut Claim) {
         let _ = answer.send(true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::host::{Network, Tcp};
+    use crate::raft::link::{Dispatch, LinkOptions, Responder};
+
+    /// A peer that holds every vote, or one that says nothing.
+    struct Peer {
+        silent: bool,
+    }
+
+    impl Dispatch for Peer {
+        fn call(&self, _: NodeId, call: Call) -> BoxFuture<'static, Return> {
+            let Call::Confirm(votes) = call else {
+                return std::future::ready(Return::Refused("not asked for".into())).boxed();
+            };
+            if self.silent {
+                return std::future::pending().boxed();
+            }
+            std::future::ready(Return::Confirm(vec![true; votes.len()])).boxed()
+        }
+
+        fn service(&self, _: NodeId, _: Bytes, _: Responder) {}
+    }
+
+    /// The links of node 1, which is linked to node 2, that answers, and node 3, that does not.
+    async fn links() -> Links {
+        let free = [1, 2, 3].map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let addresses = free.each_ref().map(|held| held.local_addr().expect("an address"));
+        drop(free);
+        let mut all = Vec::new();
+        for (node, address) in (1..).zip(addresses) {
+            let peers = (1..).zip(addresses.map(|address| address.to_string()));
+            let links = Links::new(LinkOptions {
+                node,
+                network: Arc::new(Tcp),
+                peers: peers.collect(),
+                layout: String::new(),
+                reads: String::new(),
+            });
+            links.set_dispatch(Arc::new(Peer { silent: node == 3 }));
+            links.start(Tcp.bind(address).await.expect("the port is free"));
+            all.push(links);
+        }
+        while all[0].connected().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        all.swap_remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_holds_up_its_own_groups_alone() {
+        let confirmer = Confirmer::start(links().await, Duration::from_secs(3600));
+        let ask =
+            |group, peer| confirmer.confirm(GroupId::Shard(group), Bytes::new(), BTreeSet::from([peer]));
+        let mut of_silent = Box::pin(ask(0, 3));
+        assert_eq!((&mut of_silent).now_or_never(), None);
+        for group in 1..4 {
+            let answered = tokio::time::timeout(Duration::from_secs(20), ask(group, 2));
+            assert_eq!(answered.await, Ok(true), "shard {group}");
+        }
+        assert_eq!(of_silent.now_or_never(), None, "nobody has said so");
+    }
+}
