@@ -186,12 +186,13 @@ impl Router {
     fn reads_here(&self, group: GroupId, leader: NodeId, ask: &Ask) -> bool {
         matches!(ask, Ask::Read(Read::Run { .. }))
             && leader != self.inner.me
-            && !self.inner.groups.is_refilling()
-            && self
-                .inner
-                .groups
-                .get(group)
-                .is_some_and(|group| group.seems_current())
+            && self.follower(group).is_some_and(|group| group.seems_current())
+    }
+
+    /// The replica here, if it follows and may vouch for its leader: a node that has forgotten its votes may not.
+    fn follower(&self, group: GroupId) -> Option<Group> {
+        let group = self.inner.groups.get(group)?;
+        (!group.is_leader() && !self.inner.groups.is_refilling()).then_some(group)
     }
 
     fn remember(&self, group: GroupId, leader: NodeId) {
@@ -223,7 +224,7 @@ impl Router {
     async fn try_node(&self, node: NodeId, group: GroupId, ask: &Ask) -> Result<Told, (Failure, bool)> {
         if node == self.inner.me {
             if let Ask::Read(read) = ask
-                && let Some(group) = self.inner.groups.get(group).filter(|group| !group.is_leader())
+                && let Some(group) = self.follower(group)
             {
                 let seen = group.read_as_follower(read.clone()).await;
                 return seen.map(Told::Seen).map_err(|error| (error.into(), false));

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use quorate::base::GroupId;
 use rand::RngExt;
+use redis_protocol::resp2::types::BytesFrame as Frame;
+use serde_json::Value;
 
 use crate::client::{Client, number};
 use crate::history::Shared as History;
@@ -16,8 +18,8 @@ use crate::world::{World, gateways};
 
 /// Long enough for an election and some writes after it, too short for a link to count as broken.
 const HELD_MS: std::ops::Range<u64> = 1200..1350;
-/// By when the others have elected a leader: who asks them before that waits for the old one.
-const ELECTED: Duration = Duration::from_millis(800);
+/// Between two looks at who leads.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 2;
 const READ_EVERY: Duration = Duration::from_millis(20);
 
@@ -34,6 +36,22 @@ async fn count(mut client: Client, shared: Shared) {
             let counted = number(&counted).unwrap_or(0);
             shared.acknowledged.set(shared.acknowledged.get().max(counted));
         }
+    }
+}
+
+/// Waits until the client's node knows another leader than `old`, or all is over.
+async fn another_leads(client: &mut Client, old: usize, shared: &Shared) {
+    while !shared.stop.get() {
+        if let Some(Frame::BulkString(json)) = client.done(&["QUORATE", "STATUS"]).await {
+            let status: Value = serde_json::from_slice(&json).expect("a status is JSON");
+            let groups = status["groups"].as_array().expect("groups");
+            let group = groups.iter().find(|group| group["group"] == "shard-0");
+            let leader = group.and_then(|group| group["leader"].as_u64());
+            if leader.is_some_and(|leader| leader != old as u64 + 1) {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -87,8 +105,10 @@ impl World<'_> {
                 let counting = shared.clone();
                 let at = self.sim.elapsed().as_millis();
                 self.sim.client(format!("counter-{node}-at-{at}"), async move {
-                    tokio::time::sleep(ELECTED).await;
-                    count(Client::new(gateways()[node]), counting).await;
+                    let mut client = Client::new(gateways()[node]);
+                    // Who asks before the others have elected a leader waits for the old one.
+                    another_leads(&mut client, leader, &counting).await;
+                    count(client, counting).await;
                     Ok(())
                 });
             }
