@@ -103,6 +103,7 @@ pub fn main() -> ExitCode {
         eprintln!("quorate: --log: {why}");
         return ExitCode::from(2);
     }
+    quorate::host::use_small_pages();
     match cli.command {
         Command::Dev(options) => run::dev(&options),
         Command::Server(options) => run::server(&options),
