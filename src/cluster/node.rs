@@ -214,7 +214,7 @@ impl Node {
                 election_min_ms: timeouts.election_min_ms,
                 election_max_ms: timeouts.election_max_ms,
                 hibernation: HibernationOptions {
-                    after: (timeouts.hibernate_ms > 0).then(|| Duration::from_millis(timeouts.hibernate_ms)),
+                    after: inner.config.hibernate_ms().map(Duration::from_millis),
                     election_max: Duration::from_millis(timeouts.election_max_ms),
                 },
                 lease: inner.config.lease_ms().map(Duration::from_millis),

@@ -10,6 +10,9 @@ use crate::ring::{Placement, Ring, VIRTUAL_NODES_DEFAULT, place};
 
 mod check;
 
+/// Groups hibernate where `election_max_ms` is at least this.
+const HIBERNATION_ELECTION_MS_MIN: u64 = 500;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {key}: {reason}")]
@@ -255,6 +258,14 @@ impl Config {
         place(&self.groups(), &nodes, self.cluster.replication)
     }
 
+    /// After how long without use a group hibernates. `None`: never; nor where elections are so quick that the node's look every
+    /// 100 ms would be too seldom for beats that are still in time.
+    #[must_use]
+    pub fn hibernate_ms(&self) -> Option<u64> {
+        let t = &self.timeouts;
+        (t.hibernate_ms > 0 && t.election_max_ms >= HIBERNATION_ELECTION_MS_MIN).then_some(t.hibernate_ms)
+    }
+
     /// For how long a leader answers reads by the majority's last word; `None`: it asks for each. Voters keep to it for
     /// `election_max_ms`, by clocks of their own: the fifth that is left allows each clock a tenth too fast or too slow.
     #[must_use]
@@ -368,6 +379,18 @@ mod tests {
                 "{expected:?} not in {error:?}"
             );
         }
+    }
+
+    #[test]
+    fn groups_hibernate_unless_elections_are_quick() {
+        let after = |edit: &str| {
+            let edited = text(|file| file.replace("[timeouts]", &format!("[timeouts]\n{edit}")));
+            edited.expect("a valid file").hibernate_ms()
+        };
+        assert_eq!(after(""), Some(5000));
+        assert_eq!(after("hibernate_ms = 0"), None);
+        assert_eq!(after("election_min_ms = 300\nelection_max_ms = 499"), None);
+        assert_eq!(after("election_min_ms = 300\nelection_max_ms = 500"), Some(5000));
     }
 
     #[test]
