@@ -4,8 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use crate::host::{Clock, Network, Tcp, system_clock};
-use crate::storage::{Directory, Disk, StartFlusher, flusher_thread};
+use crate::storage::{Directory, Disk, StartFlusher, Synced, Tell, flusher_thread};
 
 /// Opens the node's disk when its addresses are bound.
 pub type OpenDisk = dyn Fn() -> io::Result<Arc<dyn Disk>> + Send + Sync;
@@ -31,4 +33,16 @@ impl Env {
             start_flusher: Arc::new(flusher_thread),
         }
     }
+}
+
+/// Has a task of this runtime tell who waits for the disk: one wake-up for a frame, however many groups it serves.
+pub(super) fn tell_here() -> Tell {
+    let (synced, mut told) = mpsc::unbounded_channel::<Synced>();
+    tokio::spawn(async move {
+        while let Some(synced) = told.recv().await {
+            synced.tell();
+        }
+    });
+    // Once the runtime is gone nobody waits.
+    Box::new(move |frame| drop(synced.send(frame)))
 }

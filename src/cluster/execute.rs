@@ -363,7 +363,7 @@ impl Node {
             conditions: work.conditions.clone(),
             commands: work.commands.clone(),
         };
-        let coordinator = self.coordinator_of(id.map(|(id, _)| id));
+        let coordinator = self.coordinator_of(id.map(|(id, _)| id), work.keys().copied());
         let number = self.number(id, coordinator);
         let now = self.now();
         let txn = Txn {

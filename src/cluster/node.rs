@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::digests::Digests;
 use super::driver::Driver;
-use super::env::Env;
+use super::env::{Env, tell_here};
 use super::forgetting;
 use super::housekeeping::Housekeeping;
 use super::join;
@@ -140,7 +140,8 @@ impl Node {
             dir: place.clone().into(),
             source,
         })?;
-        let journal = Journal::open_with(store.clone(), env.start_flusher.as_ref()).map_err(storage)?;
+        let journal = Journal::open_with(store.clone(), env.start_flusher.as_ref(), tell_here());
+        let journal = journal.map_err(storage)?;
         let formed = !journal.groups().is_empty();
         if formed && known.is_none() {
             let why = "there is a journal, but no word of whose it is: store/db was cut off or removed. Remove the \
@@ -405,10 +406,13 @@ impl Node {
         Duration::from_millis(self.inner.config.timeouts.txn_ms)
     }
 
-    /// The coordinator of a transaction: a client's retry must find the same one.
-    pub(super) fn coordinator_of(&self, id: Option<RequestId>) -> GroupId {
-        let count = u128::from(self.inner.config.cluster.coordinators);
-        let by = id.map_or(u128::from(self.inner.id), |id| id.session ^ u128::from(id.seq));
-        GroupId::Coordinator(u16::try_from(by % count).unwrap_or(0))
+    /// The coordinator of a transaction over `shards`. A client's retry must find the same one.
+    pub(super) fn coordinator_of(&self, id: Option<RequestId>, shards: impl Iterator<Item = u16>) -> GroupId {
+        let count = self.inner.config.cluster.coordinators;
+        let chosen = match id {
+            Some(id) => u16::try_from((id.session ^ u128::from(id.seq)) % u128::from(count)).unwrap_or(0),
+            None => self.router().nearest_coordinator(count, shards),
+        };
+        GroupId::Coordinator(chosen)
     }
 }

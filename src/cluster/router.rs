@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -182,6 +183,14 @@ impl Router {
         })
     }
 
+    /// Which of `count` coordinators hears of a transaction over `shards` soonest, and has the shortest way to them.
+    pub fn nearest_coordinator(&self, count: u16, shards: impl Iterator<Item = u16>) -> u16 {
+        let coordinators: SmallVec<[_; 8]> =
+            (0..count).map(|n| self.leader(GroupId::Coordinator(n))).collect();
+        let shards: SmallVec<[_; 8]> = shards.map(|n| self.leader(GroupId::Shard(n))).collect();
+        u16::try_from(nearest(&coordinators, &shards, self.inner.me)).unwrap_or(0)
+    }
+
     /// Whether a replica here that does not lead will probably answer a read as well as the leader, and sooner.
     fn reads_here(&self, group: GroupId, leader: NodeId, ask: &Ask) -> bool {
         matches!(ask, Ask::Read(Read::Run { .. }))
@@ -345,6 +354,18 @@ impl Router {
     }
 }
 
+/// Place of the coordinator whose leader leads most of the shards: what it tells those stays on its node, and reaches the followers
+/// in the same messages as its own log. Of equals one that is led here; of those the first, so that transactions with the same shards
+/// meet in one admission as long as one gateway sends them.
+fn nearest(coordinators: &[NodeId], shards: &[NodeId], me: NodeId) -> usize {
+    let suits = |&place: &usize| {
+        let leader = coordinators[place];
+        let led = shards.iter().filter(|&&shard| shard == leader).count();
+        (led, leader == me)
+    };
+    (0..coordinators.len()).rev().max_by_key(suits).unwrap_or(0)
+}
+
 fn respond(responder: Responder, told: &Told) {
     match codec::encode(told) {
         Ok(bytes) => responder.send(bytes.into()),
@@ -354,4 +375,24 @@ fn respond(responder: Responder, told: &Told) {
 
 fn told(result: Result<Told, crate::raft::GroupError>) -> Told {
     result.unwrap_or_else(|error| Told::Failed(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_transaction_is_coordinated_where_most_of_its_shards_are_led() {
+        let coordinators = [1, 2, 3];
+        assert_eq!(nearest(&coordinators, &[2, 3, 3], 1), 2, "two of three shards");
+        assert_eq!(nearest(&coordinators, &[2, 1], 1), 0, "as many, and here");
+        assert_eq!(
+            nearest(&coordinators, &[3, 2], 1),
+            1,
+            "as many, and not here: the first"
+        );
+        assert_eq!(nearest(&[2, 2, 3], &[1, 1], 1), 0, "none leads a shard");
+        assert_eq!(nearest(&[2, 1, 3], &[4, 5], 1), 1, "none leads a shard: here");
+        assert_eq!(nearest(&[7], &[1], 1), 0, "there is but one");
+    }
 }

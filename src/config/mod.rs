@@ -124,7 +124,7 @@ fn default_shards() -> u16 {
 }
 
 fn default_coordinators() -> u16 {
-    1
+    3
 }
 
 fn default_replication() -> usize {
@@ -204,7 +204,8 @@ impl Config {
             cluster: ClusterSection {
                 name: "dev".into(),
                 shards,
-                coordinators: 1,
+                // Each node leads one.
+                coordinators: nodes.min(64),
                 replication: if nodes >= 3 { 3 } else { 1 },
                 virtual_nodes: VIRTUAL_NODES_DEFAULT,
                 reads: Reads::default(),

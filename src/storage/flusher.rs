@@ -16,7 +16,7 @@ use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 
-use super::journal::{Done, Mirror, Op};
+use super::journal::{Done, Mirror, Op, Synced, Tell};
 use super::needs::Needs;
 use super::segments::{HEADER_BYTES, Segments};
 use super::watermark::Watermark;
@@ -45,6 +45,7 @@ pub struct Flusher {
     look: bool,
     /// A frame that is not synced yet: how writing it went, and who waits for it.
     written: Option<(Result<(), String>, Vec<Done>)>,
+    tell: Tell,
 }
 
 impl Flusher {
@@ -55,6 +56,7 @@ impl Flusher {
         needs: Needs,
         next: u64,
         watermark: Watermark,
+        tell: Tell,
     ) -> Self {
         Flusher {
             ops,
@@ -70,6 +72,7 @@ impl Flusher {
             watermark,
             look: true,
             written: None,
+            tell,
         }
     }
 
@@ -100,14 +103,14 @@ impl Flusher {
         self.written.is_some()
     }
 
-    /// Syncs the frame that was written, and says so to whoever waits for it.
+    /// Syncs the frame that was written, and has whoever waits for it told.
     pub fn sync_written(&mut self) {
         let Some((result, dones)) = self.written.take() else {
             return;
         };
         let result = result.and_then(|()| self.sync());
-        for done in dones {
-            done(result.clone().map_err(io::Error::other));
+        if !dones.is_empty() {
+            (self.tell)(Synced { result, dones });
         }
         self.rescue();
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  append(records, done) ─▶ mirror (readable at once) ─▶ queue ─▶ flusher: join all that waits into one frame
-//!                                                                         ─▶ segment ─▶ sync ─▶ done(Ok)
+//!                                                                         ─▶ segment ─▶ sync ─▶ tell: done(Ok), …
 //! ```
 //!
 //! `done` runs only after the records, and all records appended before them, are on disk. After one failure nothing
@@ -24,8 +24,27 @@ use super::watermark::Watermark;
 use super::{GroupLog, Record, Store, frame};
 use crate::base::limits::JOURNAL_QUEUE_MAX;
 
-/// Called once, from the flusher's thread, when records are durable or never will be.
+/// Called once when records are durable or never will be.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// How a frame's sync went, and who waits for it.
+pub struct Synced {
+    pub(super) result: Result<(), String>,
+    pub(super) dones: Vec<Done>,
+}
+
+impl Synced {
+    /// Calls all that wait.
+    pub fn tell(self) {
+        for done in self.dones {
+            done(self.result.clone().map_err(io::Error::other));
+        }
+    }
+}
+
+/// Sees to it that [`Synced::tell`] is called, for one frame after the other. A frame has records of several groups: told from
+/// the flusher's thread, each of them would wake the thread that runs the groups.
+pub type Tell = Box<dyn Fn(Synced) + Send>;
 
 pub(super) struct Op {
     pub records: Vec<Record>,
@@ -68,14 +87,14 @@ impl Journal {
     /// The disk's; `InvalidData` for frames that were acknowledged and are missing or damaged. A torn *last* frame was
     /// never acknowledged and is dropped.
     pub fn open(store: Store) -> io::Result<Journal> {
-        Journal::open_with(store, &flusher_thread)
+        Journal::open_with(store, &flusher_thread, Box::new(Synced::tell))
     }
 
-    /// As [`Journal::open`], with a flusher that runs as `start` has it run.
+    /// As [`Journal::open`], with a flusher that runs as `start` has it run, and tells as `tell` does.
     ///
     /// # Errors
     /// As for [`Journal::open`]; those of `start`.
-    pub fn open_with(store: Store, start: &StartFlusher) -> io::Result<Journal> {
+    pub fn open_with(store: Store, start: &StartFlusher, tell: Tell) -> io::Result<Journal> {
         let mut replayed: BTreeMap<u32, Replayed> = BTreeMap::new();
         let mut needs = Needs::default();
         let opened = Segments::open(&store.disk, |segment, number, payload| {
@@ -103,7 +122,7 @@ impl Journal {
         let logs: BTreeMap<u32, GroupLog> = logs.collect::<io::Result<_>>()?;
         let mirror: Mirror = Arc::new(Mutex::new(logs));
         let (queue, ops) = sync_channel(JOURNAL_QUEUE_MAX);
-        let flusher = Flusher::new(ops, segments, Arc::clone(&mirror), needs, next, watermark);
+        let flusher = Flusher::new(ops, segments, Arc::clone(&mirror), needs, next, watermark, tell);
         let flusher = start(flusher)?;
         Ok(Journal {
             inner: Arc::new(Inner {

@@ -32,7 +32,7 @@ pub use disk::{Create, Database, Disk, DiskFile};
 pub use flusher::Flusher;
 pub use frame::Record;
 pub use identity::{Identity, IdentityError};
-pub use journal::{Done, Journal, StartFlusher, flusher_thread};
+pub use journal::{Done, Journal, StartFlusher, Synced, Tell, flusher_thread};
 pub use mirror::GroupLog;
 pub use snapshots::{SnapshotReader, SnapshotWriter, Snapshots};
 

@@ -45,7 +45,7 @@ impl Profile {
     pub fn draw(rng: &mut SmallRng) -> Profile {
         let drawn = Profile {
             shards: rng.random_range(1..=4),
-            coordinators: rng.random_range(1..=2),
+            coordinators: rng.random_range(1..=3),
             clients: rng.random_range(2..=5),
             fault_ms: rng.random_range(3000..12_000),
             pace_ms: rng.random_range(300..3000),
