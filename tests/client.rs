@@ -273,8 +273,8 @@ fn replicas_are_equal_at_equal_indexes() {
         })
         .await;
         assert!(
-            matches!(&all[0], Frame::Array { data, .. } if data.len() == 5),
-            "four shards and a coordinator"
+            matches!(&all[0], Frame::Array { data, .. } if data.len() == 4 + 3),
+            "four shards and three coordinators"
         );
     });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate::base::GroupId;
 
-use crate::nodes::{NODES, Nodes, UNPREPARED};
+use crate::nodes::{NODES, Nodes, UNPREPARED, one_coordinator};
 use crate::wire::{Client, Fate, Reply, words};
 use crate::{eventually, now};
 
@@ -224,7 +224,7 @@ pub fn start_with_failing_leader(nodes: &mut Nodes, group: GroupId, point: &str)
 
 /// MSET on a fresh cluster, then MULTI after leadership has come back to the restarted node.
 fn leader_dies_at(group: GroupId, point: &str, must_commit: bool) {
-    let mut nodes = Nodes::prepare(|text| text);
+    let mut nodes = Nodes::prepare(one_coordinator);
     let leader = start_with_failing_leader(&mut nodes, group, point);
     let attempt = Attempt::new(&nodes, "mset", false);
     die_at(&mut nodes, leader, point, &attempt, must_commit);
@@ -243,7 +243,7 @@ fn coordinator_dies_at(point: &str, must_commit: bool) {
 
 /// The leader of a shard that does not lead the coordinator as well.
 fn participant_dies_at(point: &str, must_commit: bool) {
-    let placement = Nodes::prepare(|text| text).config.placement();
+    let placement = Nodes::prepare(one_coordinator).config.placement();
     let led_by = |group: &GroupId| placement[group][0];
     let mut shards = placement
         .keys()
@@ -305,7 +305,7 @@ fn a_participant_dies_when_it_has_committed() {
 
 /// `must`: what has to come of it, where that is certain.
 fn gateway_dies_at(point: &str, must: Option<bool>) {
-    let mut nodes = Nodes::prepare(|text| text);
+    let mut nodes = Nodes::prepare(one_coordinator);
     let coordinating = preferred(&nodes, COORDINATOR);
     let (gateway, other) = (coordinating % 3 + 1, (coordinating + 1) % 3 + 1);
     start_with_failpoint(&mut nodes, gateway, point);
@@ -354,7 +354,7 @@ fn a_gateway_dies_when_it_has_the_answer() {
 /// The gateway gives up before there is a new leader: the client gets an id, and the id tells what became of it.
 fn outcome_is_asked_for(point: &str, commits: bool) {
     let mut nodes = Nodes::prepare(|text| {
-        let text = text.replace("# request_ms = 10000", "request_ms = 1000");
+        let text = one_coordinator(text).replace("# request_ms = 10000", "request_ms = 1000");
         text.replace("# txn_ms = 5000", "txn_ms = 1000")
     });
     assert_eq!(
@@ -420,7 +420,7 @@ fn stream(mut client: Client, keys: &[String], acked: &AtomicU64) -> Streamed {
 
 #[test]
 fn a_gateway_dies_amid_transactions() {
-    let mut nodes = Nodes::start(|text| text);
+    let mut nodes = Nodes::start(one_coordinator);
     let coordinator = nodes
         .leader(1, &COORDINATOR.to_string())
         .expect("there is a leader");

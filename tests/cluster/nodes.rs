@@ -64,6 +64,16 @@ impl Drop for Process {
     }
 }
 
+/// A config whose transactions have but one coordinator to go to: for tests that say what becomes of its leader.
+pub fn one_coordinator(text: String) -> String {
+    let edited = text.replace("\ncoordinators = 3\n", "\ncoordinators = 1\n");
+    assert_ne!(
+        edited, text,
+        "the shipped config says how many coordinators there are"
+    );
+    edited
+}
+
 impl Nodes {
     /// Writes a config and starts nothing. `edit` changes the shipped file's text.
     pub fn prepare(edit: impl Fn(String) -> String) -> Nodes {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate::base::{GroupId, RequestId, gateway_session};
 
 use crate::failpoints::{COORDINATOR, start_with_failing_leader, wait_leaders};
-use crate::nodes::{NODES, Nodes, READY};
+use crate::nodes::{NODES, Nodes, READY, one_coordinator};
 use crate::wire::{Client, Fate, Reply, words};
 use crate::{eventually, now};
 
@@ -348,7 +348,7 @@ fn while_a_group_does_not_answer_nobody_says_aborted() {
 fn resolve_has_what_is_prepared_finished_at_once() {
     const PATIENCE: Duration = Duration::from_secs(20);
     let mut nodes = Nodes::prepare(|text| {
-        let text = text.replace("# request_ms = 10000", "request_ms = 20000");
+        let text = one_coordinator(text).replace("# request_ms = 10000", "request_ms = 20000");
         let text = text.replace("# txn_ms = 5000", "txn_ms = 20000");
         text.replace("# recovery_ms = 1000", "recovery_ms = 20000")
     });
