@@ -36,6 +36,11 @@ impl Env {
 }
 
 /// Has a task of this runtime tell who waits for the disk: one wake-up for a frame, however many groups it serves.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a full channel would have the flusher wait for the thread that may wait for room in the flusher's queue; it \
+              holds no more than what the groups have under way"
+)]
 pub(super) fn tell_here() -> Tell {
     let (synced, mut told) = mpsc::unbounded_channel::<Synced>();
     tokio::spawn(async move {
