@@ -44,7 +44,7 @@ pub(super) fn share(key: &[u8], object: &Object) -> u64 {
     const VERSION: u64 = 0xbf58_476d_1ce4_e5b9;
     const EXPIRY: u64 = 0x94d0_49bb_1331_11eb;
     let Value::Str(value) = &object.value;
-    let expires = object.expires.map_or(0, |at| at.wrapping_add(1));
+    let expires = object.expires().map_or(0, |at| at.wrapping_add(1));
     let seed = object.version.wrapping_mul(VERSION) ^ expires.wrapping_mul(EXPIRY);
     xxh3_64_with_seed(value, xxh3_64_with_seed(key, seed))
 }

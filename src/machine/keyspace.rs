@@ -2,6 +2,7 @@
 //! that clones one slot's map at the most.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,16 +34,33 @@ impl Value {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub value: Value,
-    pub expires: Option<Millis>,
+    /// No time is zero, so that keys without expiry pay eight bytes for it and not sixteen.
+    expires: Option<NonZeroU64>,
     /// Log index of the entry that last changed the key.
     pub version: u64,
 }
 
+const _: () = assert!(size_of::<Object>() == 32);
+
 impl Object {
+    #[must_use]
+    pub fn new(value: Value, expires: Option<Millis>, version: u64) -> Object {
+        Object {
+            value,
+            expires: expires.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN)),
+            version,
+        }
+    }
+
+    #[must_use]
+    pub fn expires(&self) -> Option<Millis> {
+        self.expires.map(NonZeroU64::get)
+    }
+
     /// Whether the key counts as absent at replicated time `now`.
     #[must_use]
     pub fn expired(&self, now: Millis) -> bool {
-        self.expires.is_some_and(|at| at <= now)
+        self.expires().is_some_and(|at| at <= now)
     }
 }
 
@@ -107,7 +125,7 @@ impl Keyspace {
             return;
         }
         let slot = Arc::make_mut(slot.get_or_insert_default());
-        let expires = object.as_ref().and_then(|o| o.expires);
+        let expires = object.as_ref().and_then(Object::expires);
         let added = object.as_ref().map_or(0, |object| share(key, object));
         let old = match object {
             Some(object) => match slot.get_mut(key) {
@@ -124,7 +142,7 @@ impl Keyspace {
         };
         let removed = old.as_ref().map_or(0, |object| share(key, object));
         self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
-        let old_expires = old.and_then(|o| o.expires);
+        let old_expires = old.and_then(|o| o.expires());
         if old_expires != expires {
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
             let key = Bytes::copy_from_slice(key);
@@ -181,7 +199,7 @@ impl Keyspace {
         }
         for (key, object) in &slot {
             self.digest = self.digest.wrapping_add(share(key, object));
-            let expiry = object.expires.map(|at| (at, Bytes::copy_from_slice(key)));
+            let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
             self.expiries.extend(expiry);
         }
         self.len += slot.len();
@@ -199,11 +217,7 @@ mod tests {
     fn slot(keys: &[&str]) -> Slot {
         let object = |key: &&str| {
             let value = Value::Str(Blob::from(key.as_bytes()));
-            let object = Object {
-                value,
-                expires: Some(7),
-                version: 1,
-            };
+            let object = Object::new(value, Some(7), 1);
             (Key::from(key.as_bytes()), object)
         };
         keys.iter().map(object).collect()

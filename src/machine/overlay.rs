@@ -41,11 +41,7 @@ fn write_key(keyspace: &mut Keyspace, key: &[u8], write: Option<(Value, Option<M
     if mutant::is(Mutant::WritesKeepOldVersion) {
         version = keyspace.get(key).map_or(version, |object| object.version);
     }
-    let object = write.map(|(value, expires)| Object {
-        value,
-        expires,
-        version,
-    });
+    let object = write.map(|(value, expires)| Object::new(value, expires, version));
     keyspace.set(key, object);
 }
 
@@ -155,7 +151,7 @@ impl<'a> Overlay<'a> {
         }
         let found = |object: &&Object| !object.expired(self.now) || mutant::is(Mutant::ExpiredKeysAreFound);
         let object = self.base().get(key).filter(found)?;
-        Some((&object.value, object.expires))
+        Some((&object.value, object.expires()))
     }
 
     /// The string a key holds.

@@ -52,11 +52,7 @@ impl Optimistic {
         let mut keyspace = Keyspace::default();
         if let Reply::Array(values) = fetched {
             for (key, value) in keys.iter().zip(values) {
-                let object = Command::fetched(value).map(|(value, expires)| Object {
-                    value,
-                    expires,
-                    version: 1,
-                });
+                let object = Command::fetched(value).map(|(value, expires)| Object::new(value, expires, 1));
                 keyspace.set(key, object);
             }
         }

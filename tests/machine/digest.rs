@@ -32,11 +32,7 @@ fn assert_right(machine: &Machine) {
 }
 
 fn object(value: &'static str, expires: Option<u64>, version: u64) -> Object {
-    Object {
-        value: Value::Str(Blob::from(value.as_bytes())),
-        expires,
-        version,
-    }
+    Object::new(Value::Str(Blob::from(value.as_bytes())), expires, version)
 }
 
 #[test]

@@ -368,7 +368,7 @@ impl World {
             let is_right = match stored {
                 Some(object) => {
                     let Value::Str(text) = &object.value;
-                    text[..] == cell.value[..] && object.expires == cell.expires
+                    text[..] == cell.value[..] && object.expires() == cell.expires
                 }
                 None => cell.expired(now),
             };
