@@ -182,9 +182,10 @@ fn settle(claim: &mut Claim) {
 mod tests {
     use futures::FutureExt;
     use futures::future::BoxFuture;
+    use tokio::net::TcpListener;
 
     use super::*;
-    use crate::host::{Network, Tcp};
+    use crate::host::{Listener, Tcp};
     use crate::raft::link::{Dispatch, LinkOptions, Responder};
 
     /// A peer that holds every vote, or one that says nothing.
@@ -208,26 +209,31 @@ mod tests {
 
     /// The links of node 1, which is linked to node 2, that answers, and node 3, that does not.
     async fn links() -> Links {
-        let free = [1, 2, 3].map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let addresses = free.each_ref().map(|held| held.local_addr().expect("an address"));
-        drop(free);
+        let mut listeners = Vec::new();
+        for _ in 1..=3 {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
+        }
+        let address = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let peers: BTreeMap<NodeId, String> = (1..).zip(listeners.iter().map(address)).collect();
         let mut all = Vec::new();
-        for (node, address) in (1..).zip(addresses) {
-            let peers = (1..).zip(addresses.map(|address| address.to_string()));
+        for (node, listener) in (1..).zip(listeners) {
             let links = Links::new(LinkOptions {
                 node,
                 network: Arc::new(Tcp),
-                peers: peers.collect(),
+                peers: peers.clone(),
                 layout: String::new(),
                 reads: String::new(),
             });
             links.set_dispatch(Arc::new(Peer { silent: node == 3 }));
-            links.start(Tcp.bind(address).await.expect("the port is free"));
+            links.start(Listener::Tcp(listener));
             all.push(links);
         }
-        while all[0].connected().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let mut hellos = all[0].hellos();
+        let linked = hellos.wait_for(|peers| peers.len() == 2);
+        let linked = tokio::time::timeout(Duration::from_secs(20), linked).await;
+        linked
+            .expect("peers on this machine link")
+            .expect("the links live");
         all.swap_remove(0)
     }
 
