@@ -46,8 +46,7 @@ impl Housekeeping {
             self.cut_snapshot(&groups, &mut cut).await;
             for group in &groups {
                 self.let_time_pass(group);
-                let keep = usize::try_from(self.snapshot_log_bytes / KEPT_SHARE).unwrap_or(usize::MAX);
-                group.purge_behind_snapshot(keep).await;
+                group.purge_behind_snapshot(self.kept(group)).await;
                 group.look_after_sleep().await;
             }
             if self.stopping.load(Ordering::Relaxed) {
@@ -68,6 +67,18 @@ impl Housekeeping {
                 connected_before = connected;
             }
         }
+    }
+
+    /// Bytes of log to keep behind a group's snapshot, for a follower that is a little behind. None can be that while the group sleeps
+    /// and all its nodes are linked.
+    fn kept(&self, group: &Group) -> usize {
+        let connected = self.links.connected();
+        let here = |node: &NodeId| *node == self.me || connected.contains(node);
+        let replicas = self.placement.get(&group.id());
+        if group.is_asleep() && replicas.is_some_and(|nodes| nodes.iter().all(here)) {
+            return 0;
+        }
+        usize::try_from(self.snapshot_log_bytes / KEPT_SHARE).unwrap_or(usize::MAX)
     }
 
     /// At the leader: keys that have expired, and requests whose deadline has passed, need an entry to say so.

@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Machine;
 use super::keyspace::{Object, Value};
@@ -40,13 +40,23 @@ impl fmt::Display for Digest {
 
 /// One key's share of the sum.
 pub(super) fn share(key: &[u8], object: &Object) -> u64 {
+    let Value::Str(value) = &object.value;
+    share_of(key, object, value.hash())
+}
+
+/// As [`share`], from the bytes themselves.
+pub(super) fn share_by_bytes(key: &[u8], object: &Object) -> u64 {
+    let Value::Str(value) = &object.value;
+    share_of(key, object, xxh3_64(value))
+}
+
+fn share_of(key: &[u8], object: &Object, value: u64) -> u64 {
     // Odd constants (of SplitMix64) keep a version and an expiry apart; no expiry is 0, so that at 0 is another one.
     const VERSION: u64 = 0xbf58_476d_1ce4_e5b9;
     const EXPIRY: u64 = 0x94d0_49bb_1331_11eb;
-    let Value::Str(value) = &object.value;
     let expires = object.expires().map_or(0, |at| at.wrapping_add(1));
-    let seed = object.version.wrapping_mul(VERSION) ^ expires.wrapping_mul(EXPIRY);
-    xxh3_64_with_seed(value, xxh3_64_with_seed(key, seed))
+    let seed = value ^ object.version.wrapping_mul(VERSION) ^ expires.wrapping_mul(EXPIRY);
+    xxh3_64_with_seed(key, seed)
 }
 
 impl Machine {

@@ -1,82 +1,124 @@
 //! Keys and strings as the keyspace stores them: compact, and cheap to share with a snapshot that is being written.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use compact_bytes::CompactBytes;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smallvec::SmallVec;
+use triomphe::ThinArc;
+use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of a key that need no allocation of their own.
-const KEY_BYTES_INLINE: usize = 24;
 /// A string up to this long is copied into a reply; a longer one is shared.
 const COPIED_BYTES_MAX: usize = 1 << 10;
 
-/// A key. Short ones lie in the tree's nodes, so that a search does not follow a pointer for each that it compares with.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(SmallVec<[u8; KEY_BYTES_INLINE]>);
+/// A key. Those of up to 23 bytes lie in the tree's nodes, so that a search does not follow a pointer for each that it
+/// compares with.
+#[derive(Clone)]
+pub struct Key(CompactBytes);
 
-const _: () = assert!(size_of::<Key>() == KEY_BYTES_INLINE + 8);
+const _: () = assert!(size_of::<Key>() == 24);
 
-/// A string. One allocation for its life, however often it is shared: a `Bytes` makes a second one when it is first cloned.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Blob(Arc<[u8]>);
+/// A string, in one allocation for its life, however often it is shared, and with its hash: to replace it, nothing of it has to be
+/// read but the line that holds the count of its owners.
+#[derive(Clone)]
+pub struct Blob(ThinArc<u64, u8>);
 
 impl Blob {
+    /// XXH3 of the bytes, as of when they were stored.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.0.header.header
+    }
+
     /// As a reply holds it.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         if self.len() <= COPIED_BYTES_MAX {
             Bytes::copy_from_slice(self)
         } else {
-            Bytes::from_owner(Arc::clone(&self.0))
+            Bytes::from_owner(self.clone())
         }
     }
 }
 
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Key {
-        Key(SmallVec::from_slice(bytes))
+        Key(CompactBytes::new(bytes))
     }
 }
 
 impl From<&[u8]> for Blob {
     fn from(bytes: &[u8]) -> Blob {
-        Blob(Arc::from(bytes))
+        Blob(ThinArc::from_header_and_slice(xxh3_64(bytes), bytes))
     }
 }
 
-/// Sound: keys are ordered as their bytes are.
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.slice
+    }
+}
+
+/// Sound: keys are compared and ordered as their bytes are.
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
-        &self.0
+        self
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self[..].cmp(&other[..])
     }
 }
 
 /// As a `Bytes` would be shown and encoded.
 macro_rules! like_bytes {
     ($($name:ident)*) => {$(
-        impl Deref for $name {
-            type Target = [u8];
-
-            fn deref(&self) -> &[u8] {
-                &self.0
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                self
             }
         }
 
+        impl PartialEq for $name {
+            fn eq(&self, other: &$name) -> bool {
+                self[..] == other[..]
+            }
+        }
+
+        impl Eq for $name {}
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "b\"{}\"", self.0.escape_ascii())
+                write!(f, "b\"{}\"", self.escape_ascii())
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_bytes(&self.0)
+                serializer.serialize_bytes(self)
             }
         }
 

@@ -19,6 +19,8 @@ pub struct GroupStatus {
     pub committed: u64,
     pub applied: u64,
     pub snapshot: u64,
+    /// Of the log entries that it keeps, in memory and on disk.
+    pub log_bytes: usize,
 }
 
 impl Group {
@@ -42,14 +44,15 @@ impl Group {
     }
 
     /// Bytes of log entries applied since the last snapshot was cut, if they are enough for the next: at least `least`, and
-    /// half of the last one's bytes, so that a large state is not written again and again for a little log.
+    /// half of the last one's bytes, so that a large state is not written again and again for a little log. A replica that
+    /// sleeps does with less: its log need not stay in memory, nor be applied again by a restart.
     #[must_use]
     pub fn snapshot_is_due(&self, least: u64) -> Option<u64> {
         let (since, last) = self
             .inner
             .shared
             .with(|state| (state.bytes_since_snapshot, state.snapshot_bytes));
-        snapshot_is_due(since, last, least).then_some(since)
+        snapshot_is_due(since, last, least, self.is_asleep()).then_some(since)
     }
 
     /// Index of the last applied entry, and the checksum of the state there. Costs a walk over the whole state.
@@ -166,13 +169,18 @@ impl Group {
             committed: index(metrics.local_committed),
             applied: index(metrics.last_applied),
             snapshot: index(metrics.snapshot),
+            log_bytes: self.inner.journal.with(self.inner.id.number(), |log| log.bytes),
         }
     }
 }
 
 /// Whether `since` bytes of log call for a snapshot after one of `last` bytes.
-fn snapshot_is_due(since: u64, last: u64, least: u64) -> bool {
-    since >= least.max(last / 2)
+fn snapshot_is_due(since: u64, last: u64, least: u64, asleep: bool) -> bool {
+    if asleep {
+        since >= (least / 16).max(last / 8)
+    } else {
+        since >= least.max(last / 2)
+    }
 }
 
 #[cfg(test)]
@@ -181,10 +189,18 @@ mod tests {
 
     #[test]
     fn a_large_state_is_not_written_again_for_a_little_log() {
-        assert!(!snapshot_is_due(99, 0, 100));
-        assert!(snapshot_is_due(100, 0, 100));
-        assert!(snapshot_is_due(100, 200, 100));
-        assert!(!snapshot_is_due(100, 1000, 100));
-        assert!(snapshot_is_due(500, 1000, 100));
+        assert!(!snapshot_is_due(99, 0, 100, false));
+        assert!(snapshot_is_due(100, 0, 100, false));
+        assert!(snapshot_is_due(100, 200, 100, false));
+        assert!(!snapshot_is_due(100, 1000, 100, false));
+        assert!(snapshot_is_due(500, 1000, 100, false));
+    }
+
+    #[test]
+    fn a_replica_that_sleeps_does_with_less_log_but_not_with_none() {
+        assert!(!snapshot_is_due(99, 0, 1600, true));
+        assert!(snapshot_is_due(100, 0, 1600, true));
+        assert!(!snapshot_is_due(100, 1000, 1600, true));
+        assert!(snapshot_is_due(125, 1000, 1600, true));
     }
 }

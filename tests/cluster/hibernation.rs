@@ -74,6 +74,53 @@ fn a_group_sleeps_in_peace_until_it_is_used() {
     asleep(&nodes);
 }
 
+/// Of replicas of the first shard on these nodes, once they sleep: bytes of log, and where their snapshots end.
+fn at_rest(nodes: &Nodes, on: &[u64]) -> Option<Vec<(u64, u64)>> {
+    let kept = on.iter().map(|&node| {
+        let status = nodes.status(node)?;
+        let group = group_of(&status, "shard-0")?;
+        let kept = (group["log_bytes"].as_u64()?, group["snapshot"].as_u64()?);
+        (group["asleep"] == true).then_some(kept)
+    });
+    kept.collect()
+}
+
+/// The log of a group that nobody uses is not kept in memory until somebody does.
+#[test]
+fn a_group_that_falls_asleep_leaves_a_snapshot_in_place_of_its_log() {
+    let mut nodes = start();
+    let key = nodes.key_per_shard("big").remove(0);
+    let write = |nodes: &Nodes, value: &str| {
+        let value = value.repeat(120_000);
+        let mut client = nodes.client(1);
+        for _ in 0..10 {
+            let told = client.call(&["SET", &key, &value]);
+            assert!(told.as_ref().is_ok_and(Reply::is_ok), "{told:?}");
+        }
+    };
+    let gone = |nodes: &Nodes| {
+        // Entries of no account may follow the snapshot.
+        eventually("the log goes", LIMIT, || {
+            let all = at_rest(nodes, &NODES)?;
+            all.iter().all(|&(bytes, _)| bytes < 10_000).then_some(all[0].1)
+        })
+    };
+    write(&nodes, "a");
+    let first = gone(&nodes);
+    // Who is away may want the log: a tail of it stays.
+    nodes.kill(3);
+    write(&nodes, "b");
+    let kept = eventually("the next snapshot", LIMIT, || {
+        let all = at_rest(&nodes, &[1, 2])?;
+        all.iter().all(|&(_, snapshot)| snapshot > first).then_some(all)
+    });
+    assert!(kept.iter().all(|&(bytes, _)| bytes > 500_000), "{kept:?}");
+    nodes.start_node(3);
+    gone(&nodes);
+    let value = nodes.client(3).call(&["GET", &key]).ok();
+    assert_eq!(value, Some(Reply::Bulk("b".repeat(120_000).into_bytes())));
+}
+
 /// Before anybody asks for anything.
 fn another_leads_instead(nodes: &Nodes, gone: u64) {
     eventually("another node leads", LIMIT, || {
