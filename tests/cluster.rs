@@ -27,6 +27,8 @@ mod failpoints;
 mod hibernation;
 #[path = "cluster/kill_all.rs"]
 mod kill_all;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "cluster/nodes.rs"]
 mod nodes;
 #[path = "cluster/power_loss.rs"]

@@ -7,6 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::limits::FRAME_BYTES_MAX;
 
+/// What [`decode_whole`] allocates at the most, should the disk have damaged a length: memory that is not touched costs nothing.
+const OWN_BYTES_MAX: usize = 16 << 30;
 /// What a thread's scratch may keep.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
@@ -76,6 +78,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     let config = bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
     Ok(bincode::serde::decode_from_slice(bytes, config)?)
+}
+
+/// As [`decode`], for what this program wrote to its own disk, and read back whole: a state can be larger than any message.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let config = bincode::config::standard().with_limit::<OWN_BYTES_MAX>();
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config)?;
+    if used != bytes.len() {
+        return Err(CodecError::Trailing(bytes.len() - used));
+    }
+    Ok(value)
 }
 
 #[cfg(test)]

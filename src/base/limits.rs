@@ -1,19 +1,33 @@
 //! Every bound of the system, in one place, with the relations between them asserted.
 
-/// Bytes of one key or one value (Redis allows 512 MiB; a cache entry that large would stall a log).
-pub const BULK_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one value (Redis allows 512 MiB; a cache entry that large would stall a log).
+pub const BULK_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one key.
+pub const KEY_BYTES_MAX: usize = 1 << 20;
 /// Arguments of one command.
 pub const COMMAND_ARGS_MAX: usize = 1 << 20;
 /// Bytes of one command on the wire.
-pub const COMMAND_BYTES_MAX: usize = 12 << 20;
+pub const COMMAND_BYTES_MAX: usize = 72 << 20;
+/// Bytes of a command or a queue of MULTI beyond which it counts as a large one.
+pub const LARGE_BYTES: usize = 1 << 20;
+/// Bytes of large commands that a node takes from its clients at a time; the next client is read when there is room.
+pub const LARGE_COMMANDS_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
+/// Bytes of large MULTI queues on a node, all together.
+pub const LARGE_QUEUES_BYTES_MAX: usize = 512 << 20;
 /// Bytes of an inline command line.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
 /// Commands queued by one MULTI.
 pub const TXN_COMMANDS_MAX: usize = 16 << 10;
 /// Bytes queued by one MULTI.
-pub const TXN_BYTES_MAX: usize = 12 << 20;
+pub const TXN_BYTES_MAX: usize = 72 << 20;
 /// Keys watched by one connection.
 pub const WATCHED_KEYS_MAX: usize = 64 << 10;
+/// Bytes of keys watched by one connection.
+pub const WATCHED_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one transaction: what MULTI has queued or a command that reads first has to write, and the conditions.
+pub const WORK_BYTES_MAX: usize = 84 << 20;
+/// Bytes of all replies of one request or transaction: a command whose reply would not fit any more replies with an error.
+pub const REPLIES_BYTES_MAX: usize = 132 << 20;
 /// Commands that a session takes from its socket in one go.
 pub const BURST_COMMANDS_MAX: usize = 1024;
 /// Bytes that a session takes from its socket in one go, unless one command is larger.
@@ -27,10 +41,13 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 1;
 /// Requests that wait for a group's proposer or reader.
 pub const GROUP_QUEUE_MAX: usize = 8192;
-/// Bytes of one encoded log entry.
-pub const ENTRY_BYTES_MAX: usize = 48 << 20;
-/// Bytes of one frame between peers.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one encoded log entry: a request that makes a larger one is refused.
+pub const ENTRY_BYTES_MAX: usize = 176 << 20;
+/// Bytes of one message between peers.
+pub const FRAME_BYTES_MAX: usize = 192 << 20;
+/// Bytes of a message between peers that goes in one piece. Longer ones are cut, and others go between the pieces: a heartbeat does not
+/// wait for a value of 64 MiB.
+pub const FRAGMENT_BYTES: usize = 640 << 10;
 /// Frames that wait for one peer link.
 pub const LINK_QUEUE_MAX: usize = 16 << 10;
 /// Log entries in one append to a follower.
@@ -39,6 +56,8 @@ pub const APPEND_ENTRIES_MAX: u64 = 512;
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a snapshot in one frame between peers.
 pub const SNAPSHOT_FRAME_BYTES: usize = 512 << 10;
+/// Bytes of keys and values in one section of a snapshot (at least one key always goes).
+pub const SNAPSHOT_SECTION_BYTES: usize = 1 << 20;
 /// Bytes of one value in a snapshot's sled (section 10 of DESIGN.md: larger ones become blobs).
 pub const SNAPSHOT_CHUNK_BYTES: usize = 6 << 10;
 /// Bytes of records after which a frame of the journal is closed.
@@ -86,7 +105,12 @@ pub const OPTIMISTIC_TRIES_MAX: u32 = 64;
 pub const CONNECTIONS_MAX: usize = 10_000;
 
 const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX);
-const _: () = assert!(TXN_BYTES_MAX + BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(TXN_BYTES_MAX >= COMMAND_BYTES_MAX && REPLIES_BYTES_MAX > 2 * BULK_BYTES_MAX);
+const _: () = assert!(TXN_BYTES_MAX + WATCHED_BYTES_MAX + WATCHED_KEYS_MAX * 32 < WORK_BYTES_MAX);
+// Commands and conditions, and the keys of both once more; or all replies.
+const _: () = assert!(2 * WORK_BYTES_MAX + BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(REPLIES_BYTES_MAX + BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_FRAME_BYTES < FRAGMENT_BYTES);
 const _: () = assert!(ENTRY_BYTES_MAX + APPEND_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_FRAME_BYTES > SNAPSHOT_CHUNK_BYTES && SNAPSHOT_FRAME_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(JOURNAL_SLACK_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);

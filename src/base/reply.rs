@@ -48,6 +48,36 @@ impl Reply {
         matches!(self, Reply::Error(_))
     }
 
+    /// Bytes, roughly, for bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        16 + match self {
+            Reply::Simple(text) => text.len(),
+            Reply::Error(text) => text.len(),
+            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
+            Reply::Array(items) => items.iter().map(Reply::weight).sum(),
+            Reply::Map(pairs) => pairs.iter().map(|(k, v)| k.weight() + v.weight()).sum(),
+            Reply::Int(_) | Reply::Nil | Reply::NilArray => 0,
+        }
+    }
+
+    /// Puts an error in the place of each reply that would make them more than `most` bytes together. What was replied so has
+    /// happened none the less.
+    pub fn leave_out<'a>(replies: impl Iterator<Item = &'a mut Reply>, most: usize) {
+        let mut left = most;
+        for reply in replies {
+            let bytes = reply.weight();
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => {
+                    *reply = Reply::err(format!(
+                        "ERR a reply of {bytes} bytes was left out: those to one request may have {most} in all"
+                    ));
+                }
+            }
+        }
+    }
+
     #[must_use]
     pub fn wrong_type() -> Reply {
         Reply::err("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -61,5 +91,27 @@ impl Reply {
     #[must_use]
     pub fn not_an_integer() -> Reply {
         Reply::err("ERR value is not an integer or out of range")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_any_more_is_left_out_and_what_comes_behind_it_may_fit() {
+        let bulk = |bytes: usize| Reply::bulk(vec![0; bytes]);
+        let list = Reply::Array(vec![bulk(40), bulk(40)]);
+        let mut replies = [bulk(40), list.clone(), Reply::Int(1), bulk(30)];
+        let most = bulk(40).weight() + list.weight();
+        Reply::leave_out(replies.iter_mut(), most);
+        assert!(replies[..2] == [bulk(40), list.clone()] && replies[2..].iter().all(Reply::is_error));
+        let mut replies = [bulk(40), list, Reply::Int(1), bulk(30)];
+        Reply::leave_out(replies.iter_mut(), 150);
+        assert!(replies[1].is_error(), "56 and 128");
+        assert_eq!(
+            [&replies[0], &replies[2], &replies[3]],
+            [&bulk(40), &Reply::Int(1), &bulk(30)]
+        );
     }
 }

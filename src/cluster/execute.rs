@@ -101,7 +101,7 @@ impl Node {
     /// # Errors
     /// [`Error`]; all but `Unknown` prove that nothing happened.
     pub async fn execute(&self, wish: Wish) -> Result<Outcome> {
-        let deadline = Instant::now() + self.request_timeout();
+        let deadline = self.deadline_for(&wish.commands);
         let Some(plan) = self.plan(&wish.commands, &wish.conditions) else {
             return self.execute_optimistic(wish, deadline).await;
         };
@@ -111,6 +111,9 @@ impl Node {
             deadline,
         };
         let read_only = wish.commands.iter().all(|command| !command.is_write()) && !settles_number(&wish);
+        if !read_only {
+            Work::check_size(plan.work.values())?;
+        }
         let ran = match plan.work.len() {
             0 => Ran::Replies(BTreeMap::new()),
             1 if read_only => match self.read_each(&plan.work, false, deadline).await? {
@@ -152,7 +155,7 @@ impl Node {
     /// # Errors
     /// As for [`Node::execute`].
     pub async fn execute_on(&self, shard: u16, commands: Vec<Command>) -> Result<Vec<Reply>> {
-        let deadline = Instant::now() + self.request_timeout();
+        let deadline = self.deadline_for(&commands);
         let (count, read_only) = (commands.len(), commands.iter().all(|command| !command.is_write()));
         let work = Work {
             commands,

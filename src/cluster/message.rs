@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
-use crate::machine::{Decision, Digest, Listing, Read, Request, Response, Seen};
+use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
 use crate::raft::GroupError;
 use crate::txn::{Answer, Txn};
 
@@ -33,6 +33,21 @@ pub enum Ask {
     },
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
+}
+
+impl Ask {
+    /// Bytes of what it carries, roughly.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Ask::Propose(request) => request.weight(),
+            Ask::Begin(txn) => {
+                let commands = txn.parts.iter().flat_map(|part| &part.commands);
+                commands.map(Command::weight).sum()
+            }
+            _ => 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -21,7 +21,8 @@ use super::router::Router;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
 use crate::host::{Clock, Listener, Network, chance};
-use crate::raft::{Confirmer, Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links};
+use crate::machine::Command;
+use crate::raft::{Confirmer, Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links, time_for};
 use crate::ring::Ring;
 use crate::storage::{Disk, Identity, IdentityError, Journal, Snapshots, Store};
 
@@ -400,6 +401,12 @@ impl Node {
 
     pub(super) fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.inner.config.timeouts.request_ms)
+    }
+
+    /// Until when these commands may take: longer, if they are large.
+    pub(super) fn deadline_for(&self, commands: &[Command]) -> Instant {
+        let bytes = commands.iter().map(Command::weight).sum();
+        Instant::now() + self.request_timeout() + time_for(bytes)
     }
 
     pub(super) fn txn_timeout(&self) -> Duration {

@@ -26,6 +26,14 @@ impl Node {
                 break;
             };
             let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
+            // Under the client's own number, an earlier copy may have found less to read or write.
+            let too_large = |why| match wish.id {
+                Some((id, _)) => Error::Unknown { id, why },
+                None => Error::Invalid(why),
+            };
+            if let Reply::Error(why) = fetched {
+                return Err(too_large(format!("what it needs cannot be read at once: {why}")));
+            }
             let run = Optimistic::run(&wish.commands, wish.strict, &keys, &fetched, self.now(), chance());
             let touched = touched.into_values().flatten().collect();
             let conditions = Optimistic::conditions(&wish.conditions, touched);
@@ -46,7 +54,10 @@ impl Node {
                         id: wish.id,
                         strict: wish.strict,
                     };
-                    Box::pin(self.execute(attempt)).await?
+                    match Box::pin(self.execute(attempt)).await {
+                        Err(Error::Invalid(why)) => return Err(too_large(why)),
+                        other => other?,
+                    }
                 }
             };
             match (outcome, failed) {

@@ -22,13 +22,13 @@ use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
-use crate::raft::{Group, Groups, Links, Responder};
+use crate::raft::{Group, Groups, Links, Responder, time_for};
 use crate::ring::Placement;
 
 /// Pause between two tries that found no leader.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// How long one try may take before another member is asked.
+/// How long one try may take, besides what its bytes do, before another member is asked.
 const TRY: Duration = Duration::from_secs(2);
 
 /// Why no answer was had until the deadline.
@@ -117,8 +117,9 @@ impl Router {
         if self.reads_here(group, target, ask) {
             target = self.inner.me;
         }
+        let patience = TRY + time_for(ask.weight());
         loop {
-            let limit = deadline.min(Instant::now() + TRY);
+            let limit = deadline.min(Instant::now() + patience);
             let (failure, sent) =
                 match tokio::time::timeout_at(limit, self.try_node(target, group, ask)).await {
                     Ok(Ok(told)) => {

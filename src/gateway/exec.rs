@@ -20,12 +20,13 @@ impl Session {
     pub(super) async fn exec(&mut self) -> Reply {
         let conditions = std::mem::take(&mut self.watched);
         let id = self.once.take();
-        let Some(multi) = self.end_multi() else {
+        let Some(mut multi) = self.end_multi() else {
             return Reply::err("ERR EXEC without MULTI");
         };
         if multi.is_spoilt() {
             return Reply::err("EXECABORT Transaction discarded because of previous errors.");
         }
+        let _room = multi.take_room();
         if multi.strict {
             return self.exec_strict(multi.queue, conditions, id).await;
         }

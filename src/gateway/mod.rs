@@ -13,6 +13,7 @@ mod burst;
 mod client;
 mod exec;
 mod info;
+mod large;
 mod multi;
 mod server;
 mod session;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::large::{Large, Room};
 use crate::base::Reply;
 use crate::base::limits::{TXN_BYTES_MAX, TXN_COMMANDS_MAX};
 use crate::machine::Command;
@@ -24,14 +25,17 @@ pub struct Multi {
     /// Any error rolls all of it back.
     pub strict: bool,
     bytes: usize,
+    large: Large,
+    room: Option<Room>,
     spoilt: bool,
 }
 
 impl Multi {
     #[must_use]
-    pub fn new(strict: bool) -> Multi {
+    pub fn new(strict: bool, large: Large) -> Multi {
         Multi {
             strict,
+            large,
             ..Multi::default()
         }
     }
@@ -51,6 +55,10 @@ impl Multi {
             return Err(Reply::err(format!(
                 "ERR a transaction may have {TXN_COMMANDS_MAX} commands and {TXN_BYTES_MAX} bytes at the most"
             )));
+        }
+        if let Err(full) = self.large.fit(&mut self.room, self.bytes) {
+            self.spoil();
+            return Err(full);
         }
         self.queue.push((name, queued));
         Ok(())
@@ -72,6 +80,12 @@ impl Multi {
     pub fn spoil(&mut self) {
         self.spoilt = true;
         self.queue.clear();
+        self.room = None;
+    }
+
+    /// What the queue takes of the node's room: to be kept until its commands have run.
+    pub fn take_room(&mut self) -> Option<Room> {
+        self.room.take()
     }
 
     #[must_use]

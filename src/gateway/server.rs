@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::admin;
 use super::info::Counts;
+use super::large::Large;
 use super::session::Session;
 use crate::base::NodeId;
 use crate::cluster::{Env, Node, NodeOptions, StartError};
@@ -58,6 +59,7 @@ pub struct Shared {
     accepted: AtomicU64,
     commands: AtomicU64,
     started: Instant,
+    pub large: Large,
 }
 
 impl Shared {
@@ -231,6 +233,7 @@ async fn run(
         accepted: AtomicU64::new(0),
         commands: AtomicU64::new(0),
         started: Instant::now(),
+        large: Large::default(),
     });
     let permits = Arc::new(Semaphore::new(config.limits.connections));
     let starting = Node::start(NodeOptions {

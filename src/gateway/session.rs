@@ -9,11 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::burst::{self, Item};
 use super::client::{self, ClientState};
 use super::info;
+use super::large::{STALLED, Ticket};
 use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
-use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, WATCHED_KEYS_MAX};
+use crate::base::limits::{
+    BURST_BYTES_MAX, BURST_COMMANDS_MAX, KEY_BYTES_MAX, LARGE_BYTES, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX,
+};
 use crate::base::{Reply, RequestId, gateway_of};
 use crate::cluster::{Node, Outcome, Wish};
 use crate::host::Stream;
@@ -22,6 +25,9 @@ use crate::resp::{RequestReader, encode};
 
 /// Bytes of replies after which they are written before more requests are taken.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// Bytes that a connection reads at a time, as a rule.
+const BUFFER_BYTES: usize = 16 << 10;
 
 pub struct Session {
     pub(super) node: Node,
@@ -61,7 +67,8 @@ impl Session {
     /// The socket's.
     pub async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
         let mut reader = RequestReader::default();
-        let mut buffer = BytesMut::with_capacity(16 << 10);
+        let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        let mut ticket = None;
         loop {
             let mut requests = Vec::new();
             let mut taken = 0;
@@ -94,8 +101,28 @@ impl Session {
             if self.closing {
                 return stream.shutdown().await;
             }
-            if idle && stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
+            if !idle {
+                continue;
+            }
+            if reader.unfinished() <= LARGE_BYTES {
+                if ticket.take().is_some() {
+                    // The old one has room for a large command.
+                    let mut usual = BytesMut::with_capacity(BUFFER_BYTES.max(buffer.len()));
+                    usual.extend_from_slice(&buffer);
+                    buffer = usual;
+                }
+            } else if ticket.is_none() {
+                ticket = self.shared.large.ticket(reader.expected()).await;
+            }
+            buffer.reserve(reader.missing(&buffer));
+            let reading = stream.read_buf(&mut buffer);
+            match Ticket::hold(ticket.as_ref(), reading).await {
+                Some(Ok(0)) => return Ok(()),
+                Some(read) => drop(read?),
+                None => {
+                    self.reply(&Reply::err(STALLED));
+                    self.closing = true;
+                }
             }
         }
     }
@@ -234,7 +261,7 @@ impl Session {
         match name {
             "multi" if self.multi.is_some() => Reply::err("ERR MULTI calls can not be nested"),
             "multi" => {
-                self.multi = Some(Multi::new(!args.is_empty()));
+                self.multi = Some(Multi::new(!args.is_empty(), self.shared.large.clone()));
                 Reply::ok()
             }
             "exec" => self.exec().await,
@@ -326,6 +353,17 @@ impl Session {
         if self.watched.len() + keys.len() > WATCHED_KEYS_MAX {
             return Reply::err(format!(
                 "ERR a connection may watch {WATCHED_KEYS_MAX} keys at the most"
+            ));
+        }
+        let bytes = self
+            .watched
+            .iter()
+            .filter_map(Condition::key)
+            .chain(keys)
+            .map(Bytes::len);
+        if bytes.sum::<usize>() > WATCHED_BYTES_MAX || keys.iter().any(|key| key.len() > KEY_BYTES_MAX) {
+            return Reply::err(format!(
+                "ERR a key may have {KEY_BYTES_MAX} bytes at the most, and all that a connection watches {WATCHED_BYTES_MAX}"
             ));
         }
         match self.node.versions(keys).await {

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{share, share_by_bytes};
-pub use super::stored::Blob;
-use super::stored::Key;
+pub use super::stored::{Blob, Key};
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
 
@@ -21,6 +20,13 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes, roughly.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let Value::Str(blob) = self;
+        blob.len()
+    }
+
     /// The type's name as `TYPE` replies it.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
@@ -180,33 +186,38 @@ impl Keyspace {
         self.slots.iter().flatten().cloned().collect()
     }
 
-    /// Takes in one slot of a snapshot.
+    /// Takes in keys of one slot, in order, from a snapshot.
     ///
     /// # Errors
-    /// Keys of another slot, or a slot that is there already: not what [`Keyspace::freeze`] gives.
-    pub fn load(&mut self, mut slot: Slot) -> Result<(), String> {
-        if mutant::is(Mutant::ExpiriesLostInSnapshot) {
-            for object in slot.values_mut() {
-                object.expires = None;
-            }
-        }
-        let Some((first, _)) = slot.first_key_value() else {
+    /// Keys of several slots, or one that is there already: not what [`Keyspace::freeze`] gives.
+    pub fn load(&mut self, mut keys: Vec<(Key, Object)>) -> Result<(), String> {
+        let Some(number) = keys.first().map(|(key, _)| slot_of(key)) else {
             return Ok(());
         };
-        let number = slot_of(first);
-        if slot.keys().any(|key| slot_of(key) != number) {
-            return Err(format!("slot {number} of the snapshot holds keys of other slots"));
-        }
-        for (key, object) in &slot {
+        for (key, object) in &mut keys {
+            if slot_of(key) != number {
+                return Err(format!("slot {number} of the snapshot holds keys of other slots"));
+            }
+            if mutant::is(Mutant::ExpiriesLostInSnapshot) {
+                object.expires = None;
+            }
             self.digest = self.digest.wrapping_add(share(key, object));
             let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
             self.expiries.extend(expiry);
         }
-        self.len += slot.len();
-        match self.slots[usize::from(number)].replace(Arc::new(slot)) {
-            None => Ok(()),
-            Some(_) => Err(format!("slot {number} is twice in the snapshot")),
+        let slot = Arc::make_mut(self.slots[usize::from(number)].get_or_insert_default());
+        let len = slot.len() + keys.len();
+        self.len += keys.len();
+        if slot.is_empty() {
+            // Built at once, a tree's nodes are full.
+            *slot = keys.into_iter().collect();
+        } else {
+            slot.extend(keys);
         }
+        if slot.len() != len {
+            return Err(format!("a key of slot {number} is twice in the snapshot"));
+        }
+        Ok(())
     }
 }
 
@@ -214,7 +225,7 @@ impl Keyspace {
 mod tests {
     use super::*;
 
-    fn slot(keys: &[&str]) -> Slot {
+    fn keys(keys: &[&str]) -> Vec<(Key, Object)> {
         let object = |key: &&str| {
             let value = Value::Str(Blob::from(key.as_bytes()));
             let object = Object::new(value, Some(7), 1);
@@ -224,15 +235,16 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_taken_in_once_and_with_its_own_keys_alone() {
+    fn a_slot_is_taken_in_piece_by_piece_each_key_once_and_no_others() {
         let mut keyspace = Keyspace::default();
-        assert_eq!(keyspace.load(slot(&["{a}1", "{a}2"])), Ok(()));
-        assert_eq!((keyspace.len(), keyspace.expiring(7).count()), (2, 2));
+        assert_eq!(keyspace.load(keys(&["{a}1", "{a}2"])), Ok(()));
+        assert_eq!(keyspace.load(keys(&["{a}3"])), Ok(()));
+        assert_eq!((keyspace.len(), keyspace.expiring(7).count()), (3, 3));
         assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
-        assert!(keyspace.load(slot(&["{a}3"])).is_err(), "the slot is there");
+        assert!(keyspace.load(keys(&["{a}3"])).is_err(), "the key is there");
         assert!(
-            keyspace.load(slot(&["{b}1", "{c}1"])).is_err(),
-            "two slots in one"
+            keyspace.load(keys(&["{b}1", "{c}1"])).is_err(),
+            "two slots in one piece"
         );
     }
 }

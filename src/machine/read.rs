@@ -7,6 +7,7 @@ use super::locks::Scope;
 use super::locks::scope_of;
 use super::overlay::Overlay;
 use super::request::Condition;
+use super::run::replies;
 use super::shard::{Fate, Shard};
 use super::{Command, Decision};
 use crate::base::{AttemptId, Millis, Mutant, Reply, RequestId, mutant};
@@ -96,7 +97,7 @@ impl Shard {
             return ReadOutcome::Ready(Seen::Conflict);
         }
         let mut view = Overlay::new(self.keyspace(), now, seed);
-        let replies = commands.iter().map(|command| command.run(&mut view)).collect();
+        let replies = replies(commands, &mut view);
         let touched = match scope.filter(|_| versions) {
             None => Vec::new(),
             Some(Scope::All) => vec![Condition::Whole {

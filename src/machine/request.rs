@@ -94,6 +94,12 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Bytes, roughly, for bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        32 + self.key().map_or(0, Bytes::len)
+    }
+
     /// The key it is about, if it is about one.
     #[must_use]
     pub fn key(&self) -> Option<&Bytes> {
@@ -187,6 +193,19 @@ pub enum Decision {
     Abort,
 }
 
+impl Decision {
+    /// Bytes of the replies that it remembers, roughly.
+    fn weight(&self) -> usize {
+        match self {
+            Decision::Commit { participants, .. } => {
+                let replies = participants.iter().flat_map(|(_, replies)| replies);
+                replies.map(Reply::weight).sum()
+            }
+            Decision::Abort => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Vote {
     Yes(Vec<Reply>),
@@ -262,14 +281,16 @@ impl Request {
     #[must_use]
     pub fn weight(&self) -> usize {
         let commands = |commands: &[Command]| commands.iter().map(Command::weight).sum::<usize>();
+        let holding = |conditions: &[Condition]| conditions.iter().map(Condition::weight).sum::<usize>();
         64 + match &self.body {
             Body::Run {
                 commands: list,
                 conditions,
                 ..
-            } => commands(list) + conditions.len() * 64,
-            Body::Prepare(prepare) => 2 * commands(&prepare.commands) + prepare.conditions.len() * 64,
-            Body::Decide(_) | Body::Stage(_) => 256,
+            } => commands(list) + holding(conditions),
+            Body::Prepare(prepare) => 2 * (commands(&prepare.commands) + holding(&prepare.conditions)),
+            Body::Decide(decide) => 256 + decide.decision.weight(),
+            Body::Stage(_) => 256,
             Body::Forget(attempts) => attempts.len() * 32,
             Body::Digest
             | Body::Finish(_)

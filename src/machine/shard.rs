@@ -27,6 +27,7 @@ use super::request::Vote;
 use super::request::{
     Age, Batch, Body, Condition, No, Prepare, Prepared, Refusal, Request, Response, Ticket,
 };
+use super::run::replies;
 use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
@@ -397,11 +398,7 @@ impl Shard {
             return self.refuse(prepare, No::Condition);
         }
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
-        let replies: Vec<Reply> = prepare
-            .commands
-            .iter()
-            .map(|command| command.run(&mut view))
-            .collect();
+        let replies = replies(&prepare.commands, &mut view);
         if let Some(failed) = failed(prepare.strict, &prepare.commands, &replies) {
             return self.refuse(prepare, No::Failed(failed));
         }

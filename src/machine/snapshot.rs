@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyspace::{Keyspace, Slot};
+use super::keyspace::{Key, Keyspace, Object, Slot};
 use super::shard::{Head, Shard};
 use super::{Coordinator, Machine};
 use crate::base::codec::{self, CodecError};
+use crate::base::limits::SNAPSHOT_SECTION_BYTES;
 use crate::base::{Mutant, mutant};
 
-/// Layout of the sections; another one is refused.
-const FORMAT_VERSION: u32 = 4;
+/// Layout of the sections. In the one before, a slot was one section; it is read as well. Others are refused.
+const FORMAT_VERSION: u32 = 5;
+const FORMAT_BEFORE: u32 = 4;
 
 /// Bytes of the length before each section.
 const LENGTH_BYTES: usize = 8;
@@ -22,7 +24,8 @@ enum Section<S, H, C> {
     Format(u32),
     Shard(H),
     Coordinator(C),
-    Slot(S),
+    /// Some of the keys of one slot.
+    Keys(S),
 }
 
 /// A state that no longer changes.
@@ -110,7 +113,7 @@ impl Frozen {
         &self,
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        type Out<'a> = Section<&'a Slot, &'a Head, &'a Coordinator>;
+        type Out<'a> = Section<&'a [(&'a Key, &'a Object)], &'a Head, &'a Coordinator>;
         let mut framed = Vec::new();
         let mut write = |section: &Out<'_>| -> Result<(), E> {
             framed.clear();
@@ -125,8 +128,24 @@ impl Frozen {
             Frozen::Coordinator(coordinator) => write(&Section::Coordinator(coordinator)),
             Frozen::Shard { head, slots } => {
                 write(&Section::Shard(head))?;
-                let mut full = slots.iter().filter(|slot| !slot.is_empty());
-                full.try_for_each(|slot| write(&Section::Slot(slot)))
+                let mut keys = Vec::new();
+                for slot in slots {
+                    let mut bytes = 0;
+                    for (key, object) in slot.iter() {
+                        keys.push((key, object));
+                        bytes += key.len() + object.value.weight();
+                        if bytes >= SNAPSHOT_SECTION_BYTES {
+                            write(&Section::Keys(&keys))?;
+                            keys.clear();
+                            bytes = 0;
+                        }
+                    }
+                    if !keys.is_empty() {
+                        write(&Section::Keys(&keys))?;
+                        keys.clear();
+                    }
+                }
+                Ok(())
             }
         }
     }
@@ -148,7 +167,7 @@ impl Thaw {
     /// # Errors
     /// Sections that do not decode, or another format.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
-        type In = Section<Slot, Head, Coordinator>;
+        type In = Section<Vec<(Key, Object)>, Head, Coordinator>;
         self.buffer.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(length) = self.buffer.get(at..at + 8) {
@@ -157,14 +176,14 @@ impl Thaw {
             let Some(body) = self.buffer.get(at + 8..(at + 8).saturating_add(length)) else {
                 break;
             };
-            let section: In = codec::decode(body).map_err(|e| e.to_string())?;
+            let section: In = codec::decode_whole(body).map_err(|e| e.to_string())?;
             at += 8 + length;
             match section {
-                Section::Format(FORMAT_VERSION) => self.versioned = true,
+                Section::Format(FORMAT_BEFORE..=FORMAT_VERSION) => self.versioned = true,
                 Section::Format(other) => return Err(format!("snapshot format {other} is not known here")),
                 Section::Shard(head) => self.head = Some(head),
                 Section::Coordinator(coordinator) => self.coordinator = Some(coordinator),
-                Section::Slot(slot) => self.keyspace.load(slot)?,
+                Section::Keys(keys) => self.keyspace.load(keys)?,
             }
         }
         self.buffer.drain(..at);

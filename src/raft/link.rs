@@ -8,8 +8,8 @@
 //! for broken. A connection whose packets vanish would else count as one for minutes: peers would be asked, and handed
 //! leadership, that nobody can reach.
 //!
-//! Calls are handed to the node in the order in which they came (each is polled once before the next is read), so
-//! appends of a pipeline reach openraft in order. A full queue refuses a call instead of holding it.
+//! Calls are handed to the node in the order in which they came (each is polled once before the next is read); a long one comes
+//! when its last piece does (`framing.rs`). A full queue refuses a call instead of holding it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,8 +24,9 @@ use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::codec::{Encoder, FramedRead, LengthDelimitedCodec};
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
+use super::framing::{self, Incoming, Outgoing};
 use super::wire::{Call, Frame, Hello, LinkError, Return, WIRE_VERSION};
 use crate::base::limits::{FRAME_BYTES_MAX, LINK_QUEUE_MAX};
 use crate::base::{NodeId, codec};
@@ -62,7 +63,8 @@ impl Responder {
         match codec::encode(&Frame::Response { id: self.id, body }) {
             // A full or closed queue: the peer sees a time-out, as if the network had lost it.
             Ok(bytes) if bytes.len() <= FRAME_BYTES_MAX => drop(queue.try_send(bytes.into())),
-            Ok(bytes) => tracing::warn!(bytes = bytes.len(), "an answer to a peer exceeds the frame limit"),
+            // Replies are bounded where commands run, so there is none.
+            Ok(bytes) => tracing::error!(bytes = bytes.len(), "an answer to a peer exceeds the frame limit"),
             Err(e) => tracing::warn!("an answer to a peer cannot be encoded: {e}"),
         }
     }
@@ -247,12 +249,14 @@ impl Links {
         let writer = async {
             let mut batch = Vec::new();
             let mut buffer = BytesMut::new();
-            let mut framing = framing();
+            let mut outgoing = Outgoing::default();
             loop {
-                match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
-                    Ok(0) => return io::Result::Ok(()),
-                    Ok(_) => {}
-                    Err(_) => batch.push(Bytes::new()),
+                if outgoing.is_empty() {
+                    match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
+                        Ok(0) => return io::Result::Ok(()),
+                        Ok(_) => {}
+                        Err(_) => Outgoing::put_beat(&mut buffer),
+                    }
                 }
                 // What is about to be queued goes out with the same write.
                 tokio::task::yield_now().await;
@@ -261,16 +265,17 @@ impl Links {
                 {
                     batch.push(more);
                 }
-                for frame in batch.drain(..) {
-                    framing.encode(frame, &mut buffer)?;
+                for message in batch.drain(..) {
+                    outgoing.put(message, &mut buffer)?;
                 }
+                outgoing.put_piece(&mut buffer)?;
                 write.write_all(&buffer).await?;
                 buffer.clear();
             }
         };
         let reader = self.read_frames(
             peer,
-            FramedRead::new(read, framing()),
+            FramedRead::new(read, framing::codec()),
             queue.downgrade(),
             &pending,
         );
@@ -336,16 +341,16 @@ impl Links {
         answers: mpsc::WeakSender<Bytes>,
         pending: &Pending,
     ) -> io::Result<()> {
+        let mut incoming = Incoming::default();
         loop {
             let heard = tokio::time::timeout(SILENCE, frames.next()).await;
             let Some(frame) = heard.map_err(|_| io::ErrorKind::TimedOut)? else {
                 return Ok(());
             };
-            let frame = frame?;
-            if frame.is_empty() {
+            let Some(message) = incoming.take(frame?)? else {
                 continue;
-            }
-            match codec::decode::<Frame>(&frame).map_err(io::Error::other)? {
+            };
+            match codec::decode::<Frame>(&message).map_err(io::Error::other)? {
                 Frame::Response { id, body } => {
                     if let Some(waiter) = pending.lock().remove(&id) {
                         // Nobody waits any more: the caller timed out.
@@ -455,12 +460,6 @@ impl Drop for PendingCall {
     fn drop(&mut self) {
         self.pending.lock().remove(&self.id);
     }
-}
-
-fn framing() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder()
-        .max_frame_length(FRAME_BYTES_MAX)
-        .new_codec()
 }
 
 async fn greet(stream: &mut Stream, mine: &Hello) -> io::Result<Hello> {

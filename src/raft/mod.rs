@@ -16,6 +16,7 @@ mod confirm;
 mod entry;
 mod faults;
 mod follower;
+mod framing;
 mod group;
 mod groups;
 mod hibernation;
@@ -32,6 +33,7 @@ mod waiter;
 mod wire;
 
 pub use confirm::Confirmer;
+pub use framing::time_for;
 pub use group::{Group, GroupError, GroupOptions};
 pub use groups::Groups;
 pub use hibernation::HibernationOptions;

@@ -11,9 +11,10 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use openraft::{EntryPayload, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use super::bare_commits::with_fewer_bare_commits;
+use super::framing::time_for;
 use super::link::Links;
 use super::log_store::PurgedReads;
 use super::state_machine::SnapshotHandle;
@@ -27,7 +28,7 @@ type OurSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 type BoxStream<'s, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 
-/// How long one append may take before the stream is given up and started anew.
+/// How long one append may take, besides what its bytes do, before the stream is given up and started anew.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to install a snapshot it has received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -89,6 +90,11 @@ impl Network {
         let target = self.target;
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let payload = |entry: &super::Entry| match &entry.payload {
+            EntryPayload::Normal(payload) => payload.0.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
+        let bytes = request.entries.iter().map(payload).sum();
         let sent = if request.entries.is_empty() && self.purged_reads.take() {
             let why = "what it needs is purged".into();
             Err(LinkError::Refused { node: target, why })
@@ -97,7 +103,7 @@ impl Network {
         };
         async move {
             let answer = sent.map_err(|e| unreachable(&e))?;
-            let answer = tokio::time::timeout(APPEND_TIMEOUT, answer).await;
+            let answer = tokio::time::timeout(APPEND_TIMEOUT + time_for(bytes), answer).await;
             let answer = answer.map_err(|_| unreachable(&LinkError::Broken(target)))?;
             match answer.map_err(|e| unreachable(&e))? {
                 Return::Append(response) => Ok(response.into_stream_result(prev, last)),

@@ -25,7 +25,7 @@ use super::hibernation::Hibernation;
 use super::shared::{Shared, State};
 use super::waiter::Waiter;
 use crate::base::codec;
-use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX};
+use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX};
 use crate::host::{Clock, chance};
 use crate::machine::{Batch, Origin, Request, Response};
 
@@ -153,9 +153,14 @@ impl Proposer {
             seed,
             requests,
         }) {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(e) => {
-                tracing::error!(group = %self.shared.group, "a batch cannot be encoded: {e}");
+            Ok(bytes) if bytes.len() <= ENTRY_BYTES_MAX => Bytes::from(bytes),
+            other => {
+                // In the log, no replica could apply it.
+                let why = other.map_or_else(|e| e.to_string(), |bytes| format!("{} bytes", bytes.len()));
+                tracing::error!(group = %self.shared.group, "a batch cannot be an entry: {why}");
+                for waiter in waiters {
+                    waiter.send(Err(GroupError::Busy));
+                }
                 return None;
             }
         };

@@ -69,6 +69,29 @@ impl RequestReader {
         }
     }
 
+    /// Bytes that the arguments of the unfinished request have, with the one that is being read.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        if self.left == 0 { 0 } else { self.bytes }
+    }
+
+    /// The most that these can be when it is finished.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        if self.left == 1 {
+            self.bytes
+        } else {
+            COMMAND_BYTES_MAX
+        }
+    }
+
+    /// Bytes that the argument being read lacks.
+    #[must_use]
+    pub fn missing(&self, buffer: &BytesMut) -> usize {
+        self.bulk
+            .map_or(0, |length| (length + 2).saturating_sub(buffer.len()))
+    }
+
     fn argument(&mut self, buffer: &mut BytesMut) -> Result<bool, ProtocolError> {
         let length = match self.bulk {
             Some(length) => length,
@@ -85,7 +108,9 @@ impl RequestReader {
                     .ok()
                     .filter(|&length| length <= BULK_BYTES_MAX);
                 let Some(length) = length else {
-                    return fail("invalid bulk length");
+                    return fail(format!(
+                        "invalid bulk length (an argument may have {BULK_BYTES_MAX} bytes at the most)"
+                    ));
                 };
                 self.bytes += length;
                 if self.bytes > COMMAND_BYTES_MAX {
@@ -98,7 +123,6 @@ impl RequestReader {
             }
         };
         if buffer.len() < length + 2 {
-            buffer.reserve(length + 2 - buffer.len());
             return Ok(false);
         }
         self.args.push(buffer.split_to(length).freeze());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::admission::{Admission, Lane};
 use super::now::Now;
 use super::resolving::Resolving;
-use super::telling::Telling;
+use super::telling::{Telling, remembered};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
 use crate::machine::{
     Age, Command, Condition, Decide, Decision, Failed, Finish, No, Prepare, Scope, Stage, Staged, Vote,
@@ -361,7 +361,7 @@ impl Coordinator {
         if votes.is_empty() || !all || !*staged && !mutant::is(Mutant::AnswerBeforeRecord) {
             return Vec::new();
         }
-        let participants: Vec<_> = std::mem::take(votes).into_iter().collect();
+        let participants = remembered(std::mem::take(votes));
         let (deadline, below) = (active.txn.deadline, active.txn.below);
         let telling = Telling::unrecorded(attempt, participants.clone(), deadline, below);
         let mut effects = self.tell(attempt.txn, telling, now);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::base::{Mutant, Reply, mutant};
+use crate::base::limits::WORK_BYTES_MAX;
+use crate::base::{Error, Mutant, Reply, Result, mutant};
 use crate::machine::{Command, Condition, Touches};
 
 /// One shard's share of a plan.
@@ -12,6 +13,24 @@ use crate::machine::{Command, Condition, Touches};
 pub struct Work {
     pub commands: Vec<Command>,
     pub conditions: Vec<Condition>,
+}
+
+impl Work {
+    /// Whether a transaction of these shares fits into a log entry.
+    ///
+    /// # Errors
+    /// [`WORK_BYTES_MAX`].
+    pub fn check_size<'a>(shares: impl Iterator<Item = &'a Work>) -> Result<()> {
+        let commands = |work: &Work| work.commands.iter().map(Command::weight).sum::<usize>();
+        let conditions = |work: &Work| work.conditions.iter().map(Condition::weight).sum::<usize>();
+        let bytes: usize = shares.map(|work| commands(work) + conditions(work)).sum();
+        if bytes > WORK_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a transaction may have {WORK_BYTES_MAX} bytes at the most; with what it watches and read before, this one has {bytes}"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Where one command's reply comes from: `(shard, place among the shard's replies)`.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::coordinator::Effect;
+use super::telling::remembered;
 use crate::base::{AttemptId, GroupId, Reply, TxnId};
 use crate::machine::{Decide, Decision, Staged, Vote};
 
@@ -82,7 +83,7 @@ impl Resolving {
                 }
                 let commit = Decision::Commit {
                     attempt,
-                    participants: std::mem::take(&mut asked.votes).into_iter().collect(),
+                    participants: remembered(std::mem::take(&mut asked.votes)),
                     deadline: asked.staged.deadline,
                 };
                 (commit, None)

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::coordinator::{Coordinator, Effect};
 use super::now::Now;
+use crate::base::limits::REPLIES_BYTES_MAX;
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, TxnId, mutant};
 use crate::machine::{Decide, Decision, Finish, Staged};
 
@@ -72,6 +73,14 @@ impl Telling {
             deadline: self.deadline,
         }
     }
+}
+
+/// The participants' replies, as the record of a commit and the answer have them: they fit into one.
+pub(super) fn remembered(votes: BTreeMap<GroupId, Vec<Reply>>) -> Vec<(GroupId, Vec<Reply>)> {
+    let mut participants: Vec<_> = votes.into_iter().collect();
+    let replies = participants.iter_mut().flat_map(|(_, replies)| replies);
+    Reply::leave_out(replies, REPLIES_BYTES_MAX);
+    participants
 }
 
 impl Coordinator {

@@ -1,6 +1,7 @@
 //! Snapshots and replicas: the same entries make the same state, and a state that went through bytes is the same one.
 
 use quorate::base::Millis;
+use quorate::base::limits::{BULK_BYTES_MAX, FRAME_BYTES_MAX, SNAPSHOT_SECTION_BYTES};
 use quorate::machine::{Decision, Frozen, Machine, Request, Response, Thaw, Ticket};
 
 use crate::talk::*;
@@ -211,4 +212,57 @@ fn a_stream_that_ends_early_or_is_of_another_format_is_no_state() {
     // The first section: eight bytes of length, the kind, the format's number.
     other[9] ^= 0x7f;
     assert!(wrong.take(&other).is_err());
+}
+
+fn sections_of(machine: &Machine) -> Vec<Vec<u8>> {
+    let mut sections = Vec::new();
+    let put = |section: &[u8]| {
+        sections.push(section.to_vec());
+        Ok::<(), quorate::base::codec::CodecError>(())
+    };
+    machine.freeze().sections(put).expect("a state is encoded");
+    sections
+}
+
+fn thaw_sections(sections: &[Vec<u8>]) -> Machine {
+    let mut thaw = Thaw::default();
+    for section in sections {
+        thaw.take(section).expect("a section is taken");
+    }
+    thaw.finish().expect("it is whole")
+}
+
+/// All keys with one tag are in one slot, and there may be millions of them.
+#[test]
+fn a_large_slot_is_written_in_pieces() {
+    let mut talk = Talk::shard();
+    let value = "x".repeat(10_000);
+    for n in 0..500 {
+        talk.run(&format!("SET {{tag}}{n} {value}"));
+    }
+    let sections = sections_of(&talk.machine);
+    let largest = sections.iter().map(Vec::len).max();
+    assert!(
+        sections.len() > 5 && largest.is_some_and(|bytes| bytes < SNAPSHOT_SECTION_BYTES + 20_000),
+        "{} sections, of {largest:?} bytes",
+        sections.len()
+    );
+    let other = thaw_sections(&sections);
+    assert_eq!(other.digest().ok(), talk.machine.digest().ok());
+    assert_eq!(other.running_digest().ok(), talk.machine.running_digest().ok());
+}
+
+/// What a reply table holds may be more than any message between nodes may.
+#[test]
+fn a_head_beyond_any_message_is_read_back() {
+    let mut talk = Talk::shard();
+    let value = "x".repeat(BULK_BYTES_MAX);
+    talk.run(&format!("SET big {value}"));
+    for session in 1..=4 {
+        talk.ask(run("GET big").numbered(session, 1));
+    }
+    let sections = sections_of(&talk.machine);
+    assert!(sections.iter().any(|section| section.len() > FRAME_BYTES_MAX));
+    let other = thaw_sections(&sections);
+    assert_eq!(other.digest().ok(), talk.machine.digest().ok());
 }

@@ -215,6 +215,7 @@ impl Command {
                 value: Some((Value::Str(value), _)),
                 ..
             } => value.len(),
+            C::Recall { replies, .. } => replies.iter().map(Reply::weight).sum(),
             C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
             _ => 0,
         };

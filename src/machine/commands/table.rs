@@ -10,7 +10,7 @@ use super::strings::{
 };
 use super::{Command, Touches};
 use crate::base::Reply;
-use crate::base::limits::BULK_BYTES_MAX;
+use crate::base::limits::KEY_BYTES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
@@ -62,10 +62,10 @@ pub fn parse(spec: &Spec, args: &[Bytes]) -> Result<Command, Reply> {
     let command = (spec.parse)(&mut rest)?;
     rest.end()?;
     if let Touches::Keys(keys) = command.touches()
-        && keys.iter().any(|key| key.len() > BULK_BYTES_MAX)
+        && keys.iter().any(|key| key.len() > KEY_BYTES_MAX)
     {
         return Err(Reply::err(format!(
-            "ERR key exceeds the limit of {BULK_BYTES_MAX} bytes"
+            "ERR key exceeds the limit of {KEY_BYTES_MAX} bytes"
         )));
     }
     Ok(command)
