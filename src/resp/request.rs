@@ -264,7 +264,8 @@ mod tests {
             ("*1\r\n*1\r\n", "expected '$', got '*'"),
             ("PING \"a\r\n", "unbalanced quotes in request"),
         ] {
-            assert_eq!(all(input.as_bytes(), 3), fail(why), "{input:?}");
+            let told = all(input.as_bytes(), 3).err().map(|ProtocolError(told)| told);
+            assert!(told.is_some_and(|told| told.starts_with(why)), "{input:?}");
         }
         let endless = vec![b'x'; INLINE_BYTES_MAX + 10];
         assert_eq!(all(&endless, 4096), fail("too big inline request"));
