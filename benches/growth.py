@@ -52,17 +52,22 @@ class Cluster:
 
     def __init__(self, binary, shards):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="quorate-growth."))
-        ports = free_ports(9)
-        self.port = ports[0]
-        (self.dir / "c.toml").write_text(config(shards, ports))
-        self.nodes = []
-        for n in range(1, 4):
-            command = [binary, "server", "--config", self.dir / "c.toml", "--node", str(n)]
-            with (self.dir / f"{n}.log").open("wb") as log:
+        self.binary = binary
+        self.ports = free_ports(9)
+        self.port = self.ports[0]
+        (self.dir / "c.toml").write_text(config(shards, self.ports))
+        self.nodes = [None] * 3
+        self.start()
+        for port in self.ports[::3]:
+            self.wait(port, shards)
+
+    def start(self, only=None):
+        """Starts the nodes, or one of them."""
+        for n in [only] if only else [1, 2, 3]:
+            command = [self.binary, "server", "--config", self.dir / "c.toml", "--node", str(n)]
+            with (self.dir / f"{n}.log").open("ab") as log:
                 data = ["--data-dir", self.dir / f"n{n}"]
-                self.nodes.append(subprocess.Popen(command + data, stdout=log, stderr=log))
-        for n in range(3):
-            self.wait(ports[3 * n], shards)
+                self.nodes[n - 1] = subprocess.Popen(command + data, stdout=log, stderr=log)
 
     def wait(self, port, shards):
         """Until each shard takes a write through this node."""

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
+use tokio::time::Instant;
 
 use super::shared::Shared;
 use super::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -37,6 +38,8 @@ pub struct StateMachine {
 /// Writes a state that was cut in `get_snapshot_builder`.
 pub struct Builder {
     frozen: Option<Frozen>,
+    /// How long the cut held everything up.
+    cut_us: u128,
     meta: SnapshotMeta,
     machine: StateMachine,
 }
@@ -131,7 +134,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let bytes = background("quorate-snapshot", move || write(&snapshots, &to, &frozen)).await?;
         self.machine.publish(name.clone(), &self.meta).await?;
         self.machine.shared.with(|state| state.snapshot_bytes = bytes);
-        tracing::debug!(group = %self.machine.shared.group, index, bytes, "snapshot written");
+        let (group, cut_us) = (self.machine.shared.group, self.cut_us);
+        tracing::debug!(%group, index, bytes, cut_us, "snapshot written");
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: self.machine.handle(name),
@@ -171,6 +175,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let begin = Instant::now();
         let (frozen, meta) = self.shared.with(|state| {
             state.bytes_since_snapshot = 0;
             state.writes_snapshot = true;
@@ -182,6 +187,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         });
         Builder {
             frozen: Some(frozen),
+            cut_us: begin.elapsed().as_micros(),
             meta,
             machine: self.clone(),
         }

@@ -84,9 +84,12 @@ impl Disk for Directory {
         std::fs::create_dir_all(folder)?;
         let mut file = File::create(&path)?;
         let zeros = [0; 16 << 10];
-        // A larger one is for one frame, and written once.
-        let mut left = if bytes > self.segment_bytes() { 0 } else { bytes };
-        file.set_len(bytes)?;
+        let mut left = bytes;
+        if bytes > self.segment_bytes() {
+            // For one frame, which is about to be written.
+            file.set_len(bytes)?;
+            left = 0;
+        }
         while left > 0 {
             let part = zeros.len().min(usize::try_from(left).unwrap_or(zeros.len()));
             file.write_all(&zeros[..part])?;

@@ -55,7 +55,8 @@ pub trait Disk: Send + Sync {
     /// The disk's.
     fn read(&self, file: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Makes a file of zeros, durable with its length and its name. One of that name is replaced.
+    /// Makes a file of zeros, durable with its length and its name. One of that name is replaced. The disk has room for it, unless it is
+    /// larger than [`Disk::segment_bytes`].
     ///
     /// # Errors
     /// The disk's.

@@ -116,7 +116,10 @@ impl Flusher {
     }
 
     fn fail(&mut self, error: &io::Error) -> String {
-        let text = format!("the journal cannot be written: {error}");
+        let text = format!(
+            "the journal in {} cannot be written: {error}",
+            self.segments.place()
+        );
         tracing::error!("{text}");
         self.failed.get_or_insert(text).clone()
     }

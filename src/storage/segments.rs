@@ -228,6 +228,11 @@ impl Segments {
         Ok(())
     }
 
+    /// Where they are, for people.
+    pub fn place(&self) -> String {
+        self.disk.place()
+    }
+
     /// Bytes of the segments that hold needed frames.
     pub fn bytes(&self) -> u64 {
         self.live.iter().map(|segment| segment.bytes).sum()
