@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::driver::{Driver, Report, send};
@@ -26,12 +26,15 @@ use super::message::{Ask, Told};
 use super::node::Node;
 use crate::base::{Error, GroupId, RequestId, Result, TxnId, gateway_of};
 use crate::machine::{Body, Decision, Fate, Read, Refusal, Request, Response, Seen};
+use crate::raft::Group;
 
 /// Between two questions about what is not decided.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// What `TXN WAIT` takes for one look even if it may not wait at all.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a coordinator's leader waits for what is to be decided now, before it says that it is not.
+const DECIDED: Duration = Duration::from_secs(1);
 /// How long the participants of what was settled may take to hear of it.
 const RECOVER: Duration = Duration::from_secs(1);
 
@@ -261,6 +264,20 @@ fn withdraw(id: RequestId) -> Request {
     request
 }
 
+/// Waits until the log has the decision. To ask again after a while may be too late: the gateway that heard "aborted" starts anew, and
+/// with that says that it is through with the old number, which the log then forgets.
+async fn decided(group: &Group, txn: TxnId, mut applied: watch::Receiver<u64>) -> Decision {
+    loop {
+        let known = group.peek(|machine| machine.as_coordinator()?.decision(txn).cloned());
+        match known {
+            Some(decision) => return decision,
+            // A replica that has stopped decides nothing any more: the limit ends this.
+            None if applied.changed().await.is_err() => std::future::pending().await,
+            None => {}
+        }
+    }
+}
+
 impl Driver {
     pub(super) fn inspect(&self, only: Option<TxnId>, answer: oneshot::Sender<Told>) {
         let Some(leading) = &self.leading else { return };
@@ -280,6 +297,7 @@ impl Driver {
             return send(answer, Told::Decision(None));
         }
         let (group, reports, term) = (self.group.clone(), self.reports.clone(), self.term());
+        let applied = group.watch_applied();
         tokio::spawn(async move {
             let told = match group.propose(withdraw(txn)).await {
                 Ok(Response::Decision(decision)) => {
@@ -290,10 +308,17 @@ impl Driver {
                     Told::Decision(Some(decision))
                 }
                 Ok(Response::Staged(staged)) => {
-                    if now {
+                    let decided = if now {
                         let _ = reports.send((term, Report::Undecided(staged.clone()))).await;
-                    }
-                    Told::Response(Response::Staged(staged))
+                        tokio::time::timeout(DECIDED, decided(&group, txn, applied))
+                            .await
+                            .ok()
+                    } else {
+                        None
+                    };
+                    decided.map_or(Told::Response(Response::Staged(staged)), |decision| {
+                        Told::Decision(Some(decision))
+                    })
                 }
                 Ok(other) => Told::Response(other),
                 Err(error) => Told::Failed(error.into()),
