@@ -10,6 +10,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, tcp};
 
+use crate::base::limits::FRAGMENT_BYTES;
+
 /// Both directions of a connection.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -20,6 +22,11 @@ pub trait Network: Send + Sync {
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Listener>>;
     /// Connects to an address; small writes go out at once.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Stream>>;
+
+    /// Bytes of a message between nodes that goes in one piece, [`FRAGMENT_BYTES`] at the most.
+    fn fragment_bytes(&self) -> usize {
+        FRAGMENT_BYTES
+    }
 }
 
 /// The operating system's TCP.

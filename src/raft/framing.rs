@@ -42,12 +42,21 @@ fn put_frame(kind: u8, bytes: &[u8], out: &mut BytesMut) -> io::Result<()> {
 }
 
 /// What goes out on a link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
+    /// Of a piece.
+    bytes: usize,
     long: VecDeque<Bytes>,
 }
 
 impl Outgoing {
+    pub fn new(piece_bytes: usize) -> Outgoing {
+        Outgoing {
+            bytes: piece_bytes.min(FRAGMENT_BYTES),
+            long: VecDeque::new(),
+        }
+    }
+
     /// Whether long messages wait for [`Outgoing::put_piece`].
     pub fn is_empty(&self) -> bool {
         self.long.is_empty()
@@ -58,7 +67,7 @@ impl Outgoing {
     /// # Errors
     /// None in practice: a length beyond `u32`.
     pub fn put(&mut self, message: Bytes, out: &mut BytesMut) -> io::Result<()> {
-        if message.len() > FRAGMENT_BYTES {
+        if message.len() > self.bytes {
             self.long.push_back(message);
             return Ok(());
         }
@@ -73,7 +82,7 @@ impl Outgoing {
         let Some(message) = self.long.front_mut() else {
             return Ok(());
         };
-        let piece = message.split_to(FRAGMENT_BYTES.min(message.len()));
+        let piece = message.split_to(self.bytes.min(message.len()));
         if message.is_empty() {
             self.long.pop_front();
             return put_frame(LAST, &piece, out);
@@ -136,7 +145,7 @@ mod tests {
 
     #[test]
     fn short_messages_go_between_the_pieces_of_long_ones() {
-        let (mut outgoing, mut out) = (Outgoing::default(), BytesMut::new());
+        let (mut outgoing, mut out) = (Outgoing::new(usize::MAX), BytesMut::new());
         let long: Bytes = (0..=255).cycle().take(2 * FRAGMENT_BYTES + 7).collect();
         let other = Bytes::from(vec![9; FRAGMENT_BYTES + 1]);
         let short = |byte: u8| Bytes::from(vec![byte; FRAGMENT_BYTES.min(1000 * usize::from(byte))]);

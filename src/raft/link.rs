@@ -249,7 +249,7 @@ impl Links {
         let writer = async {
             let mut batch = Vec::new();
             let mut buffer = BytesMut::new();
-            let mut outgoing = Outgoing::default();
+            let mut outgoing = Outgoing::new(self.inner.options.network.fragment_bytes());
             loop {
                 if outgoing.is_empty() {
                     match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {

@@ -53,6 +53,11 @@ impl SimNetwork {
 }
 
 impl Network for SimNetwork {
+    /// So short that most appends, forwarded requests and answers are cut, and that others overtake them.
+    fn fragment_bytes(&self) -> usize {
+        200
+    }
+
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Listener>> {
         Box::pin(async move {
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
