@@ -68,7 +68,7 @@ impl Session {
     pub async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
         let mut reader = RequestReader::default();
         let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
-        let mut ticket = None;
+        let (mut ticket, mut had_ticket) = (None, false);
         loop {
             let mut requests = Vec::new();
             let mut taken = 0;
@@ -102,17 +102,19 @@ impl Session {
                 return stream.shutdown().await;
             }
             if !idle {
+                // It was for the first of these; what has begun behind it needs one of its own.
+                had_ticket |= ticket.take().is_some();
                 continue;
             }
-            if reader.unfinished() <= LARGE_BYTES {
-                if ticket.take().is_some() {
-                    // The old one has room for a large command.
-                    let mut usual = BytesMut::with_capacity(BUFFER_BYTES.max(buffer.len()));
-                    usual.extend_from_slice(&buffer);
-                    buffer = usual;
+            if reader.unfinished() > LARGE_BYTES {
+                if ticket.is_none() {
+                    ticket = self.shared.large.ticket(reader.expected()).await;
                 }
-            } else if ticket.is_none() {
-                ticket = self.shared.large.ticket(reader.expected()).await;
+            } else if std::mem::take(&mut had_ticket) {
+                // The old one has room for a large command.
+                let mut usual = BytesMut::with_capacity(BUFFER_BYTES.max(buffer.len()));
+                usual.extend_from_slice(&buffer);
+                buffer = usual;
             }
             buffer.reserve(reader.missing(&buffer));
             let reading = stream.read_buf(&mut buffer);
