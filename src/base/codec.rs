@@ -64,11 +64,14 @@ pub fn encode_to<T: Serialize>(value: &T, writer: &mut impl std::io::Write) -> R
 /// # Errors
 /// Malformed, truncated, oversized or over-long input.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, used) = decode_prefix(bytes)?;
-    if used != bytes.len() {
-        return Err(CodecError::Trailing(bytes.len() - used));
+    all_of(bytes, decode_prefix(bytes)?)
+}
+
+fn all_of<T>(bytes: &[u8], (value, used): (T, usize)) -> Result<T, CodecError> {
+    match bytes.len() - used {
+        0 => Ok(value),
+        left => Err(CodecError::Trailing(left)),
     }
-    Ok(value)
 }
 
 /// Decodes one value from the front of `bytes` and says how many bytes it took.
@@ -86,11 +89,7 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Co
 /// As for [`decode`].
 pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::standard().with_limit::<OWN_BYTES_MAX>();
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config)?;
-    if used != bytes.len() {
-        return Err(CodecError::Trailing(bytes.len() - used));
-    }
-    Ok(value)
+    all_of(bytes, bincode::serde::decode_from_slice(bytes, config)?)
 }
 
 #[cfg(test)]

@@ -44,9 +44,10 @@ impl Housekeeping {
             tick.tick().await;
             let groups = self.groups.all();
             self.cut_snapshot(&groups, &mut cut).await;
+            let linked = self.links.connected();
             for group in &groups {
                 self.let_time_pass(group);
-                group.purge_behind_snapshot(self.kept(group)).await;
+                group.purge_behind_snapshot(self.kept(group, &linked)).await;
                 group.look_after_sleep().await;
             }
             if self.stopping.load(Ordering::Relaxed) {
@@ -60,20 +61,18 @@ impl Housekeeping {
             if balanced.elapsed() >= BALANCE_EVERY {
                 balanced = Instant::now();
                 // A peer counts once it has been there for a whole round: it may be restarting.
-                let connected = self.links.connected();
                 for group in groups.iter().filter(|group| group.is_leader()) {
-                    self.hand_over(group, &connected, &connected_before).await;
+                    self.hand_over(group, &linked, &connected_before).await;
                 }
-                connected_before = connected;
+                connected_before = linked;
             }
         }
     }
 
     /// Bytes of log to keep behind a group's snapshot, for a follower that is a little behind. None can be that while the group sleeps
     /// and all its nodes are linked.
-    fn kept(&self, group: &Group) -> usize {
-        let connected = self.links.connected();
-        let here = |node: &NodeId| *node == self.me || connected.contains(node);
+    fn kept(&self, group: &Group, linked: &[NodeId]) -> usize {
+        let here = |node: &NodeId| *node == self.me || linked.contains(node);
         let replicas = self.placement.get(&group.id());
         if group.is_asleep() && replicas.is_some_and(|nodes| nodes.iter().all(here)) {
             return 0;

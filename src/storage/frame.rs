@@ -77,12 +77,5 @@ pub(super) fn encode(records: &[Record], buffer: &mut Vec<u8>) -> Result<(), Cod
 /// # Errors
 /// The codec's.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, CodecError> {
-    // Frames are ours and checksummed; their size is bounded by the queue, not by the peer frame's limit.
-    let config = bincode::config::standard();
-    let (records, used) = bincode::serde::decode_from_slice(bytes, config)?;
-    if used == bytes.len() {
-        Ok(records)
-    } else {
-        Err(CodecError::Trailing(bytes.len() - used))
-    }
+    codec::decode_whole(bytes)
 }
