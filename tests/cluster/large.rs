@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use quorate::base::limits::{BULK_BYTES_MAX, KEY_BYTES_MAX, REPLIES_BYTES_MAX, WATCHED_BYTES_MAX};
+use quorate::base::limits::{
+    BULK_BYTES_MAX, KEY_BYTES_MAX, REPLIES_BYTES_MAX, WATCHED_BYTES_MAX, WORK_BYTES_MAX,
+};
 
 use crate::nodes::{NODES, Nodes};
 use crate::wait::eventually;
@@ -63,6 +65,13 @@ fn the_largest_values_are_written_read_kept_and_sent_to_who_was_away() {
         error(&thrice).contains(&REPLIES_BYTES_MAX.to_string()),
         "{thrice:?}"
     );
+    // Two copies on other shards are written by one entry or another, which they would not fit into.
+    call(&["MULTI"]);
+    call(&["COPY", &keys[0], &keys[2]]);
+    call(&["COPY", &keys[0], &keys[3]]);
+    let copies = call(&["EXEC"]);
+    assert!(error(&copies).contains(&WORK_BYTES_MAX.to_string()), "{copies:?}");
+    assert_eq!(call(&["EXISTS", &keys[2], &keys[3]]), Reply::Int(0));
     nodes.kill_all();
     nodes.start_all();
     for node in NODES {
