@@ -4,6 +4,7 @@
 
 pub mod codec;
 pub mod error;
+pub mod float;
 pub mod ids;
 pub mod limits;
 pub mod mutant;

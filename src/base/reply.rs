@@ -21,6 +21,12 @@ pub enum Reply {
     NilArray,
     Array(Vec<Reply>),
     Map(Vec<(Reply, Reply)>),
+    /// A set in RESP3, an array in RESP2.
+    Set(Vec<Reply>),
+    /// A number with a fraction; text in RESP2.
+    Double(f64),
+    /// An array of pairs in RESP3, all in one array in RESP2.
+    Pairs(Vec<(Reply, Reply)>),
 }
 
 impl Reply {
@@ -55,9 +61,11 @@ impl Reply {
             Reply::Simple(text) => text.len(),
             Reply::Error(text) => text.len(),
             Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
-            Reply::Array(items) => items.iter().map(Reply::weight).sum(),
-            Reply::Map(pairs) => pairs.iter().map(|(k, v)| k.weight() + v.weight()).sum(),
-            Reply::Int(_) | Reply::Nil | Reply::NilArray => 0,
+            Reply::Array(items) | Reply::Set(items) => items.iter().map(Reply::weight).sum(),
+            Reply::Map(pairs) | Reply::Pairs(pairs) => {
+                pairs.iter().map(|(k, v)| k.weight() + v.weight()).sum()
+            }
+            Reply::Int(_) | Reply::Double(_) | Reply::Nil | Reply::NilArray => 0,
         }
     }
 

@@ -15,8 +15,8 @@ impl Node {
     /// Commands that need each other's data over shards (RENAME, COPY, MSETNX): read, run here, commit if unchanged.
     pub(super) async fn execute_optimistic(&self, wish: Wish, deadline: Instant) -> Result<Outcome> {
         let Some(keys) = Optimistic::keys(&wish.commands) else {
-            let why = "a transaction cannot combine commands on the whole key space with RENAME, COPY or MSETNX \
-                       over several shards";
+            let why = "a transaction cannot combine commands on the whole key space with those that need several \
+                       shards' data at once (RENAME, COPY, SINTER, LMOVE and the like)";
             return Err(Error::Invalid(why.into()));
         };
         let fetch = [Command::Fetch { keys: keys.clone() }];
@@ -34,7 +34,8 @@ impl Node {
             if let Reply::Error(why) = fetched {
                 return Err(too_large(format!("what it needs cannot be read at once: {why}")));
             }
-            let run = Optimistic::run(&wish.commands, wish.strict, &keys, &fetched, self.now(), chance());
+            let run = Optimistic::run(&wish.commands, wish.strict, &keys, &fetched, self.now(), chance())
+                .map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))?;
             let touched = touched.into_values().flatten().collect();
             let conditions = Optimistic::conditions(&wish.conditions, touched);
             let fails = run.failed.is_some();

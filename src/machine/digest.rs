@@ -15,10 +15,10 @@ use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Machine;
-use super::keyspace::{Object, Value};
+use super::keyspace::Object;
 use crate::base::codec::{self, CodecError};
 use crate::base::limits::DIGEST_REST_BYTES_MAX;
 
@@ -40,14 +40,12 @@ impl fmt::Display for Digest {
 
 /// One key's share of the sum.
 pub(super) fn share(key: &[u8], object: &Object) -> u64 {
-    let Value::Str(value) = &object.value;
-    share_of(key, object, value.hash())
+    share_of(key, object, object.value().hash())
 }
 
 /// As [`share`], from the bytes themselves.
 pub(super) fn share_by_bytes(key: &[u8], object: &Object) -> u64 {
-    let Value::Str(value) = &object.value;
-    share_of(key, object, xxh3_64(value))
+    share_of(key, object, object.value().hash_by_bytes())
 }
 
 fn share_of(key: &[u8], object: &Object, value: u64) -> u64 {

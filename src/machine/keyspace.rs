@@ -2,48 +2,29 @@
 //! that clones one slot's map at the most.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::{share, share_by_bytes};
-pub use super::stored::{Blob, Key};
+pub use super::values::{Blob, Key, Value};
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
 
-/// What a key holds. Strings only, so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Value {
-    Str(Blob),
-}
-
-impl Value {
-    /// Bytes, roughly.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        let Value::Str(blob) = self;
-        blob.len()
-    }
-
-    /// The type's name as `TYPE` replies it.
-    #[must_use]
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Value::Str(_) => "string",
-        }
-    }
-}
-
 /// A key's value, expiry and version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    pub value: Value,
-    /// No time is zero, so that keys without expiry pay eight bytes for it and not sixteen.
-    expires: Option<NonZeroU64>,
+    body: Body,
     /// Log index of the entry that last changed the key.
     pub version: u64,
+}
+
+/// Most keys have no expiry, and pay nothing for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Body {
+    Lasting(Value),
+    Expiring(Box<(Value, Millis)>),
 }
 
 const _: () = assert!(size_of::<Object>() == 24);
@@ -51,16 +32,34 @@ const _: () = assert!(size_of::<Object>() == 24);
 impl Object {
     #[must_use]
     pub fn new(value: Value, expires: Option<Millis>, version: u64) -> Object {
-        Object {
-            value,
-            expires: expires.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN)),
-            version,
+        let body = match expires {
+            None => Body::Lasting(value),
+            Some(at) => Body::Expiring(Box::new((value, at.max(1)))),
+        };
+        Object { body, version }
+    }
+
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        match &self.body {
+            Body::Lasting(value) => value,
+            Body::Expiring(expiring) => &expiring.0,
+        }
+    }
+
+    fn value_mut(&mut self) -> &mut Value {
+        match &mut self.body {
+            Body::Lasting(value) => value,
+            Body::Expiring(expiring) => &mut expiring.0,
         }
     }
 
     #[must_use]
     pub fn expires(&self) -> Option<Millis> {
-        self.expires.map(NonZeroU64::get)
+        match &self.body {
+            Body::Lasting(_) => None,
+            Body::Expiring(expiring) => Some(expiring.1),
+        }
     }
 
     /// Whether the key counts as absent at replicated time `now`.
@@ -68,9 +67,37 @@ impl Object {
     pub fn expired(&self, now: Millis) -> bool {
         self.expires().is_some_and(|at| at <= now)
     }
+
+    fn into_value(self) -> Value {
+        match self.body {
+            Body::Lasting(value) => value,
+            Body::Expiring(expiring) => expiring.0,
+        }
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.value(), self.expires(), self.version).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (value, expires, version) = Deserialize::deserialize(deserializer)?;
+        Ok(Object::new(value, expires, version))
+    }
 }
 
 pub type Slot = BTreeMap<Key, Object>;
+
+/// What has become of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edited {
+    Nothing,
+    Changed,
+    Removed,
+}
 
 /// All keys, and which expire when. Expired keys stay until a logged expiry or a write removes them.
 #[derive(Debug, Clone)]
@@ -81,7 +108,22 @@ pub struct Keyspace {
     len: usize,
     /// Sum of the shares of all keys.
     digest: u64,
+    garbage: Garbage,
 }
+
+/// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
+#[derive(Debug, Clone, Default)]
+pub struct Garbage(Vec<Value>, Vec<Arc<Slot>>);
+
+impl Garbage {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_empty()
+    }
+}
+
+/// What weighs less is freed at once.
+const GARBAGE_BYTES_MIN: usize = 64 << 10;
 
 impl Default for Keyspace {
     fn default() -> Self {
@@ -90,6 +132,7 @@ impl Default for Keyspace {
             expiries: BTreeSet::new(),
             len: 0,
             digest: 0,
+            garbage: Garbage::default(),
         }
     }
 }
@@ -148,7 +191,13 @@ impl Keyspace {
         };
         let removed = old.as_ref().map_or(0, |object| share(key, object));
         self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
-        let old_expires = old.and_then(|o| o.expires());
+        let old_expires = old.as_ref().and_then(Object::expires);
+        if let Some(old) = old
+            && old.value().kind().is_some()
+            && old.value().weight() >= GARBAGE_BYTES_MIN
+        {
+            self.garbage.0.push(old.into_value());
+        }
         if old_expires != expires {
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
             let key = Bytes::copy_from_slice(key);
@@ -161,8 +210,43 @@ impl Keyspace {
         }
     }
 
+    /// Changes the value of a key that is there as the entry at `version`, if `edit` says that it has; a collection that it
+    /// has emptied goes, which is said as well.
+    pub fn edit<R>(
+        &mut self,
+        key: &[u8],
+        version: u64,
+        edit: impl FnOnce(&mut Value) -> (R, bool),
+    ) -> Option<(R, Edited)> {
+        let slot = self.slots[usize::from(slot_of(key))].as_mut()?;
+        let object = Arc::make_mut(slot).get_mut(key)?;
+        let before = share(key, object);
+        let (result, changed) = edit(object.value_mut());
+        if !changed {
+            return Some((result, Edited::Nothing));
+        }
+        if !mutant::is(Mutant::WritesKeepOldVersion) {
+            object.version = version;
+        }
+        let after = share(key, object);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+        if object.value().is_empty() {
+            self.set(key, None);
+            return Some((result, Edited::Removed));
+        }
+        Some((result, Edited::Changed))
+    }
+
     pub fn clear(&mut self) {
-        *self = Keyspace::default();
+        let before = std::mem::take(self);
+        self.garbage = before.garbage;
+        self.garbage.1.extend(before.slots.into_iter().flatten());
+    }
+
+    /// What is to be freed elsewhere.
+    #[must_use]
+    pub fn take_garbage(&mut self) -> Garbage {
+        std::mem::take(&mut self.garbage)
     }
 
     /// The keys that expire at or before `now`, soonest first.
@@ -199,7 +283,7 @@ impl Keyspace {
                 return Err(format!("slot {number} of the snapshot holds keys of other slots"));
             }
             if mutant::is(Mutant::ExpiriesLostInSnapshot) {
-                object.expires = None;
+                *object = Object::new(object.value().clone(), None, object.version);
             }
             self.digest = self.digest.wrapping_add(share(key, object));
             let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
@@ -218,6 +302,19 @@ impl Keyspace {
             return Err(format!("a key of slot {number} is twice in the snapshot"));
         }
         Ok(())
+    }
+
+    /// Takes in a further piece of a large value from a snapshot.
+    ///
+    /// # Errors
+    /// The key is not there, or the piece does not belong to it.
+    pub fn load_more(&mut self, key: &[u8], piece: Value) -> Result<(), String> {
+        let version = self.get(key).map_or(0, |object| object.version);
+        let taken = self.edit(key, version, |value| (value.absorb(piece), true));
+        match taken {
+            Some((taken, _)) => taken.map_err(|why| format!("the snapshot holds {why}")),
+            None => Err("the snapshot holds a piece of a value without its beginning".into()),
+        }
     }
 }
 

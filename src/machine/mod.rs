@@ -28,8 +28,8 @@ mod second_phase;
 mod sessions;
 mod shard;
 mod snapshot;
-mod stored;
 mod strict;
+pub mod values;
 
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
@@ -78,6 +78,15 @@ impl Machine {
         match self {
             Machine::Shard(shard) => shard.read(read, now, asked),
             Machine::Coordinator(coordinator) => coordinator.read(read),
+        }
+    }
+
+    /// Large values that are gone, to be freed where nobody waits.
+    #[must_use]
+    pub fn take_garbage(&mut self) -> keyspace::Garbage {
+        match self {
+            Machine::Shard(shard) => shard.take_garbage(),
+            Machine::Coordinator(_) => keyspace::Garbage::default(),
         }
     }
 

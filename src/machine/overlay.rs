@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::keyspace::{Blob, Keyspace, Object, Value};
+use super::keyspace::{Blob, Edited, Keyspace, Object, Value};
+use super::values::Kind;
 use crate::base::slot::{SLOTS, slot_of};
-use crate::base::{Millis, Mutant, mutant};
+use crate::base::{Millis, Mutant, Reply, mutant};
 
 /// What a transaction would change: the body of an intent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,13 +152,104 @@ impl<'a> Overlay<'a> {
         }
         let found = |object: &&Object| !object.expired(self.now) || mutant::is(Mutant::ExpiredKeysAreFound);
         let object = self.base().get(key).filter(found)?;
-        Some((&object.value, object.expires()))
+        Some((object.value(), object.expires()))
     }
 
     /// The string a key holds.
-    #[must_use]
-    pub fn get_str(&self, key: &[u8]) -> Option<&Blob> {
-        self.get(key).map(|(Value::Str(blob), _)| blob)
+    ///
+    /// # Errors
+    /// `WRONGTYPE`: it holds something else.
+    pub fn get_str(&self, key: &[u8]) -> Result<Option<&Blob>, Reply> {
+        match self.get(key) {
+            None => Ok(None),
+            Some((Value::Str(blob), _)) => Ok(Some(blob)),
+            Some(_) => Err(Reply::wrong_type()),
+        }
+    }
+
+    /// The collection of this kind that a key holds.
+    ///
+    /// # Errors
+    /// `WRONGTYPE`: it holds something else.
+    pub fn collection(&self, key: &[u8], kind: Kind) -> Result<Option<&Value>, Reply> {
+        match self.get(key) {
+            None => Ok(None),
+            Some((value, _)) if value.kind() == Some(kind) => Ok(Some(value)),
+            Some(_) => Err(Reply::wrong_type()),
+        }
+    }
+
+    /// Changes the collection of this kind that a key holds; `edit` says whether it has. One that is left empty goes. `None`:
+    /// there is none.
+    ///
+    /// # Errors
+    /// `WRONGTYPE`: it holds something else.
+    pub fn edit<R>(
+        &mut self,
+        key: &Bytes,
+        kind: Kind,
+        edit: impl FnOnce(&mut Value) -> (R, bool),
+    ) -> Result<Option<R>, Reply> {
+        let Some(value) = self.collection(key, kind)? else {
+            return Ok(None);
+        };
+        if let Base::Kept(_) = self.base {
+            let mut value = value.clone();
+            let expires = self.get(key).and_then(|(_, expires)| expires);
+            let (result, changed) = edit(&mut value);
+            if changed {
+                let write = (!value.is_empty()).then_some((value, expires));
+                self.write(key, write);
+            }
+            return Ok(Some(result));
+        }
+        let Base::Direct {
+            keyspace,
+            version,
+            done,
+        } = &mut self.base
+        else {
+            return Ok(None);
+        };
+        let edited = keyspace.edit(key, *version, edit);
+        Ok(edited.map(|(result, edited)| {
+            done.changed |= edited != Edited::Nothing;
+            if edited == Edited::Removed {
+                done.removed.push(slot_of(key));
+            }
+            result
+        }))
+    }
+
+    /// As [`Overlay::edit`]; where there is none, of a new one.
+    ///
+    /// # Errors
+    /// `WRONGTYPE`: it holds something else.
+    pub fn edit_or_new<R>(
+        &mut self,
+        key: &Bytes,
+        kind: Kind,
+        edit: impl FnOnce(&mut Value) -> (R, bool),
+    ) -> Result<R, Reply> {
+        if self.collection(key, kind)?.is_none() {
+            let mut value = Value::empty(kind);
+            let (result, _) = edit(&mut value);
+            if !value.is_empty() {
+                self.put(key, value, None);
+            }
+            return Ok(result);
+        }
+        let edited = self.edit(key, kind, edit)?;
+        edited.ok_or_else(|| Reply::err("ERR the key that was looked up is gone"))
+    }
+
+    /// A random number, other than the one before.
+    pub fn random(&mut self) -> u64 {
+        // SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     #[must_use]
@@ -237,7 +329,7 @@ impl<'a> Overlay<'a> {
                 .base()
                 .slot(slot)
                 .filter(|(_, object)| !object.expired(self.now));
-            keys.extend(live.map(|(key, object)| (Bytes::copy_from_slice(key), &object.value)));
+            keys.extend(live.map(|(key, object)| (Bytes::copy_from_slice(key), object.value())));
         }
         for (key, write) in self.writes.keys.iter().filter(|(key, _)| slot_of(key) == slot) {
             match write {

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Command;
-use super::keyspace::{Keyspace, Object};
+use super::keyspace::{Garbage, Keyspace, Object};
 use super::locks::{Locks, Scope, scope_of};
 use super::overlay::{Overlay, Writes};
 use super::parked::{Parked, ParkedTable};
@@ -106,6 +106,10 @@ impl Shard {
     #[must_use]
     pub fn parts(&self) -> (&Keyspace, &Head) {
         (&self.keyspace, &self.head)
+    }
+
+    pub(super) fn take_garbage(&mut self) -> Garbage {
+        self.keyspace.take_garbage()
     }
 
     #[must_use]

@@ -4,28 +4,30 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyspace::{Key, Keyspace, Object, Slot};
+use super::keyspace::{Key, Keyspace, Object, Slot, Value};
 use super::shard::{Head, Shard};
 use super::{Coordinator, Machine};
 use crate::base::codec::{self, CodecError};
 use crate::base::limits::SNAPSHOT_SECTION_BYTES;
 use crate::base::{Mutant, mutant};
 
-/// Layout of the sections. In the one before, a slot was one section; it is read as well. Others are refused.
-const FORMAT_VERSION: u32 = 5;
-const FORMAT_BEFORE: u32 = 4;
+/// Layout of the sections. Those before are read as well: 4 had a slot in one section, 5 a value. Others are refused.
+const FORMAT_VERSION: u32 = 6;
+const FORMAT_OLDEST: u32 = 4;
 
 /// Bytes of the length before each section.
 const LENGTH_BYTES: usize = 8;
 
 /// One section of a snapshot, length-prefixed in the stream.
 #[derive(Debug, Serialize, Deserialize)]
-enum Section<S, H, C> {
+enum Section<S, H, C, M> {
     Format(u32),
     Shard(H),
     Coordinator(C),
     /// Some of the keys of one slot.
     Keys(S),
+    /// More of the value of a key that came before.
+    More(M),
 }
 
 /// A state that no longer changes.
@@ -113,7 +115,6 @@ impl Frozen {
         &self,
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        type Out<'a> = Section<&'a [(&'a Key, &'a Object)], &'a Head, &'a Coordinator>;
         let mut framed = Vec::new();
         let mut write = |section: &Out<'_>| -> Result<(), E> {
             framed.clear();
@@ -128,27 +129,53 @@ impl Frozen {
             Frozen::Coordinator(coordinator) => write(&Section::Coordinator(coordinator)),
             Frozen::Shard { head, slots } => {
                 write(&Section::Shard(head))?;
-                let mut keys = Vec::new();
                 for slot in slots {
-                    let mut bytes = 0;
-                    for (key, object) in slot.iter() {
-                        keys.push((key, object));
-                        bytes += key.len() + object.value.weight();
-                        if bytes >= SNAPSHOT_SECTION_BYTES {
-                            write(&Section::Keys(&keys))?;
-                            keys.clear();
-                            bytes = 0;
-                        }
-                    }
-                    if !keys.is_empty() {
-                        write(&Section::Keys(&keys))?;
-                        keys.clear();
-                    }
+                    write_slot(slot, &mut write)?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// A key's object, or the beginning of one that is large.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Piece<'a> {
+    Whole(&'a Object),
+    First(Object),
+}
+
+type Out<'a> = Section<&'a [(&'a Key, Piece<'a>)], &'a Head, &'a Coordinator, (&'a Key, Value)>;
+
+fn write_slot<E>(slot: &Slot, write: &mut impl FnMut(&Out<'_>) -> Result<(), E>) -> Result<(), E> {
+    let mut keys = Vec::new();
+    let mut bytes = 0;
+    for (key, object) in slot {
+        let mut more = object.value().pieces(SNAPSHOT_SECTION_BYTES).skip(1).peekable();
+        if more.peek().is_none() {
+            keys.push((key, Piece::Whole(object)));
+            bytes += key.len() + object.value().weight();
+        } else if let Some(first) = object.value().pieces(SNAPSHOT_SECTION_BYTES).next() {
+            keys.push((
+                key,
+                Piece::First(Object::new(first, object.expires(), object.version)),
+            ));
+            bytes += SNAPSHOT_SECTION_BYTES;
+        }
+        if bytes >= SNAPSHOT_SECTION_BYTES {
+            write(&Section::Keys(&keys))?;
+            keys.clear();
+            bytes = 0;
+        }
+        for piece in more {
+            write(&Section::More((key, piece)))?;
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    write(&Section::Keys(&keys))
 }
 
 /// Builds a state from the bytes of a snapshot, as they come.
@@ -167,7 +194,7 @@ impl Thaw {
     /// # Errors
     /// Sections that do not decode, or another format.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
-        type In = Section<Vec<(Key, Object)>, Head, Coordinator>;
+        type In = Section<Vec<(Key, Object)>, Head, Coordinator, (Key, Value)>;
         self.buffer.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(length) = self.buffer.get(at..at + 8) {
@@ -179,11 +206,12 @@ impl Thaw {
             let section: In = codec::decode_whole(body).map_err(|e| e.to_string())?;
             at += 8 + length;
             match section {
-                Section::Format(FORMAT_BEFORE..=FORMAT_VERSION) => self.versioned = true,
+                Section::Format(FORMAT_OLDEST..=FORMAT_VERSION) => self.versioned = true,
                 Section::Format(other) => return Err(format!("snapshot format {other} is not known here")),
                 Section::Shard(head) => self.head = Some(head),
                 Section::Coordinator(coordinator) => self.coordinator = Some(coordinator),
                 Section::Keys(keys) => self.keyspace.load(keys)?,
+                Section::More((key, piece)) => self.keyspace.load_more(&key, piece)?,
             }
         }
         self.buffer.drain(..at);

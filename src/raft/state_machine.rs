@@ -171,6 +171,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responder.send(());
             }
         }
+        let garbage = self.shared.with(|state| state.machine.take_garbage());
+        if !garbage.is_empty() {
+            tokio::spawn(async move {
+                let freed = background("quorate-free", move || {
+                    drop(garbage);
+                    Ok(())
+                });
+                if let Err(e) = freed.await {
+                    tracing::warn!("a large value was not freed in the background: {e}");
+                }
+            });
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use redis_protocol::resp3::encode::complete::extend_encode as extend3;
 use redis_protocol::resp3::types::{BytesFrame as Frame3, VerbatimStringFormat};
 
 use crate::base::Reply;
+use crate::base::float::general;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
@@ -41,6 +42,29 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
                 encode(value, protocol, out)
             })
         }
+        (Reply::Set(items), _) => {
+            header(
+                out,
+                if protocol == Protocol::Resp2 { '*' } else { '~' },
+                items.len(),
+            );
+            items.iter().try_for_each(|item| encode(item, protocol, out))
+        }
+        (Reply::Pairs(pairs), _) => {
+            let flat = protocol == Protocol::Resp2;
+            header(out, '*', if flat { pairs.len() * 2 } else { pairs.len() });
+            pairs.iter().try_for_each(|(first, second)| {
+                if !flat {
+                    header(out, '*', 2);
+                }
+                encode(first, protocol, out)?;
+                encode(second, protocol, out)
+            })
+        }
+        (Reply::Double(number), Protocol::Resp3) => {
+            out.put_slice(format!(",{}\r\n", general(*number)).as_bytes());
+            Ok(())
+        }
         (Reply::NilArray, Protocol::Resp2) => {
             out.put_slice(b"*-1\r\n");
             Ok(())
@@ -68,7 +92,8 @@ fn scalar2(reply: &Reply) -> Frame2 {
         Reply::Error(text) => Frame2::Error(line(text).into()),
         Reply::Int(n) => Frame2::Integer(*n),
         Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame2::BulkString(bytes.clone()),
-        Reply::Nil | Reply::NilArray | Reply::Array(_) | Reply::Map(_) => Frame2::Null,
+        Reply::Double(number) => Frame2::BulkString(general(*number).into()),
+        _ => Frame2::Null,
     }
 }
 
@@ -96,7 +121,7 @@ fn scalar3(reply: &Reply) -> Frame3 {
             format: VerbatimStringFormat::Text,
             attributes,
         },
-        Reply::Nil | Reply::NilArray | Reply::Array(_) | Reply::Map(_) => Frame3::Null,
+        _ => Frame3::Null,
     }
 }
 
@@ -116,7 +141,14 @@ mod tests {
             (Reply::bulk("b"), Reply::Int(1)),
             (Reply::bulk("a"), Reply::Nil),
         ]);
+        let pairs = Reply::Pairs(vec![(Reply::bulk("b"), Reply::Double(0.5))]);
         let cases = [
+            (Reply::Set(vec![Reply::Int(1)]), "*1\r\n:1\r\n", "~1\r\n:1\r\n"),
+            (
+                pairs,
+                "*2\r\n$1\r\nb\r\n$3\r\n0.5\r\n",
+                "*1\r\n*2\r\n$1\r\nb\r\n,0.5\r\n",
+            ),
             (Reply::ok(), "+OK\r\n", "+OK\r\n"),
             (Reply::err("ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
             (Reply::Int(-7), ":-7\r\n", ":-7\r\n"),

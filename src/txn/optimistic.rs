@@ -40,7 +40,9 @@ impl Optimistic {
     }
 
     /// Runs `commands` on what `Fetch` replied for `keys`, at time `now`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// A value that cannot be read.
     pub fn run(
         commands: &[Command],
         strict: bool,
@@ -48,11 +50,12 @@ impl Optimistic {
         fetched: &Reply,
         now: Millis,
         seed: u64,
-    ) -> Optimistic {
+    ) -> Result<Optimistic, String> {
         let mut keyspace = Keyspace::default();
         if let Reply::Array(values) = fetched {
             for (key, value) in keys.iter().zip(values) {
-                let object = Command::fetched(value).map(|(value, expires)| Object::new(value, expires, 1));
+                let fetched = Command::fetched(value)?;
+                let object = fetched.map(|(value, expires)| Object::new(value, expires, 1));
                 keyspace.set(key, object);
             }
         }
@@ -66,13 +69,13 @@ impl Optimistic {
         };
         let puts = writes.into_iter().map(|(key, value)| Command::Put { key, value });
         let key = keys.first().cloned().unwrap_or_default();
-        Optimistic {
+        Ok(Optimistic {
             commands: [Command::Recall { key, replies }]
                 .into_iter()
                 .chain(puts)
                 .collect(),
             failed,
-        }
+        })
     }
 
     /// The first reply that is an error, and its place.

@@ -7,7 +7,7 @@ use super::Command;
 use super::args::{Args, parse_i64};
 use super::expiry::ExpireWhen;
 use crate::base::slot::SLOTS;
-use crate::base::{Millis, Reply};
+use crate::base::{Millis, Reply, codec};
 use crate::machine::glob;
 use crate::machine::keyspace::{Blob, Value};
 use crate::machine::overlay::Overlay;
@@ -280,13 +280,19 @@ pub fn random_key(view: &Overlay<'_>) -> Reply {
     Reply::Nil
 }
 
-/// For each key: nil, or value and expiry (-1: none) in the form that [`fetched`] reads.
+/// For each key: nil, or value and expiry (-1: none) in the form that [`Command::fetched`] reads. A collection is encoded.
 pub fn fetch(view: &Overlay<'_>, keys: &[Bytes]) -> Reply {
     let one = |key: &Bytes| match view.get(key) {
         None => Reply::Nil,
-        Some((Value::Str(value), expires)) => {
-            let expires = expires.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX));
-            Reply::Array(vec![Reply::Bulk(value.to_bytes()), Reply::Int(expires)])
+        Some((value, expires)) => {
+            let expires = Reply::Int(expires.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX)));
+            match value {
+                Value::Str(value) => Reply::Array(vec![Reply::Bulk(value.to_bytes()), expires]),
+                collection => match codec::encode(collection) {
+                    Ok(bytes) => Reply::Array(vec![Reply::Verbatim(bytes.into()), expires]),
+                    Err(e) => Reply::err(format!("ERR a value cannot be sent: {e}")),
+                },
+            }
         }
     };
     Reply::Array(keys.iter().map(one).collect())
@@ -294,16 +300,24 @@ pub fn fetch(view: &Overlay<'_>, keys: &[Bytes]) -> Reply {
 
 impl Command {
     /// Reads back one element of what `Fetch` replied.
-    #[must_use]
-    pub fn fetched(reply: &Reply) -> Option<(Value, Option<Millis>)> {
-        match reply {
-            Reply::Array(parts) => match parts.as_slice() {
-                [Reply::Bulk(value), Reply::Int(expires)] => {
-                    Some((Value::Str(Blob::from(&value[..])), u64::try_from(*expires).ok()))
-                }
-                _ => None,
-            },
-            _ => None,
-        }
+    ///
+    /// # Errors
+    /// A value that cannot be read.
+    pub fn fetched(reply: &Reply) -> Result<Option<(Value, Option<Millis>)>, String> {
+        let Reply::Array(parts) = reply else {
+            return match reply {
+                Reply::Nil => Ok(None),
+                other => Err(format!("a value was left out: {other:?}")),
+            };
+        };
+        let [value, Reply::Int(expires)] = parts.as_slice() else {
+            return Err("a value without its expiry".into());
+        };
+        let value = match value {
+            Reply::Bulk(value) => Value::Str(Blob::from(&value[..])),
+            Reply::Verbatim(value) => codec::decode_whole(value).map_err(|e| e.to_string())?,
+            other => return Err(format!("no value: {other:?}")),
+        };
+        Ok(Some((value, u64::try_from(*expires).ok())))
     }
 }

@@ -9,16 +9,27 @@
 //! Not here: connection commands and MULTI (gateway), and how a command over several shards is taken apart (txn).
 
 mod args;
+mod call;
 mod expiry;
+mod float;
+mod hashes;
 mod keys;
+mod lists;
+mod random;
+mod scanning;
+mod sets;
 mod strings;
 mod table;
+mod zset_aggregates;
+mod zset_ranges;
+mod zsets;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 pub use args::{parse_f64, parse_i64};
+pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use strings::{SetCommand, SetCondition, SetReply};
@@ -111,6 +122,8 @@ pub enum Command {
     RandomKey,
     DbSize,
     Flush,
+    /// A command of the families that are named in the table alone.
+    Call(Call),
     /// Internal: sets (or removes) a key with its absolute expiry; the writes of an optimistic transaction.
     Put {
         key: Bytes,
@@ -169,6 +182,7 @@ impl Command {
             C::Rename { from, to, .. } | C::Copy(CopyCommand { from, to, .. }) => {
                 Touches::Keys(smallvec![from, to])
             }
+            C::Call(call) => Touches::Keys(call.keys()),
             C::Scan(scan) => Touches::Shard(scan.shard()),
             C::Keys { .. } | C::RandomKey | C::DbSize | C::Flush => Touches::Everything,
         }
@@ -178,6 +192,9 @@ impl Command {
     #[must_use]
     pub fn is_write(&self) -> bool {
         use Command as C;
+        if let C::Call(call) = self {
+            return call.is_write();
+        }
         !matches!(
             self,
             C::Get { .. }
@@ -212,9 +229,10 @@ impl Command {
             C::Set(set) => set.value.len(),
             C::Append { value, .. } | C::SetRange { value, .. } => value.len(),
             C::Put {
-                value: Some((Value::Str(value), _)),
+                value: Some((value, _)),
                 ..
-            } => value.len(),
+            } => value.weight(),
+            C::Call(call) => call.weight(),
             C::Recall { replies, .. } => replies.iter().map(Reply::weight).sum(),
             C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
             _ => 0,
@@ -230,19 +248,19 @@ impl Command {
     pub fn run(&self, view: &mut Overlay<'_>) -> Reply {
         use Command as C;
         match self {
-            C::Get { key } => strings::get(view, key),
-            C::Set(set) => strings::set(view, set),
-            C::GetDel { key } => strings::get_del(view, key),
-            C::GetEx { key, expiry, refuse } => strings::get_ex(view, key, *expiry, refuse.as_ref()),
-            C::MGet { keys } => Reply::Array(keys.iter().map(|key| strings::get(view, key)).collect()),
+            C::Get { key } => flat(strings::get(view, key)),
+            C::Set(set) => flat(strings::set(view, set)),
+            C::GetDel { key } => flat(strings::get_del(view, key)),
+            C::GetEx { key, expiry, refuse } => flat(strings::get_ex(view, key, *expiry, refuse.as_ref())),
+            C::MGet { keys } => strings::mget(view, keys),
             C::MSet { pairs } => strings::mset(view, pairs),
             C::MSetNx { pairs } => strings::mset_nx(view, pairs),
-            C::Append { key, value } => strings::append(view, key, value),
-            C::StrLen { key } => Reply::count(view.get_str(key).map_or(0, |value| value.len())),
-            C::IncrBy { key, by } => strings::incr_by(view, key, *by),
-            C::IncrByFloat { key, by } => strings::incr_by_float(view, key, by),
-            C::GetRange { key, start, end } => strings::get_range(view, key, *start, *end),
-            C::SetRange { key, offset, value } => strings::set_range(view, key, *offset, value),
+            C::Append { key, value } => flat(strings::append(view, key, value)),
+            C::StrLen { key } => flat(strings::str_len(view, key)),
+            C::IncrBy { key, by } => flat(strings::incr_by(view, key, *by)),
+            C::IncrByFloat { key, by } => flat(strings::incr_by_float(view, key, by)),
+            C::GetRange { key, start, end } => flat(strings::get_range(view, key, *start, *end)),
+            C::SetRange { key, offset, value } => flat(strings::set_range(view, key, *offset, value)),
             C::Del { keys } => Reply::count(keys.iter().filter(|key| view.remove(key)).count()),
             C::Exists { keys } | C::Touch { keys } => {
                 Reply::count(keys.iter().filter(|key| view.contains(key)).count())
@@ -270,6 +288,14 @@ impl Command {
             }
             C::Fetch { keys } => keys::fetch(view, keys),
             C::Recall { replies, .. } => Reply::Array(replies.clone()),
+            C::Call(call) => flat(call.run(view)),
         }
     }
+}
+
+/// What a command comes to: its reply, or the error that kept it from doing anything.
+pub type Done = Result<Reply, Reply>;
+
+fn flat(done: Done) -> Reply {
+    done.unwrap_or_else(|error| error)
 }

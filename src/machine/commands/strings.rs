@@ -1,12 +1,12 @@
 //! String commands.
 
 use bytes::Bytes;
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::Command;
 use super::args::{Args, parse_f64, parse_i64, wrong_arity};
 use super::expiry::{ExpireWhen, Expiry, ExpiryOption};
+use super::float::{add, not_a_float, not_finite};
+use super::{Command, Done};
 use crate::base::limits::BULK_BYTES_MAX;
 use crate::base::{Millis, Reply};
 use crate::machine::overlay::Overlay;
@@ -173,26 +173,33 @@ pub fn parse_set_range(args: &mut Args<'_>) -> Result<Command, Reply> {
     Ok(Command::SetRange { key, offset, value })
 }
 
-fn not_a_float() -> Reply {
-    Reply::err("ERR value is not a valid float")
-}
-
 fn too_long() -> Reply {
     Reply::err("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 }
 
-pub fn get(view: &Overlay<'_>, key: &Bytes) -> Reply {
-    view.get_str(key)
-        .map_or(Reply::Nil, |value| Reply::Bulk(value.to_bytes()))
+pub fn get(view: &Overlay<'_>, key: &Bytes) -> Done {
+    let value = view.get_str(key)?;
+    Ok(value.map_or(Reply::Nil, |value| Reply::Bulk(value.to_bytes())))
 }
 
-pub fn set(view: &mut Overlay<'_>, set: &SetCommand) -> Reply {
+/// What holds no string counts as absent.
+pub fn mget(view: &Overlay<'_>, keys: &[Bytes]) -> Reply {
+    let one = |key| get(view, key).unwrap_or(Reply::Nil);
+    Reply::Array(keys.iter().map(one).collect())
+}
+
+pub fn str_len(view: &Overlay<'_>, key: &Bytes) -> Done {
+    let value = view.get_str(key)?;
+    Ok(Reply::count(value.map_or(0, |value| value.len())))
+}
+
+pub fn set(view: &mut Overlay<'_>, set: &SetCommand) -> Done {
     let looks = set.condition != SetCondition::Always || set.expiry == Expiry::Keep;
     let old = if looks { view.get(&set.key) } else { None };
     let there = old.is_some();
     let old_expiry = old.and_then(|(_, expires)| expires);
     let old_value = if set.reply == SetReply::Old {
-        get(view, &set.key)
+        get(view, &set.key)?
     } else {
         Reply::Nil
     };
@@ -205,12 +212,12 @@ pub fn set(view: &mut Overlay<'_>, set: &SetCommand) -> Reply {
         let expires = absolute(set.expiry, old_expiry, view.now());
         view.put_str(&set.key, &set.value, expires);
     }
-    match set.reply {
+    Ok(match set.reply {
         SetReply::Ok if allowed => Reply::ok(),
         SetReply::Ok => Reply::Nil,
         SetReply::Flag => Reply::Int(i64::from(allowed)),
         SetReply::Old => old_value,
-    }
+    })
 }
 
 fn absolute(expiry: Expiry, old: Option<Millis>, now: Millis) -> Option<Millis> {
@@ -221,27 +228,27 @@ fn absolute(expiry: Expiry, old: Option<Millis>, now: Millis) -> Option<Millis> 
     }
 }
 
-pub fn get_del(view: &mut Overlay<'_>, key: &Bytes) -> Reply {
-    let old = get(view, key);
+pub fn get_del(view: &mut Overlay<'_>, key: &Bytes) -> Done {
+    let old = get(view, key)?;
     view.remove(key);
-    old
+    Ok(old)
 }
 
-pub fn get_ex(view: &mut Overlay<'_>, key: &Bytes, expiry: Expiry, refuse: Option<&String>) -> Reply {
+pub fn get_ex(view: &mut Overlay<'_>, key: &Bytes, expiry: Expiry, refuse: Option<&String>) -> Done {
+    let reply = get(view, key)?;
     let Some((value, expires)) = view.get(key) else {
-        return Reply::Nil;
+        return Ok(Reply::Nil);
     };
     if let Some(text) = refuse {
-        return Reply::err(text);
+        return Err(Reply::err(text));
     }
     let value = value.clone();
-    let reply = get(view, key);
     let new = absolute(expiry, expires, view.now());
     // PERSIST of a key without expiry changes nothing; a time is a change even if it is the same (as for WATCH).
     if expiry != Expiry::Keep && !(expiry == Expiry::Never && expires.is_none()) {
         view.put(key, value, new);
     }
-    reply
+    Ok(reply)
 }
 
 pub fn mset(view: &mut Overlay<'_>, pairs: &[(Bytes, Bytes)]) -> Reply {
@@ -260,82 +267,55 @@ pub fn mset_nx(view: &mut Overlay<'_>, pairs: &[(Bytes, Bytes)]) -> Reply {
 }
 
 /// Value (empty if absent) and expiry, for commands that change a value in place.
-fn current(view: &Overlay<'_>, key: &Bytes) -> (Vec<u8>, Option<Millis>) {
+fn current(view: &Overlay<'_>, key: &Bytes) -> Result<(Vec<u8>, Option<Millis>), Reply> {
     let expires = view.get(key).and_then(|(_, expires)| expires);
-    (view.get_str(key).map(|v| v.to_vec()).unwrap_or_default(), expires)
+    let value = view.get_str(key)?;
+    Ok((value.map(|v| v.to_vec()).unwrap_or_default(), expires))
 }
 
-pub fn append(view: &mut Overlay<'_>, key: &Bytes, value: &Bytes) -> Reply {
-    let (mut bytes, expires) = current(view, key);
+pub fn append(view: &mut Overlay<'_>, key: &Bytes, value: &Bytes) -> Done {
+    let (mut bytes, expires) = current(view, key)?;
     if bytes.len() + value.len() > BULK_BYTES_MAX {
-        return too_long();
+        return Ok(too_long());
     }
     bytes.extend_from_slice(value);
     view.put_str(key, &bytes, expires);
-    Reply::count(bytes.len())
+    Ok(Reply::count(bytes.len()))
 }
 
-pub fn incr_by(view: &mut Overlay<'_>, key: &Bytes, by: i64) -> Reply {
-    let (bytes, expires) = current(view, key);
+pub fn incr_by(view: &mut Overlay<'_>, key: &Bytes, by: i64) -> Done {
+    let (bytes, expires) = current(view, key)?;
     let there = view.contains(key);
     let Some(old) = (if there { parse_i64(&bytes) } else { Some(0) }) else {
-        return Reply::not_an_integer();
+        return Ok(Reply::not_an_integer());
     };
     let Some(new) = old.checked_add(by) else {
-        return Reply::err("ERR increment or decrement would overflow");
+        return Ok(Reply::err("ERR increment or decrement would overflow"));
     };
     view.put_str(key, new.to_string().as_bytes(), expires);
-    Reply::Int(new)
+    Ok(Reply::Int(new))
 }
 
-pub fn incr_by_float(view: &mut Overlay<'_>, key: &Bytes, by: &Bytes) -> Reply {
-    let (bytes, expires) = current(view, key);
+pub fn incr_by_float(view: &mut Overlay<'_>, key: &Bytes, by: &Bytes) -> Done {
+    let (bytes, expires) = current(view, key)?;
     let old = if view.contains(key) { &bytes[..] } else { b"0" };
     let Some(sum) = add(old, by) else {
-        return not_a_float();
+        return Ok(not_a_float());
     };
     if sum.is_empty() {
-        return Reply::err("ERR increment would produce NaN or Infinity");
+        return Ok(not_finite());
     }
     view.put_str(key, sum.as_bytes(), expires);
-    Reply::bulk(sum)
+    Ok(Reply::bulk(sum))
 }
 
-/// Adds two numbers given as text, in decimal where that is exact (Redis has 80-bit floats, which print the same),
-/// else as doubles. Empty: not a finite number. `None`: one of them is no number.
-fn add(a: &[u8], b: &[u8]) -> Option<String> {
-    let (x, y) = (parse_f64(a)?, parse_f64(b)?);
-    let decimal = |text: &[u8]| {
-        let text = std::str::from_utf8(text).ok()?;
-        Decimal::from_str_exact(text)
-            .or_else(|_| Decimal::from_scientific(text))
-            .ok()
-    };
-    if let (Some(x), Some(y)) = (decimal(a), decimal(b))
-        && let Some(sum) = x.checked_add(y)
-    {
-        let sum = sum.round_dp(17).normalize();
-        return Some(if sum.is_zero() {
-            "0".into()
-        } else {
-            sum.to_string()
-        });
-    }
-    let sum = x + y;
-    Some(if sum.is_finite() {
-        sum.to_string()
-    } else {
-        String::new()
-    })
-}
-
-pub fn get_range(view: &Overlay<'_>, key: &Bytes, start: i64, end: i64) -> Reply {
-    let Some(value) = view.get_str(key) else {
-        return Reply::bulk(Bytes::new());
+pub fn get_range(view: &Overlay<'_>, key: &Bytes, start: i64, end: i64) -> Done {
+    let Some(value) = view.get_str(key)? else {
+        return Ok(Reply::bulk(Bytes::new()));
     };
     let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
     if start < 0 && end < 0 && start > end {
-        return Reply::bulk(Bytes::new());
+        return Ok(Reply::bulk(Bytes::new()));
     }
     let from_end = |at: i64| {
         if at < 0 {
@@ -346,27 +326,27 @@ pub fn get_range(view: &Overlay<'_>, key: &Bytes, start: i64, end: i64) -> Reply
     };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
     if start > end || len == 0 {
-        return Reply::bulk(Bytes::new());
+        return Ok(Reply::bulk(Bytes::new()));
     }
     let range = usize::try_from(start).unwrap_or(0)..usize::try_from(end + 1).unwrap_or(0);
-    Reply::Bulk(value.to_bytes().slice(range))
+    Ok(Reply::Bulk(value.to_bytes().slice(range)))
 }
 
-pub fn set_range(view: &mut Overlay<'_>, key: &Bytes, offset: u64, value: &Bytes) -> Reply {
-    let (mut bytes, expires) = current(view, key);
+pub fn set_range(view: &mut Overlay<'_>, key: &Bytes, offset: u64, value: &Bytes) -> Done {
+    let (mut bytes, expires) = current(view, key)?;
     if value.is_empty() {
-        return Reply::count(bytes.len());
+        return Ok(Reply::count(bytes.len()));
     }
     let Some(offset) = usize::try_from(offset)
         .ok()
         .filter(|&o| o <= BULK_BYTES_MAX - value.len().min(BULK_BYTES_MAX))
     else {
-        return too_long();
+        return Ok(too_long());
     };
     if bytes.len() < offset + value.len() {
         bytes.resize(offset + value.len(), 0);
     }
     bytes[offset..offset + value.len()].copy_from_slice(value);
     view.put_str(key, &bytes, expires);
-    Reply::count(bytes.len())
+    Ok(Reply::count(bytes.len()))
 }

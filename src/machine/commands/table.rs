@@ -1,14 +1,18 @@
 //! The table of data commands: names, arity, key positions, parsers.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 use super::args::{Args, wrong_arity};
+use super::call::{Call, Run};
 use super::keys::{TtlKind, parse_copy, parse_expire, parse_flush, parse_scan};
 use super::strings::{
     parse_decr_by, parse_get_ex, parse_get_set, parse_incr_by_float, parse_pairs, parse_set, parse_set_ex,
     parse_set_nx, parse_set_range,
 };
-use super::{Command, Touches};
+use super::{Command, Touches, hashes, lists, sets, zset_aggregates, zset_ranges, zsets};
 use crate::base::Reply;
 use crate::base::limits::KEY_BYTES_MAX;
 
@@ -27,17 +31,44 @@ pub struct Spec {
     pub flag: Flag,
     /// First key, last key (negative: from the end), step; zeros: none.
     pub keys: (i64, i64, i64),
+    /// The argument after the name (from 0) that says how many keys follow it, if one does.
+    pub counted: Option<usize>,
     pub summary: &'static str,
-    parse: fn(&mut Args<'_>) -> Result<Command, Reply>,
+    form: Form,
+}
+
+/// How a command is held.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// In a form of its own.
+    Own(fn(&mut Args<'_>) -> Result<Command, Reply>),
+    /// By name and arguments.
+    Called(Run),
+}
+
+impl Spec {
+    pub(super) fn run(&self) -> Option<Run> {
+        match self.form {
+            Form::Own(_) => None,
+            Form::Called(run) => Some(run),
+        }
+    }
 }
 
 /// The spec of a data command, by name in any case.
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
-    COMMANDS
-        .iter()
-        .find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+    static BY_NAME: LazyLock<BTreeMap<&[u8], &Spec>> =
+        LazyLock::new(|| COMMANDS.iter().map(|spec| (spec.name.as_bytes(), spec)).collect());
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    BY_NAME.get(&*lower).copied()
 }
+
+/// No name is longer.
+const NAME_BYTES_MAX: usize = 32;
 
 /// Checks the number of arguments after the name. Inside MULTI this alone spoils the transaction.
 ///
@@ -57,9 +88,12 @@ pub fn check_arity(spec: &Spec, args: usize) -> Result<(), Reply> {
 ///
 /// # Errors
 /// The reply that Redis would give: bad syntax, numbers out of range.
-pub fn parse(spec: &Spec, args: &[Bytes]) -> Result<Command, Reply> {
+pub fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
     let mut rest = Args::new(spec.name, args);
-    let command = (spec.parse)(&mut rest)?;
+    let command = match spec.form {
+        Form::Own(parse) => parse(&mut rest)?,
+        Form::Called(run) => Command::Call(Call::new(spec, run, rest.all())?),
+    };
     rest.end()?;
     if let Touches::Keys(keys) = command.touches()
         && keys.iter().any(|key| key.len() > KEY_BYTES_MAX)
@@ -71,22 +105,53 @@ pub fn parse(spec: &Spec, args: &[Bytes]) -> Result<Command, Reply> {
     Ok(command)
 }
 
+const fn spec(
+    name: &'static str,
+    arity: i64,
+    flag: Flag,
+    (keys, counted): Keys,
+    summary: &'static str,
+    form: Form,
+) -> Spec {
+    Spec {
+        name,
+        arity,
+        flag,
+        keys,
+        counted,
+        summary,
+        form,
+    }
+}
+
+type Keys = ((i64, i64, i64), Option<usize>);
+
 macro_rules! commands {
-    ($($name:literal $arity:literal $flag:ident $keys:expr, $summary:literal, $parse:expr;)*) => {
+    (
+        own { $($name:literal $arity:literal $flag:ident $keys:expr, $summary:literal, $parse:expr;)* }
+        called { $($called:literal $c_arity:literal $c_flag:ident $c_keys:expr, $c_summary:literal, $run:expr;)* }
+    ) => {
         /// Every data command.
-        pub const COMMANDS: &[Spec] = &[$(Spec {
-            name: $name, arity: $arity, flag: Flag::$flag, keys: $keys, summary: $summary, parse: $parse,
-        },)*];
+        pub static COMMANDS: &[Spec] = &[
+            $(spec($name, $arity, Flag::$flag, $keys, $summary, Form::Own($parse)),)*
+            $(spec($called, $c_arity, Flag::$c_flag, $c_keys, $c_summary, Form::Called($run)),)*
+        ];
     };
 }
 
-const ONE: (i64, i64, i64) = (1, 1, 1);
-const TWO: (i64, i64, i64) = (1, 2, 1);
-const ALL: (i64, i64, i64) = (1, -1, 1);
-const PAIRS: (i64, i64, i64) = (1, -1, 2);
-const NONE: (i64, i64, i64) = (0, 0, 0);
+const ONE: Keys = ((1, 1, 1), None);
+const TWO: Keys = ((1, 2, 1), None);
+const ALL: Keys = ((1, -1, 1), None);
+const PAIRS: Keys = ((1, -1, 2), None);
+const NONE: Keys = ((0, 0, 0), None);
+
+/// A count and so many keys.
+const COUNTED: Keys = ((0, 0, 0), Some(0));
+/// A key to store in, a count and so many keys.
+const STORED: Keys = ((1, 1, 1), Some(1));
 
 commands! {
+    own {
     "get" 2 ReadOnly ONE, "Returns the string value of a key.", |a| Ok(Command::Get { key: a.key()? });
     "set" -3 Write ONE, "Sets the string value of a key, ignoring its type.", parse_set;
     "setnx" 3 Write ONE, "Sets the string value of a key only when it does not exist.", parse_set_nx;
@@ -151,4 +216,93 @@ commands! {
     "dbsize" 1 ReadOnly NONE, "Returns the number of keys in the database.", |_| Ok(Command::DbSize);
     "flushall" -1 Write NONE, "Removes all keys from all databases.", parse_flush;
     "flushdb" -1 Write NONE, "Removes all keys from the current database.", parse_flush;
+    }
+    called {
+    "hset" -4 Write ONE, "Sets fields of a hash.", hashes::hset;
+    "hmset" -4 Write ONE, "Sets fields of a hash.", hashes::hmset;
+    "hsetnx" 4 Write ONE, "Sets a field of a hash only when it does not exist.", hashes::hsetnx;
+    "hget" 3 ReadOnly ONE, "Returns the value of a field of a hash.", hashes::hget;
+    "hmget" -3 ReadOnly ONE, "Returns the values of fields of a hash.", hashes::hmget;
+    "hdel" -3 Write ONE, "Deletes fields of a hash; the hash goes with its last.", hashes::hdel;
+    "hlen" 2 ReadOnly ONE, "Returns the number of fields of a hash.", hashes::hlen;
+    "hstrlen" 3 ReadOnly ONE, "Returns the length of the value of a field.", hashes::hstrlen;
+    "hexists" 3 ReadOnly ONE, "Determines whether a field exists in a hash.", hashes::hexists;
+    "hgetall" 2 ReadOnly ONE, "Returns all fields and values of a hash.", hashes::hgetall;
+    "hkeys" 2 ReadOnly ONE, "Returns all fields of a hash.", hashes::hkeys;
+    "hvals" 2 ReadOnly ONE, "Returns all values of a hash.", hashes::hvals;
+    "hincrby" 4 Write ONE, "Increments the integer value of a field by a number.", hashes::hincrby;
+    "hincrbyfloat" 4 Write ONE, "Increments the floating point value of a field by a number.", hashes::hincrbyfloat;
+    "hrandfield" -2 ReadOnly ONE, "Returns one or more random fields of a hash.", hashes::hrandfield;
+    "hscan" -3 ReadOnly ONE, "Iterates over fields and values of a hash.", hashes::hscan;
+    "lpush" -3 Write ONE, "Prepends elements to a list.", lists::lpush;
+    "rpush" -3 Write ONE, "Appends elements to a list.", lists::rpush;
+    "lpushx" -3 Write ONE, "Prepends elements to a list only when it exists.", lists::lpushx;
+    "rpushx" -3 Write ONE, "Appends elements to a list only when it exists.", lists::rpushx;
+    "lpop" -2 Write ONE, "Returns and removes the first elements of a list.", lists::lpop;
+    "rpop" -2 Write ONE, "Returns and removes the last elements of a list.", lists::rpop;
+    "llen" 2 ReadOnly ONE, "Returns the length of a list.", lists::llen;
+    "lindex" 3 ReadOnly ONE, "Returns an element of a list by its index.", lists::lindex;
+    "lrange" 4 ReadOnly ONE, "Returns a range of elements of a list.", lists::lrange;
+    "ltrim" 4 Write ONE, "Removes elements from both ends of a list.", lists::ltrim;
+    "lset" 4 Write ONE, "Sets the value of an element of a list by its index.", lists::lset;
+    "linsert" 5 Write ONE, "Inserts an element before or after another of a list.", lists::linsert;
+    "lrem" 4 Write ONE, "Removes elements equal to a value from a list.", lists::lrem;
+    "lpos" -3 ReadOnly ONE, "Returns the index of matching elements of a list.", lists::lpos;
+    "lmove" 5 Write TWO, "Moves an element from one list to another and returns it.", lists::lmove;
+    "rpoplpush" 3 Write TWO, "Moves the last element of a list to the front of another.", lists::rpoplpush;
+    "lmpop" -4 Write COUNTED, "Returns and removes elements of the first list that is not empty.", lists::lmpop;
+    "sadd" -3 Write ONE, "Adds members to a set.", sets::sadd;
+    "srem" -3 Write ONE, "Removes members from a set.", sets::srem;
+    "smove" 4 Write TWO, "Moves a member from one set to another.", sets::smove;
+    "sismember" 3 ReadOnly ONE, "Determines whether a member belongs to a set.", sets::sismember;
+    "smismember" -3 ReadOnly ONE, "Determines whether members belong to a set.", sets::smismember;
+    "scard" 2 ReadOnly ONE, "Returns the number of members of a set.", sets::scard;
+    "smembers" 2 ReadOnly ONE, "Returns all members of a set.", sets::smembers;
+    "spop" -2 Write ONE, "Returns and removes random members of a set.", sets::spop;
+    "srandmember" -2 ReadOnly ONE, "Returns random members of a set.", sets::srandmember;
+    "sinter" -2 ReadOnly ALL, "Returns the intersection of sets.", sets::sinter;
+    "sintercard" -3 ReadOnly COUNTED, "Returns the number of members of the intersection of sets.", sets::sintercard;
+    "sunion" -2 ReadOnly ALL, "Returns the union of sets.", sets::sunion;
+    "sdiff" -2 ReadOnly ALL, "Returns the difference of sets.", sets::sdiff;
+    "sinterstore" -3 Write ALL, "Stores the intersection of sets in a key.", sets::sinterstore;
+    "sunionstore" -3 Write ALL, "Stores the union of sets in a key.", sets::sunionstore;
+    "sdiffstore" -3 Write ALL, "Stores the difference of sets in a key.", sets::sdiffstore;
+    "sscan" -3 ReadOnly ONE, "Iterates over members of a set.", sets::sscan;
+    "zadd" -4 Write ONE, "Adds members to a sorted set, or updates their scores.", zsets::zadd;
+    "zincrby" 4 Write ONE, "Increments the score of a member of a sorted set.", zsets::zincrby;
+    "zrem" -3 Write ONE, "Removes members from a sorted set.", zsets::zrem;
+    "zcard" 2 ReadOnly ONE, "Returns the number of members of a sorted set.", zsets::zcard;
+    "zscore" 3 ReadOnly ONE, "Returns the score of a member of a sorted set.", zsets::zscore;
+    "zmscore" -3 ReadOnly ONE, "Returns the scores of members of a sorted set.", zsets::zmscore;
+    "zrank" 3 ReadOnly ONE, "Returns the rank of a member, from the lowest score on.", zsets::zrank;
+    "zrevrank" 3 ReadOnly ONE, "Returns the rank of a member, from the highest score on.", zsets::zrevrank;
+    "zpopmin" -2 Write ONE, "Returns and removes the members with the lowest scores.", zsets::zpopmin;
+    "zpopmax" -2 Write ONE, "Returns and removes the members with the highest scores.", zsets::zpopmax;
+    "zmpop" -4 Write COUNTED, "Returns and removes members of the first sorted set that is not empty.", zsets::zmpop;
+    "zrandmember" -2 ReadOnly ONE, "Returns random members of a sorted set.", zsets::zrandmember;
+    "zscan" -3 ReadOnly ONE, "Iterates over members and scores of a sorted set.", zsets::zscan;
+    "zrange" -4 ReadOnly ONE, "Returns members of a sorted set within a range.", zset_ranges::zrange;
+    "zrangestore" -5 Write TWO, "Stores members of a sorted set within a range in a key.", zset_ranges::zrangestore;
+    "zrevrange" -4 ReadOnly ONE, "Returns members within a range of ranks, from the highest score on.",
+        zset_ranges::zrevrange;
+    "zrangebyscore" -4 ReadOnly ONE, "Returns members within a range of scores.", zset_ranges::zrangebyscore;
+    "zrevrangebyscore" -4 ReadOnly ONE, "Returns members within a range of scores, from the highest on.",
+        zset_ranges::zrevrangebyscore;
+    "zrangebylex" -4 ReadOnly ONE, "Returns members within a range of names.", zset_ranges::zrangebylex;
+    "zrevrangebylex" -4 ReadOnly ONE, "Returns members within a range of names, from the last on.",
+        zset_ranges::zrevrangebylex;
+    "zcount" 4 ReadOnly ONE, "Returns the number of members within a range of scores.", zset_ranges::zcount;
+    "zlexcount" 4 ReadOnly ONE, "Returns the number of members within a range of names.", zset_ranges::zlexcount;
+    "zremrangebyrank" 4 Write ONE, "Removes members within a range of ranks.", zset_ranges::zremrangebyrank;
+    "zremrangebyscore" 4 Write ONE, "Removes members within a range of scores.", zset_ranges::zremrangebyscore;
+    "zremrangebylex" 4 Write ONE, "Removes members within a range of names.", zset_ranges::zremrangebylex;
+    "zunion" -3 ReadOnly COUNTED, "Returns the union of sorted sets.", zset_aggregates::zunion;
+    "zinter" -3 ReadOnly COUNTED, "Returns the intersection of sorted sets.", zset_aggregates::zinter;
+    "zdiff" -3 ReadOnly COUNTED, "Returns the difference of sorted sets.", zset_aggregates::zdiff;
+    "zunionstore" -4 Write STORED, "Stores the union of sorted sets in a key.", zset_aggregates::zunionstore;
+    "zinterstore" -4 Write STORED, "Stores the intersection of sorted sets in a key.", zset_aggregates::zinterstore;
+    "zdiffstore" -4 Write STORED, "Stores the difference of sorted sets in a key.", zset_aggregates::zdiffstore;
+    "zintercard" -3 ReadOnly COUNTED, "Returns the number of members of the intersection of sorted sets.",
+        zset_aggregates::zintercard;
+    }
 }

@@ -1,0 +1,113 @@
+//! A command as the log holds it: its name and its arguments. What it does is in the table alone, so that to add one is to add
+//! one line there and one function.
+
+use bytes::Bytes;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
+
+use super::Done;
+use super::args::{Args, parse_i64};
+use super::table::{self, Flag, Spec};
+use crate::base::Reply;
+use crate::machine::keyspace::Keyspace;
+use crate::machine::overlay::Overlay;
+
+/// What a command of the table does with the state and its arguments.
+pub type Run = fn(&mut Overlay<'_>, &mut Args<'_>) -> Done;
+
+#[derive(Debug, Clone)]
+pub struct Call {
+    spec: &'static Spec,
+    run: Run,
+    args: Vec<Bytes>,
+}
+
+impl Call {
+    /// # Errors
+    /// Where the keys cannot be told from the arguments: what the command itself says of them.
+    pub fn new(spec: &'static Spec, run: Run, args: Vec<Bytes>) -> Result<Call, Reply> {
+        let call = Call { spec, run, args };
+        if call.keys().is_empty() {
+            let nothing = Keyspace::default();
+            let said = call.run(&mut Overlay::new(&nothing, 0, 0));
+            return Err(said.err().unwrap_or_else(Reply::syntax));
+        }
+        Ok(call)
+    }
+
+    /// The keys among the arguments; none if they cannot be told.
+    #[must_use]
+    pub fn keys(&self) -> SmallVec<[&Bytes; 2]> {
+        self.spec.keys_in(&self.args)
+    }
+
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        self.spec.flag == Flag::Write
+    }
+
+    /// Bytes, for bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.args.iter().map(|arg| arg.len() + 8).sum()
+    }
+
+    pub(super) fn run(&self, view: &mut Overlay<'_>) -> Done {
+        let mut args = Args::new(self.spec.name, &self.args);
+        (self.run)(view, &mut args)
+    }
+}
+
+impl Spec {
+    /// The keys among the arguments after the name; none if they cannot be told.
+    pub(super) fn keys_in<'a>(&self, args: &'a [Bytes]) -> SmallVec<[&'a Bytes; 2]> {
+        let mut keys = SmallVec::new();
+        let (first, last, step) = self.keys;
+        if first > 0 {
+            let place = |at: i64| usize::try_from(at).unwrap_or(usize::MAX);
+            let end = if last < 0 {
+                args.len() as i64 + 1 + last
+            } else {
+                last
+            };
+            let end = place(end).min(args.len());
+            keys.extend(
+                (place(first - 1)..end)
+                    .step_by(place(step).max(1))
+                    .map(|at| &args[at]),
+            );
+        }
+        if let Some(at) = self.counted {
+            let count = args.get(at).and_then(|count| parse_i64(count));
+            let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+            match args.get(at + 1..).and_then(|rest| rest.get(..count)) {
+                Some(counted) if count > 0 => keys.extend(counted),
+                _ => keys.clear(),
+            }
+        }
+        keys
+    }
+}
+
+impl PartialEq for Call {
+    fn eq(&self, other: &Call) -> bool {
+        self.spec.name == other.spec.name && self.args == other.args
+    }
+}
+
+impl Serialize for Call {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.spec.name, &self.args).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Call {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (name, args) = <(String, Vec<Bytes>)>::deserialize(deserializer)?;
+        let unknown = || D::Error::custom(format!("command {name:?} is not known here"));
+        let spec = table::find(name.as_bytes()).ok_or_else(unknown)?;
+        let run = spec.run().ok_or_else(unknown)?;
+        Ok(Call { spec, run, args })
+    }
+}
