@@ -5,6 +5,8 @@
 //!
 //! `QUORATE_DIFF_SECONDS=600 QUORATE_DIFF_SEED=7 cargo test --release --test differential -- --nocapture` for long.
 
+#![allow(clippy::disallowed_methods)] // Clocks: this is no simulation.
+
 #[path = "differential/generate.rs"]
 mod generate;
 #[path = "differential/redis.rs"]
@@ -14,6 +16,7 @@ mod redis;
 mod resp;
 
 use std::env;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -22,15 +25,21 @@ use quorate::machine::commands;
 use quorate::machine::keyspace::Keyspace;
 use quorate::machine::overlay::Overlay;
 use quorate::resp::{Protocol, encode};
+use quorate::testing::Cluster;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use generate::{Generator, Order};
-use redis::Server;
+use generate::{Command, Generator, Order};
+use redis::{Connection, Server};
 use resp::{Reply, read_reply, render};
 
 /// Commands before everything is compared and begun anew.
 const ROUND: usize = 300;
+/// The same for a cluster, which is slower.
+const CLUSTER_ROUND: usize = 100;
+
+/// So many are shown.
+const DIFFERENCES_MAX: usize = 10;
 
 /// Quorate's state machine without a cluster around it.
 struct Machine {
@@ -43,6 +52,9 @@ struct Machine {
 
 impl Machine {
     fn call(&mut self, args: &[Vec<u8>]) -> Reply {
+        if args[0] == b"FLUSHALL" {
+            self.keyspace.clear();
+        }
         let args: Vec<Bytes> = args.iter().cloned().map(Bytes::from).collect();
         let reply = self.run(&args);
         let mut out = BytesMut::new();
@@ -72,18 +84,23 @@ impl Machine {
     }
 }
 
-fn shown(args: &[Vec<u8>]) -> String {
-    let words = args.iter().map(|arg| format!("\"{}\"", arg.escape_ascii()));
-    words.collect::<Vec<_>>().join(" ")
-}
-
 /// A reply as it is compared.
 fn comparable(reply: Reply, order: Order) -> String {
-    match (order, reply) {
+    match (order, unsigned_zero(reply)) {
         (Order::Any, reply) => render(&sorted(reply)),
         (Order::Size, Reply::List(mark, items)) => format!("{mark}{} items", items.len()),
         (Order::Size, Reply::Bulk(_)) => "a string".to_owned(),
         (_, reply) => render(&reply),
+    }
+}
+
+/// Redis keeps a score's negative zero in large sorted sets and not in small ones; Quorate in none.
+fn unsigned_zero(reply: Reply) -> Reply {
+    match reply {
+        Reply::Text(text) if text == "(double) -0" => Reply::Text("(double) 0".to_owned()),
+        Reply::Bulk(text) if text == b"-0" => Reply::Bulk(b"0".to_vec()),
+        Reply::List(mark, items) => Reply::List(mark, items.into_iter().map(unsigned_zero).collect()),
+        other => other,
     }
 }
 
@@ -102,97 +119,222 @@ fn sorted(reply: Reply) -> Reply {
     }
 }
 
-/// One round, begun with nothing.
-fn round(server: &mut Server, seed: u64) -> Result<usize, String> {
+/// Something that replies to commands.
+trait Speaker {
+    fn call(&mut self, args: &[Vec<u8>]) -> Reply;
+}
+
+impl Speaker for Connection {
+    fn call(&mut self, args: &[Vec<u8>]) -> Reply {
+        Connection::call(self, args)
+    }
+}
+
+impl Speaker for Machine {
+    fn call(&mut self, args: &[Vec<u8>]) -> Reply {
+        Machine::call(self, args)
+    }
+}
+
+/// Redis and Quorate side by side.
+struct Pair<'a, S> {
+    redis: Connection,
+    quorate: &'a mut S,
+    done: Vec<String>,
+}
+
+impl<S: Speaker> Pair<'_, S> {
+    fn begin(&mut self) {
+        let flush = [b"FLUSHALL".to_vec()];
+        self.redis.call(&flush);
+        self.quorate.call(&flush);
+    }
+
+    fn both(&mut self, args: &[Vec<u8>]) -> (Reply, Reply) {
+        let words = args.iter().map(|arg| format!("\"{}\"", arg.escape_ascii()));
+        self.done.push(words.collect::<Vec<_>>().join(" "));
+        (self.redis.call(args), self.quorate.call(args))
+    }
+
+    /// Sends a command to both.
+    ///
+    /// # Errors
+    /// The replies differ.
+    fn command(&mut self, command: &Command) -> Result<(), String> {
+        let (theirs, ours) = self.both(&command.args);
+        self.compare(command, theirs, ours)
+    }
+
+    fn compare(&mut self, command: &Command, theirs: Reply, ours: Reply) -> Result<(), String> {
+        let (theirs, ours) = (comparable(theirs, command.order), comparable(ours, command.order));
+        if theirs == ours {
+            return Ok(());
+        }
+        let numbers = (
+            theirs.trim_matches('"').parse::<f64>(),
+            ours.trim_matches('"').parse::<f64>(),
+        );
+        if command.order == Order::Number && matches!(numbers, (Ok(a), Ok(b)) if a.to_bits() == b.to_bits()) {
+            self.both(&[b"DEL".to_vec(), command.args[1].clone()]);
+            return Ok(());
+        }
+        let whole = env::var_os("QUORATE_DIFF_WHOLE").is_some();
+        let from = if whole {
+            0
+        } else {
+            self.done.len().saturating_sub(8)
+        };
+        Err(format!(
+            "command {}:\n{}\nRedis:   {theirs}\nQuorate: {ours}",
+            self.done.len(),
+            self.done[from..].join("\n")
+        ))
+    }
+
+    /// Sends commands to both as one transaction.
+    fn transaction(&mut self, commands: &[Command]) -> Result<(), String> {
+        let word = |word: &str| Command {
+            args: vec![word.into()],
+            order: Order::Exact,
+        };
+        self.command(&word("MULTI"))?;
+        for command in commands {
+            let queued = Command {
+                args: command.args.clone(),
+                order: Order::Exact,
+            };
+            self.command(&queued)?;
+        }
+        match self.both(&[b"EXEC".to_vec()]) {
+            (Reply::List(_, theirs), Reply::List(_, ours)) if theirs.len() == ours.len() => {
+                let replies = theirs.into_iter().zip(ours);
+                let mut compared = commands.iter().zip(replies);
+                compared.try_for_each(|(command, (theirs, ours))| self.compare(command, theirs, ours))
+            }
+            (theirs, ours) => self.compare(&word("EXEC"), theirs, ours),
+        }
+    }
+
+    fn everything(&mut self) -> Result<(), String> {
+        let all = generate::look_at_everything();
+        all.iter().try_for_each(|command| self.command(command))
+    }
+}
+
+/// One round in the state machine alone.
+fn machine_round(redis: SocketAddr, seed: u64) -> Result<usize, String> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let protocol = if rng.random() {
-        Protocol::Resp3
-    } else {
-        Protocol::Resp2
-    };
+    let protocol = either_protocol(&mut rng);
     let mut machine = Machine {
         keyspace: Keyspace::default(),
         version: 0,
         protocol,
         buffered: rng.random(),
     };
-    server.begin(protocol);
+    let mut pair = Pair {
+        redis: Connection::open(redis, protocol),
+        quorate: &mut machine,
+        done: Vec::new(),
+    };
+    pair.begin();
     let generator = Generator::new(&mut rng);
-    let mut done: Vec<String> = Vec::new();
-    for step in 0..ROUND {
-        let last = step + 1 == ROUND;
-        let commands = if last {
-            generator.look_at_everything()
-        } else {
-            vec![generator.command(&mut rng)]
-        };
-        for command in commands {
-            done.push(shown(&command.args));
-            let theirs = comparable(server.call(&command.args), command.order);
-            let ours = comparable(machine.call(&command.args), command.order);
-            let numbers = (
-                theirs.trim_matches('"').parse::<f64>(),
-                ours.trim_matches('"').parse::<f64>(),
-            );
-            if theirs != ours && command.order == Order::Number && matches!(numbers, (Ok(a), Ok(b)) if a == b)
-            {
-                let forget = [b"DEL".to_vec(), command.args[1].clone()];
-                server.call(&forget);
-                machine.call(&forget);
-                continue;
-            }
-            if theirs != ours {
-                return Err(format!(
-                    "seed {seed}, {protocol:?}, buffered {}, command {}:\n{}\nRedis:   {theirs}\nQuorate: {ours}",
-                    machine.buffered,
-                    done.len(),
-                    last_of(&done)
-                ));
-            }
-        }
+    for _ in 0..ROUND {
+        pair.command(&generator.command(&mut rng))?;
+        let keyspace = &pair.quorate.keyspace;
+        let last = pair.done.last().map_or("", |last| last);
         assert_eq!(
-            machine.keyspace.digest(),
-            machine.keyspace.digest_by_walk(),
-            "seed {seed}: the digest went astray at\n{}",
-            done.last().map_or("", |last| last)
+            keyspace.digest(),
+            keyspace.digest_by_walk(),
+            "the digest after {last}"
         );
     }
-    Ok(done.len())
+    pair.everything()?;
+    Ok(pair.done.len())
 }
 
-/// The last commands before a difference.
-fn last_of(done: &[String]) -> String {
-    let shown = if env::var_os("QUORATE_DIFF_WHOLE").is_some() {
-        done.len()
-    } else {
-        3
+/// One round in a cluster, whose nodes take turns; some of it in transactions.
+fn cluster_round(redis: SocketAddr, nodes: &[SocketAddr], seed: u64) -> Result<usize, String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let protocol = either_protocol(&mut rng);
+    let node = nodes[rng.random_range(0..nodes.len())];
+    let mut pair = Pair {
+        redis: Connection::open(redis, protocol),
+        quorate: &mut Connection::open(node, protocol),
+        done: Vec::new(),
     };
-    done[done.len().saturating_sub(shown)..].join("\n")
+    pair.begin();
+    let generator = Generator::new(&mut rng);
+    let mut left = CLUSTER_ROUND;
+    while left > 0 {
+        let count = if rng.random_ratio(1, 3) {
+            rng.random_range(2..6)
+        } else {
+            1
+        };
+        let mut commands: Vec<Command> = (0..count).map(|_| generator.command(&mut rng)).collect();
+        left = left.saturating_sub(count);
+        if count == 1 {
+            pair.command(&commands[0])?;
+        } else {
+            // What is stored would have to be removed within the transaction.
+            commands.retain(|command| command.order != Order::Number);
+            pair.transaction(&commands)?;
+        }
+    }
+    pair.everything()?;
+    Ok(pair.done.len())
+}
+
+fn either_protocol(rng: &mut StdRng) -> Protocol {
+    if rng.random() {
+        Protocol::Resp3
+    } else {
+        Protocol::Resp2
+    }
 }
 
 fn from_env(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| {
-        text.parse().unwrap_or_else(|e| panic!("{name}: {e}"))
-    })
+    env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Rounds with one seed after the other, as long as is asked for.
+fn rounds(round: impl Fn(u64) -> Result<usize, String>) {
+    let limit = Duration::from_secs(from_env("QUORATE_DIFF_SECONDS", 20));
+    let first = from_env("QUORATE_DIFF_SEED", 1);
+    let (begin, mut seed, mut commands) = (Instant::now(), first, 0);
+    let mut differences = Vec::new();
+    while begin.elapsed() < limit && differences.len() < DIFFERENCES_MAX {
+        match round(seed) {
+            Ok(done) => commands += done,
+            Err(difference) => differences.push(format!("seed {seed}, {difference}")),
+        }
+        seed += 1;
+    }
+    eprintln!(
+        "{} rounds from seed {first} on, {commands} commands",
+        seed - first
+    );
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+fn redis() -> Option<Server> {
+    let server = Server::start();
+    if server.is_none() {
+        eprintln!("not run: there is no redis-server 7.0 here");
+    }
+    server
 }
 
 #[test]
-fn every_reply_and_every_value_are_those_of_redis() {
-    let Some(mut server) = Server::start() else {
-        eprintln!("not run: there is no redis-server 7.0 here");
-        return;
-    };
-    let limit = Duration::from_secs(from_env("QUORATE_DIFF_SECONDS", 20));
-    let first = from_env("QUORATE_DIFF_SEED", 1);
-    let (begin, mut rounds, mut commands) = (Instant::now(), 0, 0);
-    let mut differences = Vec::new();
-    while begin.elapsed() < limit && differences.len() < 10 {
-        match round(&mut server, first + rounds) {
-            Ok(done) => commands += done,
-            Err(difference) => differences.push(difference),
-        }
-        rounds += 1;
-    }
-    eprintln!("{rounds} rounds from seed {first} on, {commands} commands");
-    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+fn every_reply_and_every_value_of_the_state_machine_are_those_of_redis() {
+    let Some(server) = redis() else { return };
+    rounds(|seed| machine_round(server.addr, seed));
+}
+
+#[test]
+fn every_reply_and_every_value_of_a_cluster_are_those_of_redis() {
+    let Some(server) = redis() else { return };
+    let cluster = Cluster::start(3, 4).expect("a cluster");
+    let nodes = cluster.addrs();
+    rounds(|seed| cluster_round(server.addr, &nodes, seed));
 }

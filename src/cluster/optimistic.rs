@@ -8,7 +8,7 @@ use super::node::Node;
 use crate::base::limits::OPTIMISTIC_TRIES_MAX;
 use crate::base::{Error, Reply, Result};
 use crate::host::chance;
-use crate::machine::{Command, Condition};
+use crate::machine::Condition;
 use crate::txn::Optimistic;
 
 impl Node {
@@ -19,23 +19,29 @@ impl Node {
                        shards' data at once (RENAME, COPY, SINTER, LMOVE and the like)";
             return Err(Error::Invalid(why.into()));
         };
-        let fetch = [Command::Fetch { keys: keys.clone() }];
+        let (looks, apart) = Optimistic::looks(&wish.commands, &keys);
         for _ in 0..OPTIMISTIC_TRIES_MAX {
-            let Some(plan) = self.plan(&fetch, &[]) else { break };
+            let Some(plan) = self.plan(&looks, &[]) else { break };
             let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
                 break;
             };
-            let fetched = plan.merge(&replies).into_iter().next().unwrap_or(Reply::Nil);
+            let seen = plan.merge(&replies);
             // Under the client's own number, an earlier copy may have found less to read or write.
             let too_large = |why| match wish.id {
                 Some((id, _)) => Error::Unknown { id, why },
                 None => Error::Invalid(why),
             };
-            if let Reply::Error(why) = fetched {
-                return Err(too_large(format!("what it needs cannot be read at once: {why}")));
-            }
-            let run = Optimistic::run(&wish.commands, wish.strict, &keys, &fetched, self.now(), chance())
-                .map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))?;
+            let run = match (&apart, seen.first()) {
+                (Some(apart), _) => Optimistic::moves(apart, wish.strict, &seen),
+                (None, Some(Reply::Error(why))) => {
+                    return Err(too_large(format!("what it needs cannot be read at once: {why}")));
+                }
+                (None, fetched) => {
+                    let fetched = fetched.unwrap_or(&Reply::Nil);
+                    Optimistic::run(&wish.commands, wish.strict, &keys, fetched, self.now(), chance())
+                }
+            };
+            let run = run.map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))?;
             let touched = touched.into_values().flatten().collect();
             let conditions = Optimistic::conditions(&wish.conditions, touched);
             let fails = run.failed.is_some();

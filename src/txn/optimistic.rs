@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::base::{Millis, Mutant, Reply, mutant};
+use crate::machine::commands::Apart;
 use crate::machine::keyspace::{Keyspace, Object};
 use crate::machine::overlay::Overlay;
 use crate::machine::{Command, Condition, Touches};
@@ -37,6 +38,37 @@ impl Optimistic {
             }
         }
         Some(keys.into_iter().collect())
+    }
+
+    /// What to read for `commands`: little, if it is one that can be taken apart, else all that `keys` hold.
+    #[must_use]
+    pub fn looks(commands: &[Command], keys: &[Bytes]) -> (Vec<Command>, Option<Apart>) {
+        let apart = match commands {
+            [command] => command.apart(),
+            _ => None,
+        };
+        let all = || vec![Command::Fetch { keys: keys.to_vec() }];
+        (
+            apart.as_ref().map_or_else(all, |apart| apart.looks.clone()),
+            apart,
+        )
+    }
+
+    /// What comes of a command that was taken apart, from what was `seen`.
+    ///
+    /// # Errors
+    /// Replies that say nothing of it.
+    pub fn moves(apart: &Apart, strict: bool, seen: &[Reply]) -> Result<Optimistic, String> {
+        let moves = apart.moves(seen);
+        let (reply, moves) = moves.ok_or_else(|| format!("replies that are not understood: {seen:?}"))?;
+        let key = apart.key().clone();
+        let replies = vec![reply];
+        let failed = Self::failed(&replies).filter(|_| strict && !mutant::is(Mutant::StrictErrorsApplied));
+        let recall = Command::Recall { key, replies };
+        Ok(Optimistic {
+            commands: std::iter::once(recall).chain(moves).collect(),
+            failed,
+        })
     }
 
     /// Runs `commands` on what `Fetch` replied for `keys`, at time `now`.

@@ -212,7 +212,7 @@ impl Generator {
         }
     }
 
-    fn key(&self, family: char, rng: &mut StdRng) -> Vec<u8> {
+    fn key(family: char, rng: &mut StdRng) -> Vec<u8> {
         let family = if family != 'y' && rng.random_ratio(1, 12) {
             *FAMILIES[..4].choose(rng).expect("some")
         } else {
@@ -275,16 +275,16 @@ impl Generator {
                 "a longer value that takes some room",
                 "1e3",
             ]),
-            "K" | "T" => self.key(family, rng),
+            "K" | "T" => Self::key(family, rng),
             "M" => self.member(rng),
             "#K" => {
                 let count = rng.random_range(1..=3);
                 let told = if rng.random_ratio(1, 25) { 0 } else { count };
                 args.push(told.to_string().into_bytes());
                 for _ in 1..count {
-                    args.push(self.key(family, rng));
+                    args.push(Self::key(family, rng));
                 }
-                self.key(family, rng)
+                Self::key(family, rng)
             }
             either if either.contains('|') => {
                 let words: Vec<&str> = either.split('|').collect();
@@ -322,27 +322,27 @@ impl Generator {
         }
         Command { args, order }
     }
+}
 
-    /// Commands that show the whole state.
-    pub fn look_at_everything(&self) -> Vec<Command> {
-        let mut all = Vec::new();
-        for family in FAMILIES {
-            for n in 0..KEYS {
-                for (name, rest, order) in [
-                    ("TYPE", &[][..], Order::Exact),
-                    ("GET", &[], Order::Exact),
-                    ("HGETALL", &[], Order::Any),
-                    ("LRANGE", &["0", "-1"], Order::Exact),
-                    ("SMEMBERS", &[], Order::Any),
-                    ("ZRANGE", &["0", "-1", "WITHSCORES"], Order::Exact),
-                    ("ZREVRANGEBYSCORE", &["+inf", "-inf"], Order::Exact),
-                ] {
-                    let mut args = vec![name.as_bytes().to_vec(), format!("{family}{n}").into_bytes()];
-                    args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
-                    all.push(Command { args, order });
-                }
+/// Commands that show the whole state.
+pub fn look_at_everything() -> Vec<Command> {
+    let mut all = Vec::new();
+    for family in FAMILIES {
+        for n in 0..KEYS {
+            for (name, rest, order) in [
+                ("TYPE", &[][..], Order::Exact),
+                ("GET", &[], Order::Exact),
+                ("HGETALL", &[], Order::Any),
+                ("LRANGE", &["0", "-1"], Order::Exact),
+                ("SMEMBERS", &[], Order::Any),
+                ("ZRANGE", &["0", "-1", "WITHSCORES"], Order::Exact),
+                ("ZREVRANGEBYSCORE", &["+inf", "-inf"], Order::Exact),
+            ] {
+                let mut args = vec![name.as_bytes().to_vec(), format!("{family}{n}").into_bytes()];
+                args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
+                all.push(Command { args, order });
             }
         }
-        all
     }
+    all
 }

@@ -1,7 +1,7 @@
 //! A Redis of our own: on a free port, in a temporary folder, ended by its pid.
 
 use std::io::{BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Server {
     child: Child,
-    stream: BufReader<TcpStream>,
+    pub addr: SocketAddr,
     _folder: TempDir,
+}
+
+/// A connection to a server that speaks the protocol.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
 }
 
 impl Server {
@@ -37,29 +42,39 @@ impl Server {
             .spawn()
             .expect("redis-server starts");
         let begin = Instant::now();
-        let stream = loop {
-            match TcpStream::connect(addr) {
-                Ok(stream) => break stream,
-                Err(e) => assert!(begin.elapsed() < PATIENCE, "redis-server does not listen: {e}"),
-            }
+        while let Err(e) = TcpStream::connect(addr) {
+            assert!(begin.elapsed() < PATIENCE, "redis-server does not listen: {e}");
             std::thread::yield_now();
-        };
+        }
+        Some(Server {
+            child,
+            addr,
+            _folder: folder,
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Connection {
+    /// In this version of the protocol.
+    pub fn open(addr: SocketAddr, protocol: Protocol) -> Connection {
+        let stream = TcpStream::connect(addr).expect("the server listens");
         stream.set_nodelay(true).expect("an option of the socket");
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("an option of the socket");
-        Some(Server {
-            child,
+        let mut connection = Connection {
             stream: BufReader::new(stream),
-            _folder: folder,
-        })
-    }
-
-    /// Empty, and in this version of the protocol.
-    pub fn begin(&mut self, protocol: Protocol) {
+        };
         let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
-        self.call(&[b"HELLO".to_vec(), version.into()]);
-        self.call(&[b"FLUSHALL".to_vec()]);
+        connection.call(&[b"HELLO".to_vec(), version.into()]);
+        connection
     }
 
     pub fn call(&mut self, args: &[Vec<u8>]) -> Reply {
@@ -72,14 +87,7 @@ impl Server {
         self.stream
             .get_mut()
             .write_all(&out)
-            .expect("Redis takes the command");
-        read_reply(&mut self.stream).expect("Redis replies")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+            .expect("the server takes the command");
+        read_reply(&mut self.stream).expect("the server replies")
     }
 }

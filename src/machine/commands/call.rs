@@ -42,6 +42,12 @@ impl Call {
         self.spec.keys_in(&self.args)
     }
 
+    /// Name and arguments.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, &[Bytes]) {
+        (self.spec.name, &self.args)
+    }
+
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.spec.flag == Flag::Write
@@ -67,7 +73,7 @@ impl Spec {
         if first > 0 {
             let place = |at: i64| usize::try_from(at).unwrap_or(usize::MAX);
             let end = if last < 0 {
-                args.len() as i64 + 1 + last
+                i64::try_from(args.len()).unwrap_or(i64::MAX) + 1 + last
             } else {
                 last
             };

@@ -18,8 +18,7 @@ pub fn not_finite() -> Reply {
 /// It is none.
 pub fn score(text: &[u8]) -> Result<Score, Reply> {
     let number = parse_f64(text).ok_or_else(not_a_float)?;
-    // Zero has no sign: a small sorted set of Redis keeps none, either.
-    Score::new(number + 0.0).map_err(|_| not_a_float())
+    Score::new(number).map_err(|_| not_a_float())
 }
 
 /// Adds two numbers given as text, in decimal where that is exact (Redis has 80-bit floats, which print the same),

@@ -154,13 +154,13 @@ pub fn hrandfield(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     };
     let all = || hash::iter(value).map(|(field, value)| (bulk(Some(field)), bulk(Some(value))));
     match hash::large(value) {
-        None => draw.from_few(all().collect(), &mut numbers),
+        None => draw.of_few(all().collect(), &mut numbers),
         Some(members) => {
             let one = |numbers: &mut random::Numbers| {
                 let (field, value) = members.random(&mut || numbers.next())?;
                 Some((bulk(Some(Item::Blob(field))), bulk(Some(Item::Blob(value)))))
             };
-            draw.from_many(members.len(), all, one, &mut numbers)
+            draw.of_many(members.len(), all, one, &mut numbers)
         }
     }
 }

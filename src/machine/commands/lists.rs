@@ -6,7 +6,7 @@ use super::Done;
 use super::args::{Args, parse_i64};
 use crate::base::Reply;
 use crate::machine::overlay::Overlay;
-use crate::machine::values::{Kind, Value, list, list::End};
+use crate::machine::values::{Item, Kind, Value, list, list::End};
 
 type View<'a, 'b> = &'a mut Overlay<'b>;
 
@@ -99,7 +99,7 @@ pub fn lrange(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         return Ok(Reply::Array(Vec::new()));
     };
     let found = list::range(value, list::span(value.len(), start, stop));
-    Ok(bulks(found.into_iter().map(|item| item.to_bytes()).collect()))
+    Ok(bulks(found.into_iter().map(Item::to_bytes).collect()))
 }
 
 pub fn ltrim(view: View<'_, '_>, a: &mut Args<'_>) -> Done {

@@ -8,6 +8,7 @@
 //!
 //! Not here: connection commands and MULTI (gateway), and how a command over several shards is taken apart (txn).
 
+mod apart;
 mod args;
 mod call;
 mod expiry;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
+pub use apart::Apart;
 pub use args::{parse_f64, parse_i64};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};

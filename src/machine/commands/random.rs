@@ -91,7 +91,7 @@ impl Draw {
     }
 
     /// Draws from all that there are.
-    pub fn from_few(self, mut all: Vec<Pair>, numbers: &mut Numbers) -> Done {
+    pub fn of_few(self, mut all: Vec<Pair>, numbers: &mut Numbers) -> Done {
         let Some(count) = self.count.filter(|count| *count >= 0) else {
             let len = all.len();
             return self.again(|numbers| Some(all[numbers.below(len)].clone()), numbers);
@@ -107,7 +107,7 @@ impl Draw {
     }
 
     /// Draws from a collection of `len` members that is large: `all` gives them all, `one` any.
-    pub fn from_many<I: Iterator<Item = Pair>>(
+    pub fn of_many<I: Iterator<Item = Pair>>(
         self,
         len: usize,
         all: impl FnOnce() -> I,
@@ -119,7 +119,7 @@ impl Draw {
         };
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
         if count * 3 > len {
-            return self.from_few(all().collect(), numbers);
+            return self.of_few(all().collect(), numbers);
         }
         let (mut drawn, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
         while drawn.len() < count

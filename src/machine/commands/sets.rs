@@ -137,13 +137,13 @@ pub fn srandmember(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     };
     let all = || set::iter(value).map(|item| (bulk(item), Reply::Nil));
     match set::large(value) {
-        None => draw.from_few(all().collect(), &mut numbers),
+        None => draw.of_few(all().collect(), &mut numbers),
         Some(members) => {
             let one = |numbers: &mut Numbers| {
                 let (name, ()) = members.random(&mut || numbers.next())?;
                 Some((bulk(Item::Blob(name)), Reply::Nil))
             };
-            draw.from_many(members.len(), all, one, &mut numbers)
+            draw.of_many(members.len(), all, one, &mut numbers)
         }
     }
 }
@@ -163,7 +163,7 @@ fn combined<'a>(
     most: usize,
 ) -> Result<Vec<Item<'a>>, Reply> {
     let sets: Vec<Option<&Value>> = keys.iter().map(|key| read(view, key)).collect::<Result<_, _>>()?;
-    let is_in = |set: &Option<&Value>, item: &Item<'_>| set.is_some_and(|set| set::contains(set, item));
+    let is_in = |set: Option<&Value>, item: &Item<'_>| set.is_some_and(|set| set::contains(set, item));
     match algebra {
         Algebra::Inter => {
             let Some(mut sets) = sets.into_iter().collect::<Option<Vec<&Value>>>() else {
@@ -180,7 +180,7 @@ fn combined<'a>(
             let mut all = Vec::new();
             for (at, set) in sets.iter().enumerate() {
                 let items = set.iter().flat_map(|set| set::iter(set));
-                all.extend(items.filter(|item| !sets[..at].iter().any(|before| is_in(before, item))));
+                all.extend(items.filter(|item| !sets[..at].iter().any(|before| is_in(*before, item))));
             }
             Ok(all)
         }
@@ -190,7 +190,7 @@ fn combined<'a>(
             };
             let items = first.iter().flat_map(|set| set::iter(set));
             Ok(items
-                .filter(|item| !others.iter().any(|set| is_in(set, item)))
+                .filter(|item| !others.iter().any(|set| is_in(*set, item)))
                 .collect())
         }
     }

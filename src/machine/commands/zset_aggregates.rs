@@ -200,7 +200,7 @@ fn combined(view: &Overlay<'_>, wanted: &Wanted, algebra: Algebra) -> Result<Vec
 fn sorted(mut all: Vec<(Bytes, f64)>) -> Vec<(Bytes, Score)> {
     let mut scored: Vec<(Score, Bytes)> = all
         .drain(..)
-        .map(|(name, score)| (Score::new(score + 0.0).unwrap_or_default(), name))
+        .map(|(name, score)| (Score::new(score).unwrap_or_default(), name))
         .collect();
     scored.sort();
     scored.into_iter().map(|(score, name)| (name, score)).collect()

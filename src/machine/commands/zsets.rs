@@ -28,6 +28,7 @@ pub fn pair((item, score): (Item<'_>, Score)) -> (Reply, Reply) {
 }
 
 /// `NX`, `XX`, `GT`, `LT`, `CH`, `INCR`.
+#[allow(clippy::struct_excessive_bools)] // Each is a word of the command.
 #[derive(Debug, Clone, Copy, Default)]
 struct Options {
     only_new: bool,
@@ -61,7 +62,12 @@ impl Options {
                 "ERR XX and NX options at the same time are not compatible",
             ));
         }
-        if (self.greater && self.only_new) || (self.less && self.only_new) || (self.greater && self.less) {
+        if [self.only_new, self.greater, self.less]
+            .iter()
+            .filter(|set| **set)
+            .count()
+            > 1
+        {
             return Err(Reply::err(
                 "ERR GT, LT, and/or NX options at the same time are not compatible",
             ));
@@ -265,14 +271,15 @@ fn pop(view: View<'_, '_>, a: &mut Args<'_>, from_top: bool) -> Done {
     }
     let count = if alone { 1 } else { positive(a.next()?)? };
     let taken = take(view, &key, from_top, count)?.unwrap_or_default();
-    Ok(match alone {
-        true => Reply::Array(
+    Ok(if alone {
+        Reply::Array(
             taken
                 .into_iter()
                 .flat_map(|(member, score)| [member, score])
                 .collect(),
-        ),
-        false => Reply::Pairs(taken),
+        )
+    } else {
+        Reply::Pairs(taken)
     })
 }
 
@@ -315,13 +322,13 @@ pub fn zrandmember(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     };
     let all = || zset::iter(value).map(pair);
     match zset::large(value) {
-        None => draw.from_few(all().collect(), &mut numbers),
+        None => draw.of_few(all().collect(), &mut numbers),
         Some(members) => {
             let one = |numbers: &mut Numbers| {
                 let (name, score) = members.random(&mut || numbers.next())?;
                 Some(pair((Item::Blob(name), *score)))
             };
-            draw.from_many(members.len(), all, one, &mut numbers)
+            draw.of_many(members.len(), all, one, &mut numbers)
         }
     }
 }

@@ -238,7 +238,7 @@ impl Large {
         match (self, piece) {
             (Large::List(it), Large::List(piece)) => it.absorb(piece),
             (Large::Set(it), Large::Set(piece)) => it.absorb(piece),
-            (Large::Zset(it), Large::Zset(piece)) => it.absorb(piece),
+            (Large::Zset(it), Large::Zset(piece)) => it.absorb(&piece),
             (Large::Hash(it), Large::Hash(piece)) => it.absorb(piece),
             _ => Err("a piece of a value of another type"),
         }

@@ -103,7 +103,7 @@ impl Scored {
         })
     }
 
-    pub(super) fn absorb(&mut self, piece: Scored) -> Result<(), &'static str> {
+    pub(super) fn absorb(&mut self, piece: &Scored) -> Result<(), &'static str> {
         for (score, name) in piece.ranked.range(0..piece.len()) {
             if self.scores.insert(name.clone(), *score).is_some() {
                 return Err("a member is twice in its sorted set");
@@ -184,8 +184,9 @@ pub fn score(zset: &Value, name: &[u8]) -> Option<Score> {
     }
 }
 
-/// Puts a member; returns the score that it had.
+/// Puts a member; returns the score that it had. Zero loses its sign, as in a small sorted set of Redis.
 pub fn insert(zset: &mut Value, name: &[u8], score: Score) -> Option<Score> {
+    let score = Score::new(score.into_inner() + 0.0).unwrap_or(score);
     if let Value::Packed(_, old) = zset {
         let old = old.clone();
         let mut entries = packed_entries(&old);
