@@ -4,6 +4,8 @@
 //! Not here: what each command does (golden.rs), chance (txn_sim.rs).
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "machine/collections.rs"]
+mod collections;
 #[path = "machine/coordinator.rs"]
 mod coordinator;
 #[path = "machine/digest.rs"]

@@ -6,7 +6,7 @@ use quorate::machine::{Decision, Frozen, Machine, Request, Response, Thaw, Ticke
 
 use crate::talk::*;
 
-fn bytes_of(frozen: &Frozen) -> Vec<u8> {
+pub fn bytes_of(frozen: &Frozen) -> Vec<u8> {
     let mut bytes = Vec::new();
     let put = |section: &[u8]| {
         bytes.extend_from_slice(section);
@@ -17,7 +17,7 @@ fn bytes_of(frozen: &Frozen) -> Vec<u8> {
 }
 
 /// Takes the bytes in pieces of uneven sizes.
-fn thaw(bytes: &[u8]) -> Machine {
+pub fn thaw(bytes: &[u8]) -> Machine {
     let mut thaw = Thaw::default();
     let (mut rest, mut piece) = (bytes, 1);
     while !rest.is_empty() {
@@ -224,7 +224,7 @@ fn sections_of(machine: &Machine) -> Vec<Vec<u8>> {
     sections
 }
 
-fn thaw_sections(sections: &[Vec<u8>]) -> Machine {
+pub fn thaw_sections(sections: &[Vec<u8>]) -> Machine {
     let mut thaw = Thaw::default();
     for section in sections {
         thaw.take(section).expect("a section is taken");

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ordered_float::NotNan;
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::members::Worth;
@@ -116,7 +117,12 @@ impl Scored {
 
 impl Serialize for Scored {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.ranked.range(0..self.len()))
+        // A length is wanted first, which the iterator does not tell.
+        let mut all = serializer.serialize_seq(Some(self.len()))?;
+        for entry in self.ranked.range(0..self.len()) {
+            all.serialize_element(entry)?;
+        }
+        all.end()
     }
 }
 
