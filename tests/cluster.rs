@@ -25,6 +25,8 @@ mod exactly_once;
 mod failpoints;
 #[path = "cluster/hibernation.rs"]
 mod hibernation;
+#[path = "cluster/jobs.rs"]
+mod jobs;
 #[path = "cluster/kill_all.rs"]
 mod kill_all;
 #[path = "cluster/large.rs"]

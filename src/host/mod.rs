@@ -46,8 +46,23 @@ pub fn use_small_pages() {
     }
 }
 
-/// How much less than a node's other threads one gets that works in the background: a third at the same processor.
-const BACKGROUND_NICE: i32 = 5;
+/// How much less than a node's other threads one gets that works in the background.
+#[derive(Debug, Clone, Copy)]
+pub enum Urgency {
+    /// A third, at the same processor: others wait for it in the end.
+    Lower,
+    /// Next to nothing: nobody waits for it.
+    Lowest,
+}
+
+impl Urgency {
+    fn nice(self) -> i32 {
+        match self {
+            Urgency::Lower => 5,
+            Urgency::Lowest => 15,
+        }
+    }
+}
 
 /// Runs long blocking work on a thread of its own, which yields to those that clients wait for.
 ///
@@ -55,6 +70,7 @@ const BACKGROUND_NICE: i32 = 5;
 /// Those of the work; a thread that cannot be started; work that panicked.
 pub async fn background<T: Send + 'static>(
     name: &str,
+    urgency: Urgency,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     if is_simulated() {
@@ -62,7 +78,7 @@ pub async fn background<T: Send + 'static>(
     }
     let (done, result) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name(name.into()).spawn(move || {
-        if let Err(e) = rustix::process::nice(BACKGROUND_NICE) {
+        if let Err(e) = rustix::process::nice(urgency.nice()) {
             tracing::debug!("background work cannot be made less urgent: {e}");
         }
         // Who has stopped waiting does not want the result.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::shared::Shared;
 use super::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::base::codec::{self, CodecError};
-use crate::host::{background, blocking, chance};
+use crate::host::{Urgency, background, blocking, chance};
 use crate::machine::{Frozen, Thaw};
 use crate::storage::{Journal, Record, SnapshotWriter, Snapshots};
 
@@ -131,7 +131,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
         let name = snapshot_name(self.machine.number(), index);
         let (snapshots, to) = (self.machine.snapshots.clone(), name.clone());
-        let bytes = background("quorate-snapshot", move || write(&snapshots, &to, &frozen)).await?;
+        let bytes = background("quorate-snapshot", Urgency::Lower, move || {
+            write(&snapshots, &to, &frozen)
+        })
+        .await?;
         self.machine.publish(name.clone(), &self.meta).await?;
         self.machine.shared.with(|state| state.snapshot_bytes = bytes);
         let (group, cut_us) = (self.machine.shared.group, self.cut_us);
@@ -174,7 +177,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let garbage = self.shared.with(|state| state.machine.take_garbage());
         if !garbage.is_empty() {
             tokio::spawn(async move {
-                let freed = background("quorate-free", move || {
+                let freed = background("quorate-free", Urgency::Lowest, move || {
                     drop(garbage);
                     Ok(())
                 });

@@ -23,16 +23,16 @@ const STEP_READS: u64 = 3;
 const STEP: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
-struct Counts {
-    transfers: AtomicU64,
-    conflicts: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    reads: AtomicU64,
-    stop: AtomicBool,
+pub struct Counts {
+    pub transfers: AtomicU64,
+    pub conflicts: AtomicU64,
+    pub refused: AtomicU64,
+    pub unknown: AtomicU64,
+    pub reads: AtomicU64,
+    pub stop: AtomicBool,
 }
 
-fn count(counter: &AtomicU64) -> u64 {
+pub fn count(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::SeqCst)
 }
 
@@ -50,7 +50,7 @@ fn seconds() -> u64 {
 }
 
 /// Calls `work` with a connection to some live node until `stop`; a broken one is replaced by one to the next node.
-fn keep_busy(
+pub fn keep_busy(
     addresses: &[SocketAddr],
     first: usize,
     stop: &AtomicBool,
@@ -180,7 +180,7 @@ fn progress(counts: &Counts, when: &str) {
 }
 
 /// Sets the flag also when its thread panics, so that nobody works on.
-struct StopAtEnd<'a>(&'a AtomicBool);
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
@@ -236,7 +236,7 @@ fn the_total_is_constant_while_nodes_are_killed_in_turn() {
 }
 
 /// Each node in turn, at least once each, until the time is over.
-fn kill_in_turn(nodes: &mut Nodes, counts: &Counts) -> u64 {
+pub fn kill_in_turn(nodes: &mut Nodes, counts: &Counts) -> u64 {
     let end = now() + Duration::from_secs(seconds());
     let mut kills = 0;
     loop {

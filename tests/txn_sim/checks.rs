@@ -367,7 +367,9 @@ impl World {
             known += usize::from(stored.is_some());
             let is_right = match stored {
                 Some(object) => {
-                    let Value::Str(text) = &object.value;
+                    let Value::Str(text) = object.value() else {
+                        unreachable!("strings are all that is written here: {object:?}");
+                    };
                     text[..] == cell.value[..] && object.expires() == cell.expires
                 }
                 None => cell.expired(now),

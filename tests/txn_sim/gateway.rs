@@ -409,11 +409,13 @@ fn look_of(seen: &Seen) -> Look {
         unreachable!("a key was touched, not {touched:?}");
     };
     let fetched = match &replies[..] {
-        [Reply::Array(values)] => values.first().and_then(Command::fetched),
-        _ => None,
+        [Reply::Array(values)] => values.first().map_or(Ok(None), Command::fetched),
+        _ => Ok(None),
     };
+    let fetched = fetched.unwrap_or_else(|why| unreachable!("it was fetched: {why}"));
     let text = |value| match value {
         quorate::machine::keyspace::Value::Str(text) => text.to_bytes(),
+        other => unreachable!("strings are all that is written here: {other:?}"),
     };
     let (value, expires): (Option<Bytes>, _) = match fetched {
         None => (None, None),

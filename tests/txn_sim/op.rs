@@ -156,7 +156,8 @@ impl Op {
             }
         };
         let fetched = Reply::Array(self.seen.values().map(fetched).collect());
-        Optimistic::run(&self.commands, self.strict, &keys, &fetched, now, seed)
+        let run = Optimistic::run(&self.commands, self.strict, &keys, &fetched, now, seed);
+        run.unwrap_or_else(|why| unreachable!("it was fetched: {why}"))
     }
 
     /// One reply a command, from what the shards have replied.
