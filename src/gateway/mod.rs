@@ -17,7 +17,8 @@ mod large;
 mod multi;
 mod server;
 mod session;
-mod table;
+pub mod table;
 mod txn;
+pub mod unknown;
 
 pub use server::{Server, ServerError, ServerOptions, serve};

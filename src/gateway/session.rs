@@ -14,6 +14,7 @@ use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
+use super::unknown;
 use crate::base::limits::{
     BURST_BYTES_MAX, BURST_COMMANDS_MAX, KEY_BYTES_MAX, LARGE_BYTES, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX,
 };
@@ -192,7 +193,7 @@ impl Session {
             (None, Some(own)) if own.name == "client" => ClientState::check(args),
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
             (None, Some(_)) => Ok(()),
-            (None, None) => Err(unknown_command(name, args)),
+            (None, None) => Err(unknown::unknown_command(name, args)),
         };
         if let Err(reply) = arity {
             return self.refuse(own, reply);
@@ -219,7 +220,7 @@ impl Session {
                 None => Reply::ok(),
             },
             (None, Some(own)) => self.own(own.name, args).await,
-            (None, None) => unknown_command(name, args),
+            (None, None) => unknown::unknown_command(name, args),
         }
     }
 
@@ -301,7 +302,7 @@ impl Session {
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
             "client" => self.state.client(args),
-            "command" => command(args),
+            "command" => table::command(args),
             "info" => {
                 let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
                 let keys = if let Some(Reply::Int(keys)) = size.first() {
@@ -393,51 +394,4 @@ fn digests(node: &Node) -> Reply {
         Err(e) => Reply::err(format!("ERR {e}")),
     };
     Reply::Array(node.local_groups().into_iter().map(row).collect())
-}
-
-fn command(args: &[Bytes]) -> Reply {
-    let sub = args.first().map(|sub| sub.to_ascii_lowercase());
-    let rest = args.get(1..).unwrap_or_default();
-    match sub.as_deref() {
-        None => table::all_info(),
-        Some(b"count") if rest.is_empty() => Reply::count(table::count()),
-        Some(b"list") if rest.is_empty() => {
-            Reply::Array(table::names().into_iter().map(Reply::bulk).collect())
-        }
-        Some(b"info") if rest.is_empty() => table::all_info(),
-        Some(b"info") => Reply::Array(rest.iter().map(|name| table::info(name)).collect()),
-        Some(b"docs") if rest.is_empty() => Reply::Map(
-            table::names()
-                .into_iter()
-                .filter_map(|name| table::docs(name.as_bytes()))
-                .collect(),
-        ),
-        Some(b"docs") => Reply::Map(rest.iter().filter_map(|name| table::docs(name)).collect()),
-        Some(_) => {
-            let sub = String::from_utf8_lossy(&args[0]).into_owned();
-            Reply::err(format!("ERR unknown subcommand '{sub}'. Try COMMAND HELP."))
-        }
-    }
-}
-
-/// Redis's words for it: name and arguments cut at 128 bytes each.
-fn unknown_command(name: &Bytes, args: &[Bytes]) -> Reply {
-    const SHOWN: usize = 128;
-    let text = |bytes: &[u8], most: usize| {
-        let cut = &bytes[..bytes.len().min(most)];
-        let cut = cut.split(|&b| b == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(cut).into_owned()
-    };
-    let mut shown = String::new();
-    for arg in args {
-        if shown.len() >= SHOWN {
-            break;
-        }
-        let arg = text(arg, SHOWN - shown.len());
-        shown.extend(["'", &arg, "' "]);
-    }
-    Reply::err(format!(
-        "ERR unknown command '{}', with args beginning with: {shown}",
-        text(name, SHOWN)
-    ))
 }

@@ -25,13 +25,12 @@ fn job(n: usize) -> String {
 /// Counts what has become of a request; an error if the connection is gone.
 fn note(counts: &Counts, reply: io::Result<Reply>) -> io::Result<Option<Reply>> {
     let lost = reply.as_ref().err().map(|e| io::Error::from(e.kind()));
-    let done = match Fate::of(reply) {
+    match Fate::of(reply) {
         Fate::Done(reply) => return Ok(Some(reply)),
         Fate::Conflict => count(&counts.conflicts),
         Fate::Refused(_) => count(&counts.refused),
         Fate::Open(_) | Fate::Lost(_) => count(&counts.unknown),
     };
-    drop(done);
     lost.map_or(Ok(None), Err)
 }
 

@@ -25,6 +25,8 @@ pub enum Flag {
 /// One command as `COMMAND INFO` shows it.
 #[derive(Debug)]
 pub struct Spec {
+    /// As Redis groups its documentation.
+    pub group: &'static str,
     pub name: &'static str,
     /// Arguments with the name; negative: at least that many.
     pub arity: i64,
@@ -106,6 +108,7 @@ pub fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
 }
 
 const fn spec(
+    group: &'static str,
     name: &'static str,
     arity: i64,
     flag: Flag,
@@ -114,6 +117,7 @@ const fn spec(
     form: Form,
 ) -> Spec {
     Spec {
+        group,
         name,
         arity,
         flag,
@@ -127,15 +131,13 @@ const fn spec(
 type Keys = ((i64, i64, i64), Option<usize>);
 
 macro_rules! commands {
-    (
-        own { $($name:literal $arity:literal $flag:ident $keys:expr, $summary:literal, $parse:expr;)* }
-        called { $($called:literal $c_arity:literal $c_flag:ident $c_keys:expr, $c_summary:literal, $run:expr;)* }
-    ) => {
+    ($($form:ident $group:literal {
+        $($name:literal $arity:literal $flag:ident $keys:expr, $summary:literal, $run:expr;)*
+    })*) => {
         /// Every data command.
-        pub static COMMANDS: &[Spec] = &[
-            $(spec($name, $arity, Flag::$flag, $keys, $summary, Form::Own($parse)),)*
-            $(spec($called, $c_arity, Flag::$c_flag, $c_keys, $c_summary, Form::Called($run)),)*
-        ];
+        pub static COMMANDS: &[Spec] = &[$($(
+            spec($group, $name, $arity, Flag::$flag, $keys, $summary, Form::$form($run)),
+        )*)*];
     };
 }
 
@@ -151,7 +153,7 @@ const COUNTED: Keys = ((0, 0, 0), Some(0));
 const STORED: Keys = ((1, 1, 1), Some(1));
 
 commands! {
-    own {
+    Own "string" {
     "get" 2 ReadOnly ONE, "Returns the string value of a key.", |a| Ok(Command::Get { key: a.key()? });
     "set" -3 Write ONE, "Sets the string value of a key, ignoring its type.", parse_set;
     "setnx" 3 Write ONE, "Sets the string value of a key only when it does not exist.", parse_set_nx;
@@ -182,6 +184,8 @@ commands! {
     "substr" 4 ReadOnly ONE, "Returns a substring from a string value.",
         |a| Ok(Command::GetRange { key: a.key()?, start: a.int()?, end: a.int()? });
     "setrange" 4 Write ONE, "Overwrites a part of a string value with another by an offset.", parse_set_range;
+    }
+    Own "generic" {
     "del" -2 Write ALL, "Deletes one or more keys.", |a| Ok(Command::Del { keys: a.all() });
     "unlink" -2 Write ALL, "Deletes one or more keys.", |a| Ok(Command::Del { keys: a.all() });
     "exists" -2 ReadOnly ALL, "Determines whether one or more keys exist.",
@@ -217,7 +221,7 @@ commands! {
     "flushall" -1 Write NONE, "Removes all keys from all databases.", parse_flush;
     "flushdb" -1 Write NONE, "Removes all keys from the current database.", parse_flush;
     }
-    called {
+    Called "hash" {
     "hset" -4 Write ONE, "Sets fields of a hash.", hashes::hset;
     "hmset" -4 Write ONE, "Sets fields of a hash.", hashes::hmset;
     "hsetnx" 4 Write ONE, "Sets a field of a hash only when it does not exist.", hashes::hsetnx;
@@ -234,6 +238,8 @@ commands! {
     "hincrbyfloat" 4 Write ONE, "Increments the floating point value of a field by a number.", hashes::hincrbyfloat;
     "hrandfield" -2 ReadOnly ONE, "Returns one or more random fields of a hash.", hashes::hrandfield;
     "hscan" -3 ReadOnly ONE, "Iterates over fields and values of a hash.", hashes::hscan;
+    }
+    Called "list" {
     "lpush" -3 Write ONE, "Prepends elements to a list.", lists::lpush;
     "rpush" -3 Write ONE, "Appends elements to a list.", lists::rpush;
     "lpushx" -3 Write ONE, "Prepends elements to a list only when it exists.", lists::lpushx;
@@ -251,6 +257,8 @@ commands! {
     "lmove" 5 Write TWO, "Moves an element from one list to another and returns it.", lists::lmove;
     "rpoplpush" 3 Write TWO, "Moves the last element of a list to the front of another.", lists::rpoplpush;
     "lmpop" -4 Write COUNTED, "Returns and removes elements of the first list that is not empty.", lists::lmpop;
+    }
+    Called "set" {
     "sadd" -3 Write ONE, "Adds members to a set.", sets::sadd;
     "srem" -3 Write ONE, "Removes members from a set.", sets::srem;
     "smove" 4 Write TWO, "Moves a member from one set to another.", sets::smove;
@@ -268,6 +276,8 @@ commands! {
     "sunionstore" -3 Write ALL, "Stores the union of sets in a key.", sets::sunionstore;
     "sdiffstore" -3 Write ALL, "Stores the difference of sets in a key.", sets::sdiffstore;
     "sscan" -3 ReadOnly ONE, "Iterates over members of a set.", sets::sscan;
+    }
+    Called "sorted-set" {
     "zadd" -4 Write ONE, "Adds members to a sorted set, or updates their scores.", zsets::zadd;
     "zincrby" 4 Write ONE, "Increments the score of a member of a sorted set.", zsets::zincrby;
     "zrem" -3 Write ONE, "Removes members from a sorted set.", zsets::zrem;

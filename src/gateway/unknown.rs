@@ -1,0 +1,189 @@
+//! Commands that are not here: those of Redis 7.0 that are to come or will not, with the reason, and all others.
+
+use bytes::Bytes;
+
+use crate::base::Reply;
+
+/// Commands of Redis 7.0 that are not supported: what they belong to, why, their names.
+pub const MISSING: &[(&str, &str, &[&str])] = &[
+    (
+        "bits",
+        "to come",
+        &[
+            "bitcount",
+            "bitfield",
+            "bitfield_ro",
+            "bitop",
+            "bitpos",
+            "getbit",
+            "setbit",
+        ],
+    ),
+    (
+        "blocking commands",
+        "to come",
+        &[
+            "blmove",
+            "blmpop",
+            "blpop",
+            "brpop",
+            "brpoplpush",
+            "bzmpop",
+            "bzpopmax",
+            "bzpopmin",
+            "wait",
+        ],
+    ),
+    (
+        "streams",
+        "to come",
+        &[
+            "xack",
+            "xadd",
+            "xautoclaim",
+            "xclaim",
+            "xdel",
+            "xgroup",
+            "xinfo",
+            "xlen",
+            "xpending",
+            "xrange",
+            "xread",
+            "xreadgroup",
+            "xrevrange",
+            "xsetid",
+            "xtrim",
+        ],
+    ),
+    (
+        "geo",
+        "to come",
+        &[
+            "geoadd",
+            "geodist",
+            "geohash",
+            "geopos",
+            "georadius",
+            "georadius_ro",
+            "georadiusbymember",
+            "georadiusbymember_ro",
+            "geosearch",
+            "geosearchstore",
+        ],
+    ),
+    (
+        "HyperLogLog",
+        "to come",
+        &["pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest"],
+    ),
+    (
+        "scripts and functions",
+        "to come",
+        &[
+            "eval",
+            "eval_ro",
+            "evalsha",
+            "evalsha_ro",
+            "fcall",
+            "fcall_ro",
+            "function",
+            "script",
+        ],
+    ),
+    (
+        "pub/sub",
+        "to come",
+        &[
+            "psubscribe",
+            "publish",
+            "pubsub",
+            "punsubscribe",
+            "spublish",
+            "ssubscribe",
+            "subscribe",
+            "sunsubscribe",
+            "unsubscribe",
+        ],
+    ),
+    (
+        "values as bytes, sorting, internals of keys",
+        "to come",
+        &[
+            "dump",
+            "lcs",
+            "object",
+            "restore",
+            "restore-asking",
+            "sort",
+            "sort_ro",
+        ],
+    ),
+    ("several databases", "to come, or a refusal", &["move", "swapdb"]),
+    (
+        "the server",
+        "to come",
+        &[
+            "bgsave", "config", "debug", "lastsave", "latency", "lolwut", "memory", "monitor", "role",
+            "save", "shutdown", "slowlog", "time",
+        ],
+    ),
+    (
+        "Redis Cluster",
+        "routing is the server's; cluster-aware clients are to come",
+        &["asking", "cluster", "readonly", "readwrite"],
+    ),
+    (
+        "Redis's replication, its append-only file, modules, access lists",
+        "Quorate has its own, or none",
+        &[
+            "acl",
+            "bgrewriteaof",
+            "failover",
+            "migrate",
+            "module",
+            "psync",
+            "replconf",
+            "replicaof",
+            "slaveof",
+            "sync",
+        ],
+    ),
+];
+
+fn missing(name: &[u8]) -> Option<Reply> {
+    let holds = |names: &[&str]| {
+        names
+            .iter()
+            .any(|other| other.as_bytes().eq_ignore_ascii_case(name))
+    };
+    let (what, why, _) = MISSING.iter().find(|(_, _, names)| holds(names))?;
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    Some(Reply::err(format!(
+        "ERR command '{name}' is not supported ({what}: {why})"
+    )))
+}
+
+/// Says that it is missing; of what Redis does not know either, in Redis's words: name and arguments cut at 128 bytes each.
+pub fn unknown_command(name: &Bytes, args: &[Bytes]) -> Reply {
+    const SHOWN: usize = 128;
+    if let Some(missing) = missing(name) {
+        return missing;
+    }
+    let text = |bytes: &[u8], most: usize| {
+        let cut = &bytes[..bytes.len().min(most)];
+        let cut = cut.split(|&b| b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(cut).into_owned()
+    };
+    let mut shown = String::new();
+    for arg in args {
+        if shown.len() >= SHOWN {
+            break;
+        }
+        let arg = text(arg, SHOWN - shown.len());
+        shown.extend(["'", &arg, "' "]);
+    }
+    Reply::err(format!(
+        "ERR unknown command '{}', with args beginning with: {shown}",
+        text(name, SHOWN)
+    ))
+}

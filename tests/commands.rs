@@ -1,0 +1,151 @@
+//! `docs/commands.md` is made from the command table; `QUORATE_WRITE_DOCS=1 cargo test --test commands` writes it anew.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use quorate::gateway::table::{OWN, own};
+use quorate::gateway::unknown::MISSING;
+use quorate::machine::commands::{COMMANDS, Spec, find, parse};
+use quorate::machine::{Command, Touches};
+use quorate::txn::Plan;
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
+
+/// A command of this kind on as many keys as it takes, two at the least if it can.
+fn sample(spec: &'static Spec) -> Command {
+    let mut args: Vec<&str> = match (spec.keys, spec.counted) {
+        ((1, 1, _), Some(_)) => vec!["k1", "1", "k2"],
+        (_, Some(_)) => vec!["2", "k1", "k2"],
+        ((1, 2 | -1, 1), _) => vec!["k1", "k2"],
+        ((1, -1, 2), _) => vec!["k1", "1", "k2", "1"],
+        ((1, ..), _) => vec!["k1"],
+        _ => vec![],
+    };
+    let least = usize::try_from(spec.arity.abs() - 1).expect("a number of arguments");
+    let filler = if spec.name == "lmove" { "LEFT" } else { "1" };
+    args.resize(args.len().max(least), filler);
+    let args: Vec<Bytes> = args
+        .into_iter()
+        .map(|arg| Bytes::copy_from_slice(arg.as_bytes()))
+        .collect();
+    parse(spec, &args).unwrap_or_else(|reply| unreachable!("{}: {reply:?}", spec.name))
+}
+
+/// What it does where its keys lie on several shards.
+fn over_shards(command: &Command) -> &'static str {
+    let keys = match command.touches() {
+        Touches::Keys(keys) => keys.len(),
+        Touches::Shard(_) => return "one shard after another, by the cursor",
+        Touches::Everything => return "on every shard, at one moment",
+    };
+    let shard_of = |key: &[u8]| u16::from(key == b"k2");
+    if keys < 2 {
+        "one shard"
+    } else if Plan::new(std::slice::from_ref(command), &[], 2, &shard_of).is_some() {
+        "a share on each, as one transaction"
+    } else if command.apart().is_some() {
+        "looks, then moves what it moves, if nothing has changed"
+    } else {
+        "reads all that its keys hold, runs, commits if nothing has changed"
+    }
+}
+
+fn page() -> String {
+    let mut page = String::from(
+        "# Commands\n\n\
+         Made from the command table by `QUORATE_WRITE_DOCS=1 cargo test --test commands`. Semantics are those of Redis 7.0, with \
+         any keys on any shards; `tests/differential.rs` compares them.\n\n\
+         Arity counts the name; a negative one is the least. A write on one shard costs one round of its Raft group, a read none \
+         of the log; a write over several shards one round of all that take part; what reads first costs that before.\n",
+    );
+    let groups: BTreeSet<&str> = COMMANDS.iter().map(|spec| spec.group).collect();
+    for group in groups {
+        let _ = write!(
+            page,
+            "\n## {group}\n\n| command | arity | | over several shards | |\n|---|---|---|---|---|\n"
+        );
+        for spec in COMMANDS.iter().filter(|spec| spec.group == group) {
+            let command = sample(spec);
+            let kind = if command.is_write() { "write" } else { "read" };
+            let (name, over) = (spec.name.to_uppercase(), over_shards(&command));
+            let _ = writeln!(
+                page,
+                "| `{name}` | {} | {kind} | {over} | {} |",
+                spec.arity, spec.summary
+            );
+        }
+    }
+    page.push_str("\n## Connection, transactions, server\n\n| command | arity | |\n|---|---|---|\n");
+    for own in OWN {
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} |",
+            own.name.to_uppercase(),
+            own.arity,
+            own.summary
+        );
+    }
+    let here = COMMANDS.len() + OWN.len();
+    let missing: usize = MISSING.iter().map(|(_, _, names)| names.len()).sum();
+    let _ = write!(
+        page,
+        "\n## Not supported\n\n{here} commands are here, {missing} of Redis 7.0 are not; they answer an error that says so.\n\n\
+         | what | | commands |\n|---|---|---|\n"
+    );
+    for (what, why, names) in MISSING {
+        let names: Vec<String> = names
+            .iter()
+            .map(|name| format!("`{}`", name.to_uppercase()))
+            .collect();
+        let _ = writeln!(page, "| {what} | {why} | {} |", names.join(" "));
+    }
+    page.push_str(
+        "\n## Differences from Redis 7.0\n\n\
+         - `INCRBYFLOAT`, `HINCRBYFLOAT` add in decimal, exactly; Redis rounds to 64 bits of mantissa.\n\
+         - A score of zero has no sign. In Redis it keeps one in large sorted sets and loses it in small ones.\n\
+         - The order of members and fields, where it is not defined, is not Redis's.\n\
+         - A reply is refused that would be larger than `REPLIES_BYTES_MAX` (`src/base/limits.rs`): `SRANDMEMBER key -1000000000`.\n\
+         - Where keys lie on several shards, a command that reads all that they hold first is refused when that is more than fits \
+         into a reply.\n",
+    );
+    page
+}
+
+#[test]
+fn the_page_shows_the_table_as_it_is() {
+    let page = page();
+    if std::env::var_os("QUORATE_WRITE_DOCS").is_some() {
+        std::fs::write(Path::new(PAGE), &page).expect("the page is written");
+    }
+    let written = std::fs::read_to_string(Path::new(PAGE)).expect("the page is there");
+    assert!(
+        written == page,
+        "docs/commands.md is out of date: see this test's first line"
+    );
+}
+
+#[test]
+fn each_command_has_one_place_and_names_are_lower_case() {
+    let missing = MISSING.iter().flat_map(|(_, _, names)| names.iter().copied());
+    let here = COMMANDS
+        .iter()
+        .map(|spec| spec.name)
+        .chain(OWN.iter().map(|own| own.name));
+    let mut seen = BTreeSet::new();
+    for name in here.chain(missing.clone()) {
+        assert!(seen.insert(name), "{name} is there twice");
+        assert_eq!(name, name.to_lowercase());
+    }
+    for name in missing {
+        assert!(find(name.as_bytes()).is_none() && own(name.as_bytes()).is_none());
+    }
+    for spec in COMMANDS {
+        assert!(
+            find(spec.name.to_uppercase().as_bytes()).is_some(),
+            "{}",
+            spec.name
+        );
+    }
+}
