@@ -215,8 +215,8 @@ impl<S: Speaker> Pair<'_, S> {
         }
     }
 
-    fn everything(&mut self) -> Result<(), String> {
-        let all = generate::look_at_everything();
+    fn everything(&mut self, generator: &Generator) -> Result<(), String> {
+        let all = generator.look_at_everything();
         all.iter().try_for_each(|command| self.command(command))
     }
 }
@@ -248,7 +248,7 @@ fn machine_round(redis: SocketAddr, seed: u64) -> Result<usize, String> {
             "the digest after {last}"
         );
     }
-    pair.everything()?;
+    pair.everything(&generator)?;
     Ok(pair.done.len())
 }
 
@@ -281,7 +281,7 @@ fn cluster_round(redis: SocketAddr, nodes: &[SocketAddr], seed: u64) -> Result<u
             pair.transaction(&commands)?;
         }
     }
-    pair.everything()?;
+    pair.everything(&generator)?;
     Ok(pair.done.len())
 }
 

@@ -1,6 +1,7 @@
 //! Commands that need each other's data over shards: read, run at the gateway, commit if nothing has changed
 //! (`txn/optimistic.rs`).
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::execute::{Outcome, Wish};
@@ -9,6 +10,7 @@ use crate::base::limits::OPTIMISTIC_TRIES_MAX;
 use crate::base::{Error, Reply, Result};
 use crate::host::chance;
 use crate::machine::Condition;
+use crate::machine::commands::Apart;
 use crate::txn::Optimistic;
 
 impl Node {
@@ -32,16 +34,11 @@ impl Node {
                 None => Error::Invalid(why),
             };
             let run = match (&apart, seen.first()) {
-                (Some(apart), _) => Optimistic::moves(apart, wish.strict, &seen),
                 (None, Some(Reply::Error(why))) => {
                     return Err(too_large(format!("what it needs cannot be read at once: {why}")));
                 }
-                (None, fetched) => {
-                    let fetched = fetched.unwrap_or(&Reply::Nil);
-                    Optimistic::run(&wish.commands, wish.strict, &keys, fetched, self.now(), chance())
-                }
+                (apart, _) => self.run_here(&wish, apart.as_ref(), &keys, &seen)?,
             };
-            let run = run.map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))?;
             let touched = touched.into_values().flatten().collect();
             let conditions = Optimistic::conditions(&wish.conditions, touched);
             let fails = run.failed.is_some();
@@ -83,6 +80,24 @@ impl Node {
             }
         }
         Err(Error::Aborted("its keys kept changing while it ran".into()))
+    }
+
+    /// What the commands come to, from what was `seen`.
+    fn run_here(
+        &self,
+        wish: &Wish,
+        apart: Option<&Apart>,
+        keys: &[Bytes],
+        seen: &[Reply],
+    ) -> Result<Optimistic> {
+        let run = match (apart, seen) {
+            (Some(apart), _) => Optimistic::moves(apart, wish.strict, seen),
+            (None, [fetched]) => {
+                Optimistic::run(&wish.commands, wish.strict, keys, fetched, self.now(), chance())
+            }
+            (None, _) => Err("not one reply to one Fetch".to_owned()),
+        };
+        run.map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))
     }
 
     /// Whether all conditions hold at one moment.

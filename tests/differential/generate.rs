@@ -1,5 +1,7 @@
 //! Random commands from templates, over few keys and few members, so that they meet.
 
+use std::collections::BTreeSet;
+
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -24,7 +26,7 @@ pub struct Command {
 /// Words: `K` a key of the family, `T` another of it, `M` a member, `V` a value, `S` a score, `N` a count, `I` an index, `F` a float,
 /// `R` a limit of scores, `L` a limit of names, `#K` so many keys. `x|y`: one of them. `w?`: perhaps. `w*`: one to three times.
 /// `A+B`: A and B. The rest stand for themselves.
-const TEMPLATES: &[(char, Order, &str)] = &[
+const TEMPLATES: &[Template] = &[
     ('h', Order::Exact, "HSET K M+V*"),
     ('h', Order::Exact, "HMSET K M+V*"),
     ('h', Order::Exact, "HSETNX K M V"),
@@ -202,11 +204,21 @@ pub struct Generator {
     /// Some rounds have few members, and some so many that collections grow large.
     members: usize,
     lengths: usize,
+    /// Most rounds are about one type, or its keys would hardly meet.
+    templates: Vec<&'static Template>,
 }
+
+type Template = (char, Order, &'static str);
 
 impl Generator {
     pub fn new(rng: &mut StdRng) -> Generator {
+        let family = *FAMILIES[..4].choose(rng).expect("there are some");
+        let all = rng.random_ratio(1, 4);
+        let about =
+            |template: &&Template| all || template.0 == family || template.0 == 'k' && rng.random_ratio(1, 3);
+        let templates = TEMPLATES.iter().filter(about).collect();
         Generator {
+            templates,
             members: *[5, 12, 60].choose(rng).expect("there are some"),
             lengths: *[1, 1, 40, 200].choose(rng).expect("there are some"),
         }
@@ -296,10 +308,10 @@ impl Generator {
     }
 
     pub fn command(&self, rng: &mut StdRng) -> Command {
-        let &(family, order, template) = TEMPLATES.choose(rng).expect("there are some");
+        let &&(family, order, template) = self.templates.choose(rng).expect("there are some");
         // Sets are sources of sorted sets' unions, and every type meets the commands on all.
         let family = match family {
-            'k' => *FAMILIES.choose(rng).expect("some"),
+            'k' => self.templates.choose(rng).expect("some").0,
             'z' if template.starts_with("ZUNION") && rng.random_ratio(1, 4) => 's',
             other => other,
         };
@@ -322,27 +334,28 @@ impl Generator {
         }
         Command { args, order }
     }
-}
 
-/// Commands that show the whole state.
-pub fn look_at_everything() -> Vec<Command> {
-    let mut all = Vec::new();
-    for family in FAMILIES {
-        for n in 0..KEYS {
-            for (name, rest, order) in [
-                ("TYPE", &[][..], Order::Exact),
-                ("GET", &[], Order::Exact),
-                ("HGETALL", &[], Order::Any),
-                ("LRANGE", &["0", "-1"], Order::Exact),
-                ("SMEMBERS", &[], Order::Any),
-                ("ZRANGE", &["0", "-1", "WITHSCORES"], Order::Exact),
-                ("ZREVRANGEBYSCORE", &["+inf", "-inf"], Order::Exact),
-            ] {
-                let mut args = vec![name.as_bytes().to_vec(), format!("{family}{n}").into_bytes()];
-                args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
-                all.push(Command { args, order });
+    /// Commands that show all keys of the round's families.
+    pub fn look_at_everything(&self) -> Vec<Command> {
+        let mut all = Vec::new();
+        let families: BTreeSet<char> = self.templates.iter().map(|template| template.0).collect();
+        for family in families {
+            for n in 0..KEYS {
+                for (name, rest, order) in [
+                    ("TYPE", &[][..], Order::Exact),
+                    ("GET", &[], Order::Exact),
+                    ("HGETALL", &[], Order::Any),
+                    ("LRANGE", &["0", "-1"], Order::Exact),
+                    ("SMEMBERS", &[], Order::Any),
+                    ("ZRANGE", &["0", "-1", "WITHSCORES"], Order::Exact),
+                    ("ZREVRANGEBYSCORE", &["+inf", "-inf"], Order::Exact),
+                ] {
+                    let mut args = vec![name.as_bytes().to_vec(), format!("{family}{n}").into_bytes()];
+                    args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
+                    all.push(Command { args, order });
+                }
             }
         }
+        all
     }
-    all
 }

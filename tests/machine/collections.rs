@@ -121,3 +121,41 @@ fn what_a_prepare_has_changed_shows_at_the_commit_and_not_before() {
         }
     }
 }
+
+/// The log index of the entry that last changed a key.
+fn version(talk: &Talk, key: &str) -> Option<u64> {
+    keyspace(talk).get(key.as_bytes()).map(|object| object.version)
+}
+
+#[test]
+fn a_version_moves_with_each_change_and_with_nothing_else() {
+    // As in Redis, LTRIM counts as a change whatever it trims; so does setting a field to what it was.
+    let changes = "HSET hash 1 one; HDEL hash 1; HSETNX hash fresh 1; HINCRBY hash count 1; SADD set fresh; SREM set fresh; \
+        SPOP set; ZADD zset 3 fresh; ZADD zset XX 4 fresh; ZINCRBY zset 1 fresh; ZREM zset fresh; ZPOPMIN zset; LPUSH list fresh; \
+        LPOP list; LSET list 0 fresh; LINSERT list BEFORE fresh fresher; LREM list 1 fresh; LTRIM list 0 -1; RPOP list";
+    let none = "HDEL hash none; HSETNX hash 2 two; HGET hash 2; HINCRBY hash 2 x; SADD set kept; SREM set none; SPOP set 0; \
+        SRANDMEMBER set 2; ZADD zset NX 9 kept; ZADD zset 1 kept; ZADD zset XX 1 none; ZREM zset none; ZPOPMIN zset 0; \
+        ZREMRANGEBYSCORE zset (1e9 inf; LPUSHX none 1; LPOP list 0; LINSERT list BEFORE none x; LREM list 0 none; LSET list 99999999 x; \
+        SADD hash 1; LPUSH set 1; ZADD list 1 1; HSET zset 1 1";
+    for (many, buffered) in [(3, false), (3, true), (MANY, false), (MANY, true)] {
+        let mut talk = filled(many);
+        for (commands, moves) in [(changes, true), (none, false)] {
+            talk.run("SADD set kept; ZADD zset 1 kept; HSET hash 2 two");
+            for command in commands.split(';').map(str::trim) {
+                let key = command.split(' ').nth(1).expect("a key");
+                let versions = |talk: &Talk| ["hash", "set", "zset", "list"].map(|key| version(talk, key));
+                let (before, mine) = (versions(&talk), version(&talk, key));
+                if buffered {
+                    let attempt = attempt(talk.index + 1000, 1);
+                    talk.ask(first_phase(prepare(attempt, command)));
+                    talk.ask(finish(attempt, true));
+                } else {
+                    talk.run(command);
+                }
+                let what = format!("{command}, buffered {buffered}, of {many}");
+                assert_eq!(version(&talk, key) != mine, moves, "{what}");
+                assert_eq!(versions(&talk) != before, moves, "{what}: another key");
+            }
+        }
+    }
+}
