@@ -221,6 +221,40 @@ def test_basic_commands(cluster, r, node, protocol):
     raises(ResponseError, "wrong number of arguments for 'get' command", lambda: r.execute_command("GET"))
 
 
+def test_types_in_application_work(cluster, r, node, protocol):
+    # A session: a hash that expires.
+    equal(r.hset("session:1", mapping={"user": "alice", "visits": 1}), 2)
+    equal([r.expire("session:1", 100), r.hincrby("session:1", "visits", 2), r.ttl("session:1") > 90], [True, 3, True])
+    equal(r.hgetall("session:1"), {"user": "alice", "visits": "3"})
+    equal([r.hmget("session:1", "user", "none"), r.hdel("session:1", "user"), r.hlen("session:1")], [["alice", None], 1, 1])
+    # A leaderboard, small and large.
+    equal(r.zadd("board", {f"player{n}": n * 1.5 for n in range(500)}), 500)
+    equal(r.zincrby("board", 10000, "player7"), 10010.5)
+    top = r.zrevrange("board", 0, 1, withscores=True)  # pairs are lists in RESP3
+    equal([tuple(pair) for pair in top], [("player7", 10010.5), ("player499", 748.5)])
+    equal([r.zrevrank("board", "player7"), r.zrank("board", "player0"), r.zscore("board", "none")], [0, 0, None])
+    equal(r.zrangebyscore("board", "(3", 6), ["player3", "player4"])
+    # A queue whose jobs move to a worker's list on another shard, and a log of what is done, in one transaction.
+    equal(r.rpush("queue", *[f"job{n}" for n in range(300)]), 300)
+    taken = [r.lmove("queue", f"worker:{n % 3}", "LEFT", "RIGHT") for n in range(6)]
+    equal(taken, [f"job{n}" for n in range(6)])
+    with r.pipeline(transaction=True) as pipe:
+        pipe.lrem("worker:1", 1, "job1").sadd("done", "job1").zadd("done:at", {"job1": 5}).llen("queue")
+        equal(pipe.execute(), [1, 1, 1, 294])
+    equal([r.lrange(f"worker:{n}", 0, -1) for n in range(3)], [["job0", "job3"], ["job4"], ["job2", "job5"]])
+    # Tags, over shards.
+    r.sadd("tag:a", "x", "y", "z"), r.sadd("tag:b", "y", "z"), r.sadd("tag:c", "z")
+    equal([set(r.sinter("tag:a", "tag:b")), set(r.sdiff("tag:a", "tag:b", "tag:c"))], [{"y", "z"}, {"x"}])
+    equal([r.sunionstore("tag:all", "tag:b", "tag:c"), set(r.smembers("tag:all"))], [2, {"y", "z"}])
+    equal(tuple(r.zunion({"board": 1, "done:at": 2}, withscores=True)[-1]), ("player7", 10010.5))
+    # Pages.
+    equal(dict(r.hscan_iter("session:1")), {"visits": "3"})
+    equal(len(dict(r.zscan_iter("board", count=50))), 500)
+    equal(set(r.sscan_iter("tag:a")), {"x", "y", "z"})
+    raises(ResponseError, "WRONGTYPE", lambda: r.get("board"))
+    raises(ResponseError, "not supported", lambda: r.xadd("stream", {"a": 1}))
+
+
 def test_binary_values(cluster, r, node, protocol):
     raw = redis.Redis(port=cluster.base + node, protocol=protocol, socket_timeout=REPLY_SECONDS)
     key, value = b"\x00\r\n\xff", bytes(range(256)) * 200
