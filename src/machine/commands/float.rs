@@ -14,10 +14,19 @@ pub fn not_finite() -> Reply {
     Reply::err("ERR increment would produce NaN or Infinity")
 }
 
+/// A number that a double can hold: what is too large or too small is none, as in Redis.
+pub fn double(text: &[u8]) -> Option<f64> {
+    let number = parse_f64(text)?;
+    let is_word = text.iter().any(|byte| matches!(byte, b'i' | b'I' | b'x' | b'X'));
+    let mut mantissa = text.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    let lost = number.is_infinite() || number == 0.0 && mantissa.any(|digit| matches!(digit, b'1'..=b'9'));
+    (is_word || !lost).then_some(number)
+}
+
 /// # Errors
 /// It is none.
 pub fn score(text: &[u8]) -> Result<Score, Reply> {
-    let number = parse_f64(text).ok_or_else(not_a_float)?;
+    let number = double(text).ok_or_else(not_a_float)?;
     Score::new(number).map_err(|_| not_a_float())
 }
 

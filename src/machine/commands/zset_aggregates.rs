@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Done;
-use super::args::{Args, parse_f64, parse_i64};
+use super::args::{Args, parse_i64};
 use super::sets::{limit, replace};
 use super::zsets::double;
 use crate::base::Reply;
@@ -91,7 +91,7 @@ impl Wanted {
             match word.as_str() {
                 "WEIGHTS" if combines && a.remaining() >= count => {
                     for weight in &mut wanted.weights {
-                        let number = parse_f64(a.value()?);
+                        let number = super::float::double(a.value()?);
                         *weight = number.ok_or_else(|| Reply::err("ERR weight value is not a float"))?;
                     }
                 }

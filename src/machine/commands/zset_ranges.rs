@@ -45,7 +45,12 @@ fn score_limit(text: &[u8]) -> Result<Bound<Score>, Reply> {
         Some(digits) => (digits, true),
         None => (text, false),
     };
-    let number = parse_f64(digits).and_then(|number| Score::new(number).ok());
+    // As C's strtod reads it: blanks may lead, nothing is zero, too large is infinite.
+    let number = match digits {
+        [] => Some(0.0),
+        digits => parse_f64(digits.trim_ascii_start()),
+    };
+    let number = number.and_then(|number| Score::new(number).ok());
     let number = number.ok_or_else(|| Reply::err("ERR min or max is not a float"))?;
     Ok(if open {
         Bound::Excluded(number)
@@ -140,9 +145,9 @@ impl Wanted {
                     let number = |text: &Bytes| parse_i64(text).ok_or_else(Reply::not_an_integer);
                     limit = Some((number(a.value()?)?, number(a.value()?)?));
                 }
-                "REV" if older.is_none() => reverse = true,
-                "BYSCORE" if older.is_none() => by = By::Score,
-                "BYLEX" if older.is_none() => by = By::Name,
+                "REV" if older.is_none() && !reverse => reverse = true,
+                "BYSCORE" if older.is_none() && by == By::Rank => by = By::Score,
+                "BYLEX" if older.is_none() && by == By::Rank => by = By::Name,
                 _ => return Err(Reply::syntax()),
             }
         }
