@@ -15,6 +15,8 @@ mod bad_configs;
 mod bad_starts;
 #[path = "cluster/bank.rs"]
 mod bank;
+#[path = "cluster/blocking.rs"]
+mod blocking;
 #[path = "cluster/digests.rs"]
 mod digests;
 #[path = "cluster/disk.rs"]

@@ -1,8 +1,11 @@
 //! What nodes ask each other on behalf of clients and transactions, inside the link's service messages.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::line::WaiterId;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
+use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
 use crate::raft::GroupError;
 use crate::txn::{Answer, Txn};
@@ -31,6 +34,16 @@ pub enum Ask {
         txn: TxnId,
         now: bool,
     },
+    /// To a shard: say when it is this client's turn at one of these keys. It has waited so many microseconds already.
+    Wait {
+        waiter: WaiterId,
+        keys: Vec<(Bytes, Need)>,
+        waited_us: u64,
+        /// It was in no line yet: a key of the wrong type is an error then, and later none.
+        anew: bool,
+    },
+    /// To a shard: this client does not wait any more, or has tried what it was called for.
+    Leave(WaiterId),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
 }
@@ -62,6 +75,9 @@ pub enum Told {
     Digest(Option<Digest>),
     Listing(Listing),
     Recovered,
+    /// What somebody waited for may be there.
+    Turn,
+    Left,
     Failed(Failure),
 }
 

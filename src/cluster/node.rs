@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -15,9 +15,11 @@ use super::env::{Env, tell_here};
 use super::forgetting;
 use super::housekeeping::Housekeeping;
 use super::join;
+use super::line::WaiterId;
 use super::numbering::Numbering;
 use super::recovery::Recovery;
 use super::router::Router;
+use super::turns::Turns;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
 use crate::host::{Clock, Listener, Network, chance};
@@ -66,6 +68,10 @@ struct Inner {
     links: Links,
     router: Router,
     numbering: Numbering,
+    turns: Turns,
+    /// How many clients have ever waited in line here.
+    waits: AtomicU64,
+    boot: u32,
     fatal: watch::Receiver<Option<String>>,
     stopping: Arc<AtomicBool>,
 }
@@ -169,7 +175,8 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let router = Router::new(id, Arc::clone(&groups), links.clone(), placement.clone());
+        let turns = Turns::new(Arc::clone(&env.clock));
+        let router = Router::new(id, Arc::clone(&groups), links.clone(), placement, turns.clone());
         // Tells this process's proposals from those of earlier ones.
         let boot = chance() as u32;
         let (fatal_tx, fatal) = watch::channel(None);
@@ -184,21 +191,19 @@ impl Node {
                 groups,
                 links,
                 router,
+                turns,
+                waits: AtomicU64::new(0),
+                boot,
                 fatal,
                 stopping: Arc::default(),
             }),
         };
-        node.start_groups(&journal, &snapshots, boot).await?;
+        node.start_groups(&journal, &snapshots).await?;
         node.start_tasks(store, fatal_tx);
         Ok(node)
     }
 
-    async fn start_groups(
-        &self,
-        journal: &Journal,
-        snapshots: &Snapshots,
-        boot: u32,
-    ) -> Result<(), StartError> {
+    async fn start_groups(&self, journal: &Journal, snapshots: &Snapshots) -> Result<(), StartError> {
         let inner = &self.inner;
         let timeouts = &inner.config.timeouts;
         let mine = inner
@@ -221,7 +226,7 @@ impl Node {
                 },
                 lease: inner.config.lease_ms().map(Duration::from_millis),
                 clock: Arc::clone(&inner.clock),
-                boot,
+                boot: inner.boot,
             };
             Group::start(
                 group,
@@ -248,6 +253,8 @@ impl Node {
                 let (groups, clock) = (Arc::clone(groups), Arc::clone(clock));
                 let lasting: Clock = Arc::new(move || clock().max(groups.time()));
                 Driver::spawn(group, router.clone(), lasting);
+            } else {
+                tokio::spawn(inner.turns.clone().run(group));
             }
         }
         let answering = router.clone();
@@ -289,6 +296,7 @@ impl Node {
             groups: Arc::clone(groups),
             links: inner.links.clone(),
             clock: Arc::clone(clock),
+            turns: inner.turns.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
             stopping: Arc::clone(&inner.stopping),
@@ -393,6 +401,21 @@ impl Node {
 
     pub(super) fn router(&self) -> &Router {
         &self.inner.router
+    }
+
+    /// How many clients, of any node, wait here for keys of shards that are led here.
+    #[must_use]
+    pub fn in_line(&self) -> usize {
+        self.inner.turns.len()
+    }
+
+    /// A name for a client that is about to wait in line.
+    pub(super) fn new_waiter(&self) -> WaiterId {
+        WaiterId {
+            node: self.inner.id,
+            boot: self.inner.boot,
+            number: self.inner.waits.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     pub(super) fn numbering(&self) -> &Numbering {

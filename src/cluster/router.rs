@@ -20,6 +20,7 @@ use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
+use super::turns::Turns;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
 use crate::raft::{Group, Groups, Links, Responder, time_for};
@@ -64,11 +65,12 @@ struct Inner {
     placement: Placement,
     hints: Mutex<BTreeMap<GroupId, NodeId>>,
     drivers: Mutex<BTreeMap<GroupId, mpsc::Sender<DriverCall>>>,
+    turns: Turns,
 }
 
 impl Router {
     #[must_use]
-    pub fn new(me: NodeId, groups: Arc<Groups>, links: Links, placement: Placement) -> Router {
+    pub fn new(me: NodeId, groups: Arc<Groups>, links: Links, placement: Placement, turns: Turns) -> Router {
         let hints = placement
             .iter()
             .map(|(&group, replicas)| (group, replicas[0]))
@@ -82,6 +84,7 @@ impl Router {
                 placement,
                 hints: Mutex::new(hints),
                 drivers,
+                turns,
             }),
         }
     }
@@ -172,7 +175,7 @@ impl Router {
     }
 
     /// Who probably leads: what the local replica says, else who answered last.
-    fn leader(&self, group: GroupId) -> NodeId {
+    pub(super) fn leader(&self, group: GroupId) -> NodeId {
         let local = self.inner.groups.get(group).and_then(|group| group.leader().0);
         local.unwrap_or_else(|| {
             self.inner
@@ -205,12 +208,17 @@ impl Router {
         (!group.is_leader() && !self.inner.groups.is_refilling()).then_some(group)
     }
 
-    fn remember(&self, group: GroupId, leader: NodeId) {
+    /// Whether there is a replica here, which knows better than hints who leads.
+    pub(super) fn has_replica(&self, group: GroupId) -> bool {
+        self.inner.groups.get(group).is_some()
+    }
+
+    pub(super) fn remember(&self, group: GroupId, leader: NodeId) {
         self.inner.hints.lock().insert(group, leader);
     }
 
     /// The member to ask after `node` had nothing to say.
-    fn next(&self, group: GroupId, node: NodeId) -> NodeId {
+    pub(super) fn next(&self, group: GroupId, node: NodeId) -> NodeId {
         let known = self.leader(group);
         if known != node && self.is_reachable(known) {
             return known;
@@ -231,7 +239,12 @@ impl Router {
     }
 
     /// One try. The flag of a failure says whether the question may have been taken.
-    async fn try_node(&self, node: NodeId, group: GroupId, ask: &Ask) -> Result<Told, (Failure, bool)> {
+    pub(super) async fn try_node(
+        &self,
+        node: NodeId,
+        group: GroupId,
+        ask: &Ask,
+    ) -> Result<Told, (Failure, bool)> {
         if node == self.inner.me {
             if let Ask::Read(read) = ask
                 && let Some(group) = self.follower(group)
@@ -283,6 +296,20 @@ impl Router {
             }),
             Ask::Settle { txn, now } => self.drive(&group, |answer| DriverCall::Settle { txn, now, answer }),
             Ask::Inspect(only) => self.inspect(&group, only),
+            Ask::Wait {
+                waiter,
+                keys,
+                waited_us,
+                anew,
+            } => {
+                let waited = Duration::from_micros(waited_us);
+                let turns = self.inner.turns.clone();
+                Box::pin(async move { turns.wait(group, waiter, keys, waited, anew).await })
+            }
+            Ask::Leave(waiter) => {
+                self.inner.turns.leave(&group, waiter);
+                Box::pin(ready(Told::Left))
+            }
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await

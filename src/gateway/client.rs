@@ -10,17 +10,16 @@ use crate::resp::Protocol;
 #[derive(Debug, Clone, Default)]
 pub struct ClientState {
     pub id: u64,
-    pub address: String,
     pub name: Bytes,
     pub library: (Bytes, Bytes),
     pub protocol: Protocol,
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn arity(name: &str) -> Reply {
+pub fn arity(name: &str) -> Reply {
     Reply::err(format!("ERR wrong number of arguments for '{name}' command"))
 }
 
@@ -41,35 +40,9 @@ impl ClientState {
         Ok(())
     }
 
-    /// Whether `CLIENT` with these arguments may be queued by MULTI; else why not.
-    pub fn check(args: &[Bytes]) -> Result<(), Reply> {
-        let sub = args
-            .first()
-            .map(|sub| sub.to_ascii_lowercase())
-            .unwrap_or_default();
-        let wanted = match sub.as_slice() {
-            b"id" | b"getname" | b"info" => 1,
-            b"setname" => 2,
-            b"setinfo" => 3,
-            _ => {
-                let sub = args.first().map(|sub| text(sub)).unwrap_or_default();
-                return Err(Reply::err(format!(
-                    "ERR unknown subcommand '{sub}'. Try CLIENT HELP."
-                )));
-            }
-        };
-        if args.len() == wanted {
-            Ok(())
-        } else {
-            Err(arity(&format!("client|{}", text(&sub))))
-        }
-    }
-
-    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | INFO`.
+    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | NO-EVICT on|off | GETREDIR | TRACKINGINFO`; the
+    /// arguments are as many as they should be.
     pub fn client(&mut self, args: &[Bytes]) -> Reply {
-        if let Err(reply) = Self::check(args) {
-            return reply;
-        }
         match args[0].to_ascii_lowercase().as_slice() {
             b"id" => Reply::Int(i64::try_from(self.id).unwrap_or(i64::MAX)),
             b"getname" if self.name.is_empty() => Reply::Nil,
@@ -78,7 +51,15 @@ impl ClientState {
                 .set_name(&args[1])
                 .map_or_else(|reply| reply, |()| Reply::ok()),
             b"setinfo" => self.set_info(&args[1], &args[2]),
-            _ => Reply::Verbatim(format!("{}\n", self.describe()).into()),
+            // There is no room that would be taken from a client.
+            b"no-evict" if is_switch(&args[1]) => Reply::ok(),
+            b"getredir" => Reply::Int(-1),
+            b"trackinginfo" => Reply::Map(vec![
+                (Reply::bulk("flags"), Reply::Set(vec![Reply::bulk("off")])),
+                (Reply::bulk("redirect"), Reply::Int(-1)),
+                (Reply::bulk("prefixes"), Reply::Array(Vec::new())),
+            ]),
+            _ => Reply::syntax(),
         }
     }
 
@@ -96,13 +77,6 @@ impl ClientState {
         }
         *slot = value.clone();
         Reply::ok()
-    }
-
-    fn describe(&self) -> String {
-        let resp = if self.protocol == Protocol::Resp3 { 3 } else { 2 };
-        let (id, address, name) = (self.id, &self.address, text(&self.name));
-        let (lib, version) = (text(&self.library.0), text(&self.library.1));
-        format!("id={id} addr={address} name={name} db=0 resp={resp} lib-name={lib} lib-ver={version}")
     }
 
     /// `HELLO [version [AUTH user password] [SETNAME name]]`.
@@ -150,6 +124,10 @@ impl ClientState {
             pair("modules", Reply::Array(Vec::new())),
         ])
     }
+}
+
+fn is_switch(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"on") || word.eq_ignore_ascii_case(b"off")
 }
 
 fn wrong_password() -> Reply {

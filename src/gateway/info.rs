@@ -15,6 +15,8 @@ pub const REDIS_VERSION: &str = "7.0.15";
 pub struct Counts {
     pub connections: usize,
     pub accepted: u64,
+    /// Connections that wait in a command.
+    pub waiting: usize,
     pub commands: u64,
     pub uptime_s: u64,
 }
@@ -74,7 +76,10 @@ fn sections(node: &Node, counts: Counts, keys: Option<i64>) -> Vec<Section> {
         ),
         (
             "Clients",
-            vec![("connected_clients", counts.connections.to_string())],
+            vec![
+                ("connected_clients", counts.connections.to_string()),
+                ("blocked_clients", counts.waiting.to_string()),
+            ],
         ),
         (
             "Stats",
@@ -97,6 +102,7 @@ fn sections(node: &Node, counts: Counts, keys: Option<i64>) -> Vec<Section> {
                 ("connected_nodes", status.connected.len().to_string()),
                 ("replicas", status.groups.len().to_string()),
                 ("leads", leads.to_string()),
+                ("in_line", node.in_line().to_string()),
                 ("refilling", u8::from(status.refilling).to_string()),
             ],
         ),

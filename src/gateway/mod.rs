@@ -11,10 +11,12 @@
 mod admin;
 mod burst;
 mod client;
+mod clients;
 mod exec;
 mod info;
 mod large;
 mod multi;
+mod serve;
 mod server;
 mod session;
 pub mod table;

@@ -64,6 +64,12 @@ impl Multi {
         Ok(())
     }
 
+    /// Commands queued.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether `MULTI` may have these arguments; else why not.
     ///
     /// # Errors

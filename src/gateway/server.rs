@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use super::admin;
+use super::clients::Clients;
 use super::info::Counts;
 use super::large::Large;
 use super::session::Session;
@@ -60,6 +61,7 @@ pub struct Shared {
     commands: AtomicU64,
     started: Instant,
     pub large: Large,
+    pub clients: Clients,
 }
 
 impl Shared {
@@ -73,6 +75,7 @@ impl Shared {
             connections: self.connections.load(Ordering::Relaxed),
             accepted: self.accepted.load(Ordering::Relaxed),
             commands: self.commands.load(Ordering::Relaxed),
+            waiting: self.clients.waiting(),
             uptime_s: self.started.elapsed().as_secs(),
         }
     }
@@ -234,6 +237,7 @@ async fn run(
         commands: AtomicU64::new(0),
         started: Instant::now(),
         large: Large::default(),
+        clients: Clients::default(),
     });
     let permits = Arc::new(Semaphore::new(config.limits.connections));
     let starting = Node::start(NodeOptions {
@@ -297,6 +301,8 @@ async fn announce(node: &Node, ready: &watch::Sender<bool>) {
 
 async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
     let mut next_id = 1;
+    let section = node.config().node(node.id());
+    let here = section.map_or_else(|_| String::new(), |section| section.client.to_string());
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -314,14 +320,17 @@ async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Ar
             continue;
         };
         shared.accepted.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(node.clone(), Arc::clone(&shared), next_id, address.to_string());
+        let id = next_id;
         next_id += 1;
+        let client = shared.clients.enter(id, address.to_string(), here.clone());
+        let session = Session::new(node.clone(), Arc::clone(&shared), id, client);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             shared.connections.fetch_add(1, Ordering::Relaxed);
             if let Err(e) = session.serve(stream).await {
                 tracing::debug!(%address, "connection ended: {e}");
             }
+            shared.clients.leave(id);
             shared.connections.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         });

@@ -1,58 +1,58 @@
 //! One client connection.
 
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::burst::{self, Item};
 use super::client::{self, ClientState};
+use super::clients::{self, Client};
 use super::info;
-use super::large::{STALLED, Ticket};
 use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
 use super::unknown;
-use crate::base::limits::{
-    BURST_BYTES_MAX, BURST_COMMANDS_MAX, KEY_BYTES_MAX, LARGE_BYTES, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX,
-};
+use crate::base::limits::{KEY_BYTES_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
 use crate::base::{Reply, RequestId, gateway_of};
 use crate::cluster::{Node, Outcome, Wish};
-use crate::host::Stream;
+use crate::machine::commands::Waits;
 use crate::machine::{Command, Condition, commands};
-use crate::resp::{RequestReader, encode};
-
-/// Bytes of replies after which they are written before more requests are taken.
-const WRITE_BYTES: usize = 256 << 10;
-
-/// Bytes that a connection reads at a time, as a rule.
-const BUFFER_BYTES: usize = 16 << 10;
+use crate::resp::encode;
 
 pub struct Session {
     pub(super) node: Node,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    /// What others see of this connection.
+    pub(super) client: Arc<Client>,
     pub(super) state: ClientState,
     multi: Option<Multi>,
     pub(super) watched: Vec<Condition>,
     /// The client's number for its next write.
     pub(super) once: Option<(RequestId, u64)>,
-    out: BytesMut,
-    closing: bool,
+    pub(super) out: BytesMut,
+    pub(super) closing: bool,
+}
+
+/// A command that may have to wait, and for what.
+pub struct Blocking {
+    pub command: Command,
+    pub waits: Waits,
 }
 
 impl Session {
     #[must_use]
-    pub fn new(node: Node, shared: Arc<Shared>, id: u64, address: String) -> Session {
+    pub fn new(node: Node, shared: Arc<Shared>, id: u64, client: Arc<Client>) -> Session {
         let state = ClientState {
             id,
-            address,
             ..ClientState::default()
         };
         Session {
             node,
             shared,
+            client,
             state,
             multi: None,
             watched: Vec::new(),
@@ -62,105 +62,71 @@ impl Session {
         }
     }
 
-    /// Serves the connection until either side closes it.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
-        let mut reader = RequestReader::default();
-        let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
-        let (mut ticket, mut had_ticket) = (None, false);
-        loop {
-            let mut requests = Vec::new();
-            let mut taken = 0;
-            let failed = loop {
-                if requests.len() >= BURST_COMMANDS_MAX || taken >= BURST_BYTES_MAX {
-                    break None;
-                }
-                match reader.next(&mut buffer) {
-                    Ok(Some(request)) => {
-                        taken += request.iter().map(Bytes::len).sum::<usize>();
-                        requests.push(request);
-                    }
-                    Ok(None) => break None,
-                    Err(error) => break Some(error),
-                }
-            };
-            let idle = requests.is_empty();
-            self.run(requests).await;
-            if let Some(error) = failed {
-                self.reply(&Reply::err(error.to_string()));
-                self.closing = true;
-            }
-            if !self.out.is_empty() {
-                stream.write_all(&self.out).await?;
-                self.out.clear();
-                if self.out.capacity() > 4 * WRITE_BYTES {
-                    self.out = BytesMut::new();
-                }
-            }
-            if self.closing {
-                return stream.shutdown().await;
-            }
-            if !idle {
-                // It was for the first of these; what has begun behind it needs one of its own.
-                had_ticket |= ticket.take().is_some();
-                continue;
-            }
-            if reader.unfinished() > LARGE_BYTES {
-                if ticket.is_none() {
-                    ticket = self.shared.large.ticket(reader.expected()).await;
-                }
-            } else if std::mem::take(&mut had_ticket) {
-                // The old one has room for a large command.
-                let mut usual = BytesMut::with_capacity(BUFFER_BYTES.max(buffer.len()));
-                usual.extend_from_slice(&buffer);
-                buffer = usual;
-            }
-            buffer.reserve(reader.missing(&buffer));
-            let reading = stream.read_buf(&mut buffer);
-            match Ticket::hold(ticket.as_ref(), reading).await {
-                Some(Ok(0)) => return Ok(()),
-                Some(read) => drop(read?),
-                None => {
-                    self.reply(&Reply::err(STALLED));
-                    self.closing = true;
-                }
-            }
-        }
-    }
-
-    fn reply(&mut self, reply: &Reply) {
+    pub(super) fn reply(&mut self, reply: &Reply) {
         if let Err(e) = encode(reply, self.state.protocol, &mut self.out) {
             tracing::error!("a reply cannot be encoded: {e}");
             self.closing = true;
         }
     }
 
-    /// Runs requests in order; data commands in a row run together.
-    async fn run(&mut self, requests: Vec<Vec<Bytes>>) {
-        self.shared.count_commands(requests.len());
+    /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait, and returns it.
+    pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Blocking> {
         let mut items = Vec::new();
-        for request in requests {
+        let mut command = None;
+        let mut count = 0;
+        let mut blocking = None;
+        while let Some(request) = requests.pop_front() {
             if self.closing {
                 break;
             }
             let Some((name, args)) = request.split_first() else {
                 continue;
             };
+            count += 1;
             if self.multi.is_none()
                 && self.once.is_none()
                 && let Some(spec) = commands::find(name)
             {
+                command = Some(spec.name);
                 let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
+                if let Ok(command) = &parsed
+                    && let Some(waits) = command.waits()
+                {
+                    let command = command.clone();
+                    blocking = Some(Blocking { command, waits });
+                    break;
+                }
                 items.push(parsed.map_or_else(Item::Ready, Item::Run));
                 continue;
             }
             self.flush(&mut items).await;
+            command = table::own(name).map_or(command, |own| Some(own.name));
+            self.show(command);
             let reply = self.dispatch(&request).await;
             self.reply(&reply);
         }
+        self.shared.count_commands(count);
+        self.show(command);
         self.flush(&mut items).await;
+        blocking
+    }
+
+    /// What `CLIENT LIST` is to show of this connection.
+    fn show(&self, command: Option<&'static str>) {
+        self.client.note(|seen| {
+            seen.command = command.unwrap_or(seen.command);
+            seen.at = Instant::now();
+            seen.queued = self.multi.as_ref().map(Multi::len);
+        });
+    }
+
+    /// What has been asked of the connection itself shows, too.
+    fn show_state(&self) {
+        self.client.note(|seen| {
+            seen.name = self.state.name.clone();
+            seen.library = self.state.library.clone();
+            seen.protocol = self.state.protocol;
+        });
     }
 
     fn parse(&self, spec: &'static commands::Spec, args: &[Bytes]) -> Result<Command, Reply> {
@@ -190,7 +156,7 @@ impl Session {
                 "ERR wrong number of arguments for '{}' command",
                 own.name
             ))),
-            (None, Some(own)) if own.name == "client" => ClientState::check(args),
+            (None, Some(own)) if own.name == "client" => clients::check(args),
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
             (None, Some(_)) => Ok(()),
             (None, None) => Err(unknown::unknown_command(name, args)),
@@ -283,6 +249,7 @@ impl Session {
                 self.end_multi();
                 self.once = None;
                 self.state.reset();
+                self.show_state();
                 Reply::Simple("RESET".into())
             }
             _ => self.simple(name, args).await,
@@ -298,10 +265,14 @@ impl Session {
                 _ => Reply::err("ERR wrong number of arguments for 'ping' command"),
             },
             "echo" => Reply::Bulk(args[0].clone()),
-            "hello" => self.state.hello(args),
+            "hello" => {
+                let reply = self.state.hello(args);
+                self.show_state();
+                reply
+            }
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
-            "client" => self.state.client(args),
+            "client" => self.client_command(args),
             "command" => table::command(args),
             "info" => {
                 let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
@@ -318,6 +289,26 @@ impl Session {
             }
             "txn" => txn::txn(&self.node, args).await,
             _ => self.quorate(args),
+        }
+    }
+
+    fn client_command(&mut self, args: &[Bytes]) -> Reply {
+        let rest = args.get(1..).unwrap_or_default();
+        let clients = &self.shared.clients;
+        match args[0].to_ascii_lowercase().as_slice() {
+            b"list" => clients.list(rest),
+            b"info" => clients.info(self.state.id),
+            b"unblock" => clients.unblock(rest),
+            b"kill" => {
+                let (reply, me) = clients.kill(rest, self.state.id);
+                self.closing |= me;
+                reply
+            }
+            _ => {
+                let reply = self.state.client(args);
+                self.show_state();
+                reply
+            }
         }
     }
 

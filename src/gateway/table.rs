@@ -74,7 +74,8 @@ fn flags(spec: &Spec) -> Reply {
     };
     // Keys that a position alone does not tell.
     let movable = spec.counted.map(|_| "movablekeys");
-    let names = [Some(name), movable].into_iter().flatten();
+    let waits = spec.waiting().map(|_| "blocking");
+    let names = [Some(name), waits, movable].into_iter().flatten();
     Reply::Array(names.map(|name| Reply::Simple(name.into())).collect())
 }
 

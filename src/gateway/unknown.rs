@@ -19,21 +19,7 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
             "setbit",
         ],
     ),
-    (
-        "blocking commands",
-        "to come",
-        &[
-            "blmove",
-            "blmpop",
-            "blpop",
-            "brpop",
-            "brpoplpush",
-            "bzmpop",
-            "bzpopmax",
-            "bzpopmin",
-            "wait",
-        ],
-    ),
+    ("waiting for replicas", "to come", &["wait"]),
     (
         "streams",
         "to come",

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::{share, share_by_bytes};
+use super::interest::Interest;
 pub use super::values::{Blob, Key, Value};
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
@@ -109,6 +110,7 @@ pub struct Keyspace {
     /// Sum of the shares of all keys.
     digest: u64,
     garbage: Garbage,
+    pub interest: Interest,
 }
 
 /// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
@@ -133,6 +135,7 @@ impl Default for Keyspace {
             len: 0,
             digest: 0,
             garbage: Garbage::default(),
+            interest: Interest::default(),
         }
     }
 }
@@ -173,6 +176,7 @@ impl Keyspace {
         if object.is_none() && !slot.as_ref().is_some_and(|slot| slot.contains_key(key)) {
             return;
         }
+        self.interest.note(key);
         let slot = Arc::make_mut(slot.get_or_insert_default());
         let expires = object.as_ref().and_then(Object::expires);
         let added = object.as_ref().map_or(0, |object| share(key, object));
@@ -228,6 +232,7 @@ impl Keyspace {
         if !mutant::is(Mutant::WritesKeepOldVersion) {
             object.version = version;
         }
+        self.interest.note(key);
         let after = share(key, object);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         if object.value().is_empty() {
@@ -240,6 +245,8 @@ impl Keyspace {
     pub fn clear(&mut self) {
         let before = std::mem::take(self);
         self.garbage = before.garbage;
+        self.interest = before.interest;
+        self.interest.note_all();
         self.garbage.1.extend(before.slots.into_iter().flatten());
     }
 

@@ -8,13 +8,13 @@
 //!
 //! Absence as an invariant: no clock is read and no die is cast here; time and seed arrive in the entry.
 //!
-//! Not here: evicting keys, types other than strings.
+//! Not here: evicting keys.
 
 pub mod commands;
 mod coordinator;
 mod digest;
 mod glob;
-
+mod interest;
 pub mod keyspace;
 mod listing;
 pub mod locks;
@@ -25,6 +25,7 @@ mod removals;
 mod request;
 mod run;
 mod second_phase;
+mod serving;
 mod sessions;
 mod shard;
 mod snapshot;
@@ -34,6 +35,7 @@ pub mod values;
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
 pub use digest::Digest;
+pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
 pub use read::{Read, ReadOutcome, Seen};
@@ -87,6 +89,14 @@ impl Machine {
         match self {
             Machine::Shard(shard) => shard.take_garbage(),
             Machine::Coordinator(_) => keyspace::Garbage::default(),
+        }
+    }
+
+    /// The keys of interest here, and which of them were written; none at a coordinator.
+    pub fn interest(&mut self) -> Option<&mut Interest> {
+        match self {
+            Machine::Shard(shard) => Some(shard.interest()),
+            Machine::Coordinator(_) => None,
         }
     }
 

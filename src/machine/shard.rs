@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use super::interest::Interest;
 use super::keyspace::{Garbage, Keyspace, Object};
 use super::locks::{Locks, Scope, scope_of};
 use super::overlay::{Overlay, Writes};
@@ -115,6 +116,10 @@ impl Shard {
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    pub(super) fn interest(&mut self) -> &mut Interest {
+        &mut self.keyspace.interest
     }
 
     #[must_use]

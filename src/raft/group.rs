@@ -27,7 +27,7 @@ use super::wire::Call;
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
-use crate::machine::{Machine, Read, Request, Response, Seen};
+use crate::machine::{Interest, Machine, Read, Request, Response, Seen};
 use crate::storage::{GroupLog, Journal, Snapshots};
 
 /// Why a group did not answer.
@@ -296,6 +296,21 @@ impl Group {
     /// Looks at the replica's state as it is here, however old.
     pub fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         self.inner.shared.with(|state| look(&state.machine))
+    }
+
+    /// Makes a key one of interest, or one of none any more; looks at the state at the same moment.
+    pub fn interest<T>(&self, look: impl FnOnce(&mut Interest, &Machine) -> T) -> Option<T> {
+        self.inner.shared.with(|state| {
+            let mut interest = std::mem::take(state.machine.interest()?);
+            let looked = look(&mut interest, &state.machine);
+            *state.machine.interest()? = interest;
+            Some(looked)
+        })
+    }
+
+    /// Waits until keys of interest have been written since they were last taken.
+    pub async fn written(&self) {
+        self.inner.shared.written.notified().await;
     }
 
     /// Index of the last applied entry.

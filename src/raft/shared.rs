@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::faults;
 use super::waiter::Waiter;
@@ -20,6 +20,8 @@ pub struct Shared {
     state: Mutex<State>,
     /// Index of the last applied entry; readers that met a lock watch it.
     applied: watch::Sender<u64>,
+    /// Keys of interest were written.
+    pub written: Notify,
 }
 
 pub struct State {
@@ -79,6 +81,7 @@ impl Shared {
             node,
             state: Mutex::new(state),
             applied: watch::Sender::new(0),
+            written: Notify::new(),
         }
     }
 
@@ -152,6 +155,13 @@ impl Shared {
         if state.parked.len() > 1024 {
             state.parked.retain(|_, waiter| !waiter.is_closed());
         }
+        if state
+            .machine
+            .interest()
+            .is_some_and(|interest| interest.has_written())
+        {
+            self.written.notify_one();
+        }
         drop(state);
         self.applied.send_replace(id.index);
         Ok(())
@@ -169,8 +179,14 @@ impl Shared {
     }
 
     /// Replaces the whole state by a snapshot's. Parked requests' callers time out and ask again.
-    pub fn install(&self, machine: Machine, applied: Option<LogId>, membership: StoredMembership) {
+    pub fn install(&self, mut machine: Machine, applied: Option<LogId>, membership: StoredMembership) {
         let mut state = self.state.lock();
+        let interest = state.machine.interest().map(std::mem::take);
+        if let (Some(new), Some(mut interest)) = (machine.interest(), interest) {
+            interest.note_all();
+            *new = interest;
+            self.written.notify_one();
+        }
         state.machine = machine;
         state.applied = applied;
         state.membership = membership;

@@ -167,7 +167,7 @@ impl Client {
     }
 }
 
-fn encode<S: AsRef<str>>(request: &[S]) -> Vec<u8> {
+pub fn encode<S: AsRef<str>>(request: &[S]) -> Vec<u8> {
     let args = request.iter().map(AsRef::as_ref);
     let args: Vec<String> = args.map(|arg| format!("${}\r\n{arg}\r\n", arg.len())).collect();
     format!("*{}\r\n{}", request.len(), args.concat()).into_bytes()

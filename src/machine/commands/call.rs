@@ -1,6 +1,8 @@
 //! A command as the log holds it: its name and its arguments. What it does is in the table alone, so that to add one is to add
 //! one line there and one function.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::Done;
 use super::args::{Args, parse_i64};
+use super::blocking::Waits;
 use super::table::{self, Flag, Spec};
 use crate::base::Reply;
 use crate::machine::keyspace::Keyspace;
@@ -57,6 +60,21 @@ impl Call {
     #[must_use]
     pub fn weight(&self) -> usize {
         self.args.iter().map(|arg| arg.len() + 8).sum()
+    }
+
+    /// Whether there are arguments with which the command waits.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        self.spec.waiting().is_some()
+    }
+
+    /// What the command waits for if it finds nothing; `None`: it does not wait, or cannot be run at all.
+    #[must_use]
+    pub fn waits(&self) -> Option<Waits> {
+        static NOTHING: LazyLock<Keyspace> = LazyLock::new(Keyspace::default);
+        let waits = self.spec.waiting().and_then(|waiting| waiting(&self.args))?;
+        let found = self.run(&mut Overlay::new(&NOTHING, 0, 0));
+        found.is_ok().then_some(waits)
     }
 
     pub(super) fn run(&self, view: &mut Overlay<'_>) -> Done {

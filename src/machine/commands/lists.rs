@@ -6,7 +6,8 @@ use super::Done;
 use super::args::{Args, parse_i64};
 use crate::base::Reply;
 use crate::machine::overlay::Overlay;
-use crate::machine::values::{Item, Kind, Value, list, list::End};
+pub use crate::machine::values::list::End;
+use crate::machine::values::{Item, Kind, Value, list};
 
 type View<'a, 'b> = &'a mut Overlay<'b>;
 
@@ -54,7 +55,7 @@ fn bulks(elements: Vec<Bytes>) -> Reply {
     Reply::Array(elements.into_iter().map(Reply::Bulk).collect())
 }
 
-fn take(view: View<'_, '_>, key: &Bytes, end: End, count: usize) -> Result<Option<Vec<Bytes>>, Reply> {
+pub fn take(view: View<'_, '_>, key: &Bytes, end: End, count: usize) -> Result<Option<Vec<Bytes>>, Reply> {
     view.edit(key, Kind::List, |value| (list::pop(value, end, count), count > 0))
 }
 
@@ -202,7 +203,7 @@ pub fn lpos(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     })
 }
 
-fn end(a: &mut Args<'_>) -> Result<End, Reply> {
+pub fn end(a: &mut Args<'_>) -> Result<End, Reply> {
     match a.word().as_deref() {
         Some("LEFT") => Ok(End::Left),
         Some("RIGHT") => Ok(End::Right),
@@ -210,7 +211,7 @@ fn end(a: &mut Args<'_>) -> Result<End, Reply> {
     }
 }
 
-fn shift(view: View<'_, '_>, from: &Bytes, to: &Bytes, out: End, into: End) -> Done {
+pub fn shift(view: View<'_, '_>, from: &Bytes, to: &Bytes, out: End, into: End) -> Done {
     if read(view, from)?.is_none() {
         return Ok(Reply::Nil);
     }

@@ -10,6 +10,7 @@
 
 mod apart;
 mod args;
+mod blocking;
 mod call;
 mod expiry;
 mod float;
@@ -31,6 +32,7 @@ use smallvec::{SmallVec, smallvec};
 
 pub use apart::Apart;
 pub use args::{parse_f64, parse_i64};
+pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::args::{Args, wrong_arity};
+use super::blocking::{self, Waiting};
 use super::call::{Call, Run};
 use super::keys::{TtlKind, parse_copy, parse_expire, parse_flush, parse_scan};
 use super::strings::{
@@ -46,13 +47,24 @@ enum Form {
     Own(fn(&mut Args<'_>) -> Result<Command, Reply>),
     /// By name and arguments.
     Called(Run),
+    /// Likewise; it may wait outside of MULTI and scripts.
+    Waits((Run, Waiting)),
 }
 
 impl Spec {
     pub(super) fn run(&self) -> Option<Run> {
         match self.form {
             Form::Own(_) => None,
-            Form::Called(run) => Some(run),
+            Form::Called(run) | Form::Waits((run, _)) => Some(run),
+        }
+    }
+
+    /// How to tell what the command waits for; `None`: it never does.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        match self.form {
+            Form::Waits((_, waiting)) => Some(waiting),
+            Form::Own(_) | Form::Called(_) => None,
         }
     }
 }
@@ -94,7 +106,7 @@ pub fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
     let mut rest = Args::new(spec.name, args);
     let command = match spec.form {
         Form::Own(parse) => parse(&mut rest)?,
-        Form::Called(run) => Command::Call(Call::new(spec, run, rest.all())?),
+        Form::Called(run) | Form::Waits((run, _)) => Command::Call(Call::new(spec, run, rest.all())?),
     };
     rest.end()?;
     if let Touches::Keys(keys) = command.touches()
@@ -149,6 +161,10 @@ const NONE: Keys = ((0, 0, 0), None);
 
 /// A count and so many keys.
 const COUNTED: Keys = ((0, 0, 0), Some(0));
+/// A timeout, a count and so many keys.
+const TIMEOUT_COUNTED: Keys = ((0, 0, 0), Some(1));
+/// Keys, and a timeout.
+const ALL_BUT_LAST: Keys = ((1, -2, 1), None);
 /// A key to store in, a count and so many keys.
 const STORED: Keys = ((1, 1, 1), Some(1));
 
@@ -257,6 +273,27 @@ commands! {
     "lmove" 5 Write TWO, "Moves an element from one list to another and returns it.", lists::lmove;
     "rpoplpush" 3 Write TWO, "Moves the last element of a list to the front of another.", lists::rpoplpush;
     "lmpop" -4 Write COUNTED, "Returns and removes elements of the first list that is not empty.", lists::lmpop;
+    }
+    Waits "list" {
+    "blpop" -3 Write ALL_BUT_LAST, "Returns and removes the first element of a list, waiting for one.",
+        (blocking::blpop, blocking::lists_then_timeout);
+    "brpop" -3 Write ALL_BUT_LAST, "Returns and removes the last element of a list, waiting for one.",
+        (blocking::brpop, blocking::lists_then_timeout);
+    "blmove" 6 Write TWO, "Moves an element from one list to another and returns it, waiting for one.",
+        (blocking::blmove, blocking::source_then_timeout);
+    "brpoplpush" 4 Write TWO, "Moves the last element of a list to the front of another, waiting for one.",
+        (blocking::brpoplpush, blocking::source_then_timeout);
+    "blmpop" -5 Write TIMEOUT_COUNTED, "Returns and removes elements of the first list that is not empty, waiting for one.",
+        (blocking::blmpop, blocking::timeout_then_lists);
+    }
+    Waits "sorted-set" {
+    "bzpopmin" -3 Write ALL_BUT_LAST, "Returns and removes the member with the lowest score, waiting for one.",
+        (blocking::bzpopmin, blocking::sorted_sets_then_timeout);
+    "bzpopmax" -3 Write ALL_BUT_LAST, "Returns and removes the member with the highest score, waiting for one.",
+        (blocking::bzpopmax, blocking::sorted_sets_then_timeout);
+    "bzmpop" -5 Write TIMEOUT_COUNTED,
+        "Returns and removes members of the first sorted set that is not empty, waiting for one.",
+        (blocking::bzmpop, blocking::timeout_then_sorted_sets);
     }
     Called "set" {
     "sadd" -3 Write ONE, "Adds members to a set.", sets::sadd;

@@ -234,7 +234,7 @@ pub fn zrevrank(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 }
 
 /// Takes up to `count` members from an end.
-fn take(
+pub fn take(
     view: View<'_, '_>,
     key: &Bytes,
     from_top: bool,

@@ -1,0 +1,342 @@
+//! The connections of this node, as `CLIENT LIST` shows them and `CLIENT KILL` and `CLIENT UNBLOCK` reach them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::client::{arity, text};
+use crate::base::Reply;
+use crate::machine::commands::parse_i64;
+use crate::resp::Protocol;
+
+/// What one connection is told by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Kill,
+    /// To end a wait as if its time had passed.
+    TimeOut,
+    /// To end a wait with an error.
+    Unblock,
+}
+
+/// One connection, as others see it.
+#[derive(Debug)]
+pub struct Client {
+    id: u64,
+    address: String,
+    here: String,
+    since: Instant,
+    seen: Mutex<Seen>,
+    signal: Mutex<Option<Signal>>,
+    signalled: Notify,
+}
+
+/// What changes of a connection.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub name: Bytes,
+    pub library: (Bytes, Bytes),
+    pub protocol: Protocol,
+    pub command: &'static str,
+    pub at: Instant,
+    /// Commands queued by MULTI; `None`: outside of it.
+    pub queued: Option<usize>,
+    pub waits: bool,
+}
+
+impl Client {
+    /// Notes what is to be shown.
+    pub fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock());
+    }
+
+    fn send(&self, signal: Signal) {
+        *self.signal.lock() = Some(signal);
+        self.signalled.notify_one();
+    }
+
+    /// Waits for a word of another connection. To be killed is told again and again.
+    pub async fn signal(&self) -> Signal {
+        loop {
+            self.signalled.notified().await;
+            let mut signal = self.signal.lock();
+            let told = *signal;
+            if told == Some(Signal::Kill) {
+                self.signalled.notify_one();
+            } else {
+                *signal = None;
+            }
+            if let Some(told) = told {
+                return told;
+            }
+        }
+    }
+
+    /// Forgets a word that came too late for the wait it was meant for.
+    pub fn forget_unblock(&self) {
+        let mut signal = self.signal.lock();
+        if *signal != Some(Signal::Kill) {
+            *signal = None;
+        }
+    }
+
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        *self.signal.lock() == Some(Signal::Kill)
+    }
+
+    fn describe(&self) -> String {
+        let seen = self.seen.lock().clone();
+        let resp = if seen.protocol == Protocol::Resp3 { 3 } else { 2 };
+        let (age, idle) = (self.since.elapsed().as_secs(), seen.at.elapsed().as_secs());
+        let flags = match (seen.waits, seen.queued) {
+            (true, _) => "b",
+            (false, Some(_)) => "x",
+            (false, None) => "N",
+        };
+        let multi = seen
+            .queued
+            .map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
+        let Client {
+            id, address, here, ..
+        } = self;
+        let (name, command) = (text(&seen.name), seen.command);
+        let (lib, version) = (text(&seen.library.0), text(&seen.library.1));
+        format!(
+            "id={id} addr={address} laddr={here} name={name} age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 ssub=0 \
+             multi={multi} cmd={command} user=default redir=-1 resp={resp} lib-name={lib} lib-ver={version}"
+        )
+    }
+}
+
+/// All connections of a node.
+#[derive(Debug, Default)]
+pub struct Clients {
+    all: Mutex<BTreeMap<u64, Arc<Client>>>,
+}
+
+impl Clients {
+    pub fn enter(&self, id: u64, address: String, here: String) -> Arc<Client> {
+        let now = Instant::now();
+        let client = Arc::new(Client {
+            id,
+            address,
+            here,
+            since: now,
+            seen: Mutex::new(Seen {
+                name: Bytes::new(),
+                library: (Bytes::new(), Bytes::new()),
+                protocol: Protocol::Resp2,
+                command: "NULL",
+                at: now,
+                queued: None,
+                waits: false,
+            }),
+            signal: Mutex::new(None),
+            signalled: Notify::new(),
+        });
+        self.all.lock().insert(id, Arc::clone(&client));
+        client
+    }
+
+    pub fn leave(&self, id: u64) {
+        self.all.lock().remove(&id);
+    }
+
+    /// How many wait in a command.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let all = self.all.lock();
+        all.values().filter(|client| client.seen.lock().waits).count()
+    }
+
+    /// `CLIENT LIST [TYPE type] [ID id …]`.
+    pub fn list(&self, args: &[Bytes]) -> Reply {
+        let ids = match args {
+            [] => None,
+            [option, kind] if option.eq_ignore_ascii_case(b"type") => match kind_of(kind) {
+                Ok(true) => None,
+                Ok(false) => Some(Vec::new()),
+                Err(reply) => return reply,
+            },
+            [option, ids @ ..] if option.eq_ignore_ascii_case(b"id") && !ids.is_empty() => {
+                let ids = ids
+                    .iter()
+                    .map(|id| parse_i64(id).and_then(|id| u64::try_from(id).ok()));
+                match ids.collect::<Option<Vec<u64>>>() {
+                    Some(ids) => Some(ids),
+                    None => return Reply::err("ERR Invalid client ID"),
+                }
+            }
+            _ => return Reply::syntax(),
+        };
+        let mut lines = String::new();
+        for (id, client) in self.all.lock().iter() {
+            if ids.as_ref().is_none_or(|ids| ids.contains(id)) {
+                // Writing to a string does not fail.
+                let _ = writeln!(lines, "{}", client.describe());
+            }
+        }
+        Reply::Verbatim(lines.into())
+    }
+
+    /// `CLIENT INFO`.
+    pub fn info(&self, id: u64) -> Reply {
+        let client = self.all.lock().get(&id).cloned();
+        let line = client.map_or_else(String::new, |client| format!("{}\n", client.describe()));
+        Reply::Verbatim(line.into())
+    }
+
+    /// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`.
+    pub fn unblock(&self, args: &[Bytes]) -> Reply {
+        let Some(id) = args.first().and_then(|id| parse_i64(id)) else {
+            return Reply::not_an_integer();
+        };
+        let signal = match args.get(1).map(|reason| reason.to_ascii_lowercase()).as_deref() {
+            None | Some(b"timeout") => Signal::TimeOut,
+            Some(b"error") => Signal::Unblock,
+            Some(_) => return Reply::err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
+        };
+        let client = u64::try_from(id)
+            .ok()
+            .and_then(|id| self.all.lock().get(&id).cloned());
+        match client.filter(|client| client.seen.lock().waits) {
+            None => Reply::Int(0),
+            Some(client) => {
+                client.send(signal);
+                Reply::Int(1)
+            }
+        }
+    }
+
+    /// `CLIENT KILL address` or `CLIENT KILL [ID id] [ADDR address] [LADDR address] [USER name] [TYPE type] [SKIPME yes|no]`; says
+    /// whether the asker `me` is among them, too.
+    pub fn kill(&self, args: &[Bytes], me: u64) -> (Reply, bool) {
+        if let [address] = args {
+            let found = self.kill_where(|client| client.address.as_bytes() == address.as_ref());
+            return match found.as_slice() {
+                [] => (Reply::err("ERR No such client"), false),
+                killed => (Reply::ok(), killed.contains(&me)),
+            };
+        }
+        let filters = match filters(args) {
+            Ok(filters) => filters,
+            Err(reply) => return (reply, false),
+        };
+        let killed = self.kill_where(|client| {
+            let skipped = filters.skip_me && client.id == me;
+            !skipped && !filters.none && filters.wanted.iter().all(|wanted| wanted.fits(client))
+        });
+        (Reply::count(killed.len()), killed.contains(&me))
+    }
+
+    fn kill_where(&self, which: impl Fn(&Client) -> bool) -> Vec<u64> {
+        let all = self.all.lock();
+        let killed = all.values().filter(|client| which(client));
+        killed
+            .map(|client| {
+                client.send(Signal::Kill);
+                client.id
+            })
+            .collect()
+    }
+}
+
+enum Wanted {
+    Id(u64),
+    Address(Bytes),
+    Here(Bytes),
+}
+
+impl Wanted {
+    fn fits(&self, client: &Client) -> bool {
+        match self {
+            Wanted::Id(id) => client.id == *id,
+            Wanted::Address(address) => client.address.as_bytes() == address.as_ref(),
+            Wanted::Here(here) => client.here.as_bytes() == here.as_ref(),
+        }
+    }
+}
+
+struct Filters {
+    wanted: Vec<Wanted>,
+    skip_me: bool,
+    /// A type was named that no connection has.
+    none: bool,
+}
+
+fn filters(args: &[Bytes]) -> Result<Filters, Reply> {
+    let mut filters = Filters {
+        wanted: Vec::new(),
+        skip_me: true,
+        none: false,
+    };
+    for pair in args.chunks(2) {
+        let [option, value] = pair else {
+            return Err(Reply::syntax());
+        };
+        match option.to_ascii_lowercase().as_slice() {
+            b"id" => {
+                let id = parse_i64(value)
+                    .and_then(|id| u64::try_from(id).ok())
+                    .filter(|id| *id > 0);
+                let id = id.ok_or_else(|| Reply::err("ERR client-id should be greater than 0"))?;
+                filters.wanted.push(Wanted::Id(id));
+            }
+            b"addr" => filters.wanted.push(Wanted::Address(value.clone())),
+            b"laddr" => filters.wanted.push(Wanted::Here(value.clone())),
+            b"user" if value.as_ref() == b"default" => {}
+            b"user" => return Err(Reply::err(format!("ERR No such user '{}'", text(value)))),
+            b"type" if !kind_of(value)? => filters.none = true,
+            b"type" => {}
+            b"skipme" if value.eq_ignore_ascii_case(b"yes") => filters.skip_me = true,
+            b"skipme" if value.eq_ignore_ascii_case(b"no") => filters.skip_me = false,
+            _ => return Err(Reply::syntax()),
+        }
+    }
+    Ok(filters)
+}
+
+/// Whether connections of this type are ever listed here; the other types that Redis knows have none.
+fn kind_of(kind: &Bytes) -> Result<bool, Reply> {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(true),
+        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
+        _ => Err(Reply::err(format!("ERR Unknown client type '{}'", text(kind)))),
+    }
+}
+
+/// How many arguments each subcommand of `CLIENT` may have, itself included.
+///
+/// # Errors
+/// Another number, or no such subcommand.
+pub fn check(args: &[Bytes]) -> Result<(), Reply> {
+    let sub = args
+        .first()
+        .map(|sub| sub.to_ascii_lowercase())
+        .unwrap_or_default();
+    let wanted = match sub.as_slice() {
+        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" => 1..=1,
+        b"setname" | b"no-evict" | b"reply" => 2..=2,
+        b"setinfo" => 3..=3,
+        b"unblock" => 2..=3,
+        b"list" => 1..=usize::MAX,
+        b"kill" => 2..=usize::MAX,
+        _ => {
+            let sub = args.first().map(|sub| text(sub)).unwrap_or_default();
+            return Err(Reply::err(format!(
+                "ERR unknown subcommand '{sub}'. Try CLIENT HELP."
+            )));
+        }
+    };
+    if wanted.contains(&args.len()) {
+        Ok(())
+    } else {
+        Err(arity(&format!("client|{}", text(&sub))))
+    }
+}

@@ -1,0 +1,218 @@
+//! A connection's socket: requests in, replies out, and what happens while a command waits.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::burst::{self, Item};
+use super::clients::Signal;
+use super::large::{STALLED, Ticket};
+use super::session::{Blocking, Session};
+use crate::base::Reply;
+use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, LARGE_BYTES};
+use crate::host::Stream;
+use crate::machine::Command;
+use crate::resp::RequestReader;
+
+/// Bytes of replies after which they are written before more requests are taken.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// Bytes that a connection reads at a time, as a rule.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// Bytes that a client may send ahead while a command of its own waits. Beyond, its end is noticed late.
+const AHEAD_BYTES: usize = 64 << 10;
+
+/// What has come from the socket.
+struct Input {
+    reader: RequestReader,
+    buffer: BytesMut,
+    ticket: Option<Ticket>,
+    had_ticket: bool,
+}
+
+impl Input {
+    /// Whole requests, as many as are taken at a time, and what is wrong with the next.
+    fn take(&mut self) -> (VecDeque<Vec<Bytes>>, Option<String>) {
+        let mut requests = VecDeque::new();
+        let mut taken = 0;
+        while requests.len() < BURST_COMMANDS_MAX && taken < BURST_BYTES_MAX {
+            match self.reader.next(&mut self.buffer) {
+                Ok(Some(request)) => {
+                    taken += request.iter().map(Bytes::len).sum::<usize>();
+                    requests.push_back(request);
+                }
+                Ok(None) => break,
+                Err(error) => return (requests, Some(error.to_string())),
+            }
+        }
+        if !requests.is_empty() {
+            // The ticket was for the first of these; what has begun behind it needs one of its own.
+            self.had_ticket |= self.ticket.take().is_some();
+        }
+        (requests, None)
+    }
+}
+
+/// How a wait went on.
+enum Waited {
+    Answered(Reply),
+    /// The client is gone, or told to go.
+    Gone,
+}
+
+impl Session {
+    /// Serves the connection until either side closes it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
+        let mut input = Input {
+            reader: RequestReader::default(),
+            buffer: BytesMut::with_capacity(BUFFER_BYTES),
+            ticket: None,
+            had_ticket: false,
+        };
+        loop {
+            let (mut requests, failed) = input.take();
+            let idle = requests.is_empty();
+            while let Some(blocking) = self.run(&mut requests).await {
+                self.write(&mut stream).await?;
+                match self.wait(blocking, &mut stream, &mut input.buffer).await? {
+                    Waited::Answered(reply) => self.reply(&reply),
+                    Waited::Gone => return stream.shutdown().await,
+                }
+            }
+            if let Some(error) = failed {
+                self.reply(&Reply::err(error));
+                self.closing = true;
+            }
+            self.write(&mut stream).await?;
+            if self.closing {
+                return stream.shutdown().await;
+            }
+            if idle && !self.read(&mut stream, &mut input).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn write(&mut self, stream: &mut Stream) -> io::Result<()> {
+        if !self.out.is_empty() {
+            stream.write_all(&self.out).await?;
+            self.out.clear();
+            if self.out.capacity() > 4 * WRITE_BYTES {
+                self.out = BytesMut::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads more. `false`: there is no more.
+    async fn read(&mut self, stream: &mut Stream, input: &mut Input) -> io::Result<bool> {
+        if input.reader.unfinished() > LARGE_BYTES {
+            if input.ticket.is_none() {
+                input.ticket = self.shared.large.ticket(input.reader.expected()).await;
+            }
+        } else if std::mem::take(&mut input.had_ticket) {
+            // The old one has room for a large command.
+            let mut usual = BytesMut::with_capacity(BUFFER_BYTES.max(input.buffer.len()));
+            usual.extend_from_slice(&input.buffer);
+            input.buffer = usual;
+        }
+        input.buffer.reserve(input.reader.missing(&input.buffer));
+        let reading = Ticket::hold(input.ticket.as_ref(), stream.read_buf(&mut input.buffer));
+        let read = tokio::select! {
+            biased;
+            read = reading => read,
+            signal = self.client.signal() => return Ok(signal != Signal::Kill),
+        };
+        match read {
+            Some(Ok(0)) => return Ok(false),
+            Some(read) => drop(read?),
+            None => {
+                self.reply(&Reply::err(STALLED));
+                self.closing = true;
+                self.write(stream).await?;
+                stream.shutdown().await?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs a command when its turn has come, until it finds something or has waited long enough.
+    async fn wait(
+        &mut self,
+        blocking: Blocking,
+        stream: &mut Stream,
+        buffer: &mut BytesMut,
+    ) -> io::Result<Waited> {
+        self.client.forget_unblock();
+        self.client.note(|seen| seen.waits = true);
+        let waited = self.wait_in_line(blocking, stream, buffer).await;
+        self.client.note(|seen| seen.waits = false);
+        waited
+    }
+
+    async fn wait_in_line(
+        &mut self,
+        Blocking { command, waits }: Blocking,
+        stream: &mut Stream,
+        buffer: &mut BytesMut,
+    ) -> io::Result<Waited> {
+        let timeout = waits.timeout_ms.map(Duration::from_millis);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut line = self.node.stand_in_line(&waits);
+        loop {
+            let group = tokio::select! {
+                biased;
+                read = stream.read_buf(buffer), if buffer.len() < AHEAD_BYTES => match read? {
+                    0 => return Ok(Waited::Gone),
+                    _ => continue,
+                },
+                signal = self.client.signal() => return Ok(match signal {
+                    Signal::Kill => Waited::Gone,
+                    Signal::TimeOut => Waited::Answered(Reply::NilArray),
+                    Signal::Unblock => Waited::Answered(Reply::err("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
+                }),
+                group = line.turn() => group,
+                () = sleep_until(until) => return Ok(Waited::Answered(Reply::NilArray)),
+            };
+            let items = vec![Item::Run(command.clone())];
+            let replies = burst::run(&self.node, items).await;
+            let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
+            if Command::found_nothing(&reply) {
+                line.back_to(group);
+                continue;
+            }
+            let ended = stream.read_buf(buffer).now_or_never();
+            if matches!(ended, Some(Ok(0) | Err(_))) || self.client.is_killed() {
+                self.put_back(&command, &reply).await;
+                return Ok(Waited::Gone);
+            }
+            return Ok(Waited::Answered(reply));
+        }
+    }
+
+    /// The client went away while its command took something: it goes back to where it was.
+    async fn put_back(&self, command: &Command, reply: &Reply) {
+        let Some(undo) = command.undone(reply) else { return };
+        let replies = burst::run(&self.node, vec![Item::Run(undo)]).await;
+        if let Some(Reply::Error(why)) = replies.first() {
+            tracing::warn!("what a client had popped that went away at this moment is lost: {why}");
+        }
+    }
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
