@@ -1,5 +1,6 @@
 //! A job queue over shards while nodes are killed: workers take jobs from one list into their own by `LMOVE` and give them back in a
-//! transaction that counts the run. No job is lost, none is there twice, and every read sees all of them.
+//! transaction that counts the run. No job is lost, none is there twice, and every read sees all of them. With fewer jobs than workers,
+//! these wait for them by `BLMOVE`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +14,8 @@ use crate::wire::{Client, Fate, Reply, words};
 
 const JOBS: usize = 500;
 const WORKERS: usize = 4;
+/// So few that somebody always waits.
+const FEW: usize = 2;
 
 fn own_list(worker: usize) -> String {
     format!("doing:{worker}")
@@ -35,7 +38,7 @@ fn note(counts: &Counts, reply: io::Result<Reply>) -> io::Result<Option<Reply>> 
 }
 
 /// Takes a job if this worker has none; else gives the one that it has back, and counts its run.
-fn work(client: &mut Client, worker: usize, counts: &Counts) -> io::Result<()> {
+fn work(client: &mut Client, worker: usize, waits: bool, counts: &Counts) -> io::Result<()> {
     let own = own_list(worker);
     let looked = client.pipeline(&[words(&["WATCH", &own]), words(&["LINDEX", &own, "0"])])?;
     match &looked[1] {
@@ -43,7 +46,12 @@ fn work(client: &mut Client, worker: usize, counts: &Counts) -> io::Result<()> {
             let end = if worker.is_multiple_of(2) { "LEFT" } else { "RIGHT" };
             // A watch that stays would fail the transaction that gives the job back.
             client.call(&["UNWATCH"])?;
-            note(counts, client.call(&["LMOVE", "todo", &own, end, "RIGHT"])).map(drop)
+            let taken = if waits {
+                client.call(&["BLMOVE", "todo", &own, end, "RIGHT", "1"])
+            } else {
+                client.call(&["LMOVE", "todo", &own, end, "RIGHT"])
+            };
+            note(counts, taken).map(drop)
         }
         Reply::Bulk(job) => {
             let job = String::from_utf8_lossy(job);
@@ -87,14 +95,14 @@ fn all_jobs(client: &mut Client) -> io::Result<Option<Vec<String>>> {
     Ok(Some(jobs))
 }
 
-fn expected() -> Vec<String> {
-    (0..JOBS).map(job).collect()
+fn expected(jobs: usize) -> Vec<String> {
+    (0..jobs).map(job).collect()
 }
 
-fn watch(addresses: &[SocketAddr], counts: &Counts) {
+fn watch(addresses: &[SocketAddr], jobs_in_all: usize, counts: &Counts) {
     keep_busy(addresses, 0, &counts.stop, |client| {
         if let Some(jobs) = all_jobs(client)? {
-            assert_eq!(jobs, expected(), "a job is lost or doubled");
+            assert_eq!(jobs, expected(jobs_in_all), "a job is lost or doubled");
             count(&counts.reads);
         }
         Ok(())
@@ -145,11 +153,23 @@ fn check_runs(client: &mut Client, counts: &Counts) {
 
 #[test]
 fn no_job_is_lost_or_doubled_while_nodes_are_killed_in_turn() {
+    run(JOBS, false);
+}
+
+#[test]
+fn no_job_is_lost_or_doubled_that_workers_wait_for_while_nodes_are_killed_in_turn() {
+    run(FEW, true);
+}
+
+fn run(jobs_in_all: usize, waits: bool) {
     let mut nodes = Nodes::start(|text| text);
     let mut push = words(&["RPUSH", "todo"]);
-    push.extend(expected());
+    push.extend(expected(jobs_in_all));
     let pushed = nodes.client(1).pipeline(&[push]).expect("the cluster is up");
-    assert_eq!(pushed, [Reply::Int(i64::try_from(JOBS).expect("it is small"))]);
+    assert_eq!(
+        pushed,
+        [Reply::Int(i64::try_from(jobs_in_all).expect("it is small"))]
+    );
     let ring = nodes.config.ring();
     let own: Vec<u16> = (0..WORKERS)
         .map(|worker| ring.shard_of(own_list(worker).as_bytes()))
@@ -168,13 +188,13 @@ fn no_job_is_lost_or_doubled_while_nodes_are_killed_in_turn() {
             scope.spawn(move || {
                 let _stop = StopAtEnd(&counts.stop);
                 keep_busy(addresses, worker, &counts.stop, |client| {
-                    work(client, worker, counts)
+                    work(client, worker, waits, counts)
                 });
             });
         }
         scope.spawn(|| {
             let _stop = StopAtEnd(&counts.stop);
-            watch(&addresses, &counts);
+            watch(&addresses, jobs_in_all, &counts);
         });
         kill_in_turn(&mut nodes, &counts)
     });
@@ -187,7 +207,7 @@ fn no_job_is_lost_or_doubled_while_nodes_are_killed_in_turn() {
         let jobs = crate::eventually("all jobs are read", crate::wire::PATIENCE, || {
             all_jobs(&mut client).ok().flatten()
         });
-        assert_eq!(jobs, expected(), "at node {node}");
+        assert_eq!(jobs, expected(jobs_in_all), "at node {node}");
     }
     check_runs(&mut nodes.client(1), &counts);
 }
