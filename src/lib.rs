@@ -15,6 +15,7 @@ pub mod machine;
 pub mod raft;
 pub mod resp;
 pub mod ring;
+pub mod script;
 pub mod storage;
 pub mod testing;
 pub mod txn;

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("machine", 2),
     ("txn", 3),
     ("ring", 3),
+    ("script", 3),
     ("raft", 4),
     ("cluster", 5),
     ("gateway", 6),
@@ -44,7 +45,7 @@ const HOST_OPEN_FROM: u8 = 4;
 const TOP: &[&str] = &["cli", "testing"];
 
 /// Floors and side rooms whose code is a function of its arguments. They may not name `storage` either: it does disk I/O.
-const PURE: &[&str] = &["base", "machine", "txn", "ring", "checker"];
+const PURE: &[&str] = &["base", "machine", "txn", "ring", "script", "checker"];
 const IMPURE: &[(&str, &str)] = &[
     ("tokio", "return an effect and let cluster/ perform it"),
     ("tokio_util", "return an effect and let cluster/ perform it"),
@@ -74,7 +75,7 @@ const IMPURE_ALLOWED: &[(&str, &str)] = &[
 ];
 
 /// Crates that one floor alone may name, also by their `name_…` sisters.
-const HOMES: &[(&str, &str)] = &[("openraft", "raft"), ("sled", "storage")];
+const HOMES: &[(&str, &str)] = &[("openraft", "raft"), ("sled", "storage"), ("mlua", "script")];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;

@@ -101,6 +101,14 @@ pub const TXN_WAIT_MS_MAX: u64 = 60_000;
 pub const EXPIRE_KEYS_MAX: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.
 pub const OPTIMISTIC_TRIES_MAX: u32 = 64;
+/// Bytes that one script may hold at a time, all of its interpreter's together.
+pub const SCRIPT_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Milliseconds that one run of a script may take.
+pub const SCRIPT_MS_MAX: u64 = 5_000;
+/// Times that a script runs anew because it came upon a key that it had not named.
+pub const SCRIPT_ROUNDS_MAX: u32 = 256;
+/// Bytes of scripts that a node knows by their names.
+pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 10_000;
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::line::WaiterId;
+use super::scripts::ScriptAsk;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -44,6 +45,8 @@ pub enum Ask {
     },
     /// To a shard: this client does not wait any more, or has tried what it was called for.
     Leave(WaiterId),
+    /// To a node: about scripts.
+    Script(ScriptAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
 }
@@ -58,6 +61,7 @@ impl Ask {
                 let commands = txn.parts.iter().flat_map(|part| &part.commands);
                 commands.map(Command::weight).sum()
             }
+            Ask::Script(ScriptAsk::Load(body)) => body.len(),
             _ => 0,
         }
     }
@@ -77,6 +81,7 @@ pub enum Told {
     Recovered,
     /// What somebody waited for may be there.
     Turn,
+    Script(Option<Bytes>),
     Left,
     Failed(Failure),
 }

@@ -27,6 +27,7 @@ mod optimistic;
 mod outcome;
 mod recovery;
 mod router;
+mod scripts;
 mod status;
 mod turns;
 mod waiting;

@@ -19,6 +19,7 @@ use super::line::WaiterId;
 use super::numbering::Numbering;
 use super::recovery::Recovery;
 use super::router::Router;
+use super::scripts::Scripts;
 use super::turns::Turns;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
@@ -69,6 +70,7 @@ struct Inner {
     router: Router,
     numbering: Numbering,
     turns: Turns,
+    scripts: Scripts,
     /// How many clients have ever waited in line here.
     waits: AtomicU64,
     boot: u32,
@@ -176,7 +178,15 @@ impl Node {
 
         let placement = config.placement();
         let turns = Turns::new(Arc::clone(&env.clock));
-        let router = Router::new(id, Arc::clone(&groups), links.clone(), placement, turns.clone());
+        let scripts = Scripts::default();
+        let router = Router::new(
+            id,
+            Arc::clone(&groups),
+            links.clone(),
+            placement,
+            turns.clone(),
+            scripts.clone(),
+        );
         // Tells this process's proposals from those of earlier ones.
         let boot = chance() as u32;
         let (fatal_tx, fatal) = watch::channel(None);
@@ -192,6 +202,7 @@ impl Node {
                 links,
                 router,
                 turns,
+                scripts,
                 waits: AtomicU64::new(0),
                 boot,
                 fatal,
@@ -407,6 +418,11 @@ impl Node {
     #[must_use]
     pub fn in_line(&self) -> usize {
         self.inner.turns.len()
+    }
+
+    #[must_use]
+    pub fn scripts(&self) -> &Scripts {
+        &self.inner.scripts
     }
 
     /// A name for a client that is about to wait in line.

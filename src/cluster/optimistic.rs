@@ -1,33 +1,112 @@
 //! Commands that need each other's data over shards: read, run at the gateway, commit if nothing has changed
 //! (`txn/optimistic.rs`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::execute::{Outcome, Wish};
 use super::node::Node;
-use crate::base::limits::OPTIMISTIC_TRIES_MAX;
-use crate::base::{Error, Reply, Result};
-use crate::host::chance;
-use crate::machine::Condition;
+use super::scripts::Running;
+use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
+use crate::base::{Error, Millis, Reply, Result};
+use crate::host::{blocking, chance};
 use crate::machine::commands::Apart;
+use crate::machine::overlay::Overlay;
+use crate::machine::{Command, Condition};
+use crate::script::{self, Ran, Surroundings};
 use crate::txn::Optimistic;
+
+/// How a run at the gateway ended.
+enum Here {
+    Ran(Optimistic),
+    /// A script came upon keys that were not read.
+    Needs(Vec<Bytes>),
+}
+
+/// A run of commands with scripts among them. It may take long, so it has a thread of its own.
+struct Script {
+    commands: Vec<Command>,
+    strict: bool,
+    keys: Vec<Bytes>,
+    fetched: Reply,
+    now: Millis,
+    seed: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Script {
+    async fn run_within_time(self) -> Result<std::result::Result<Here, String>> {
+        let stop = Arc::clone(&self.stop);
+        let run = blocking(move || Ok(self.run()));
+        tokio::pin!(run);
+        let limit = Duration::from_millis(SCRIPT_MS_MAX);
+        let ran = if let Ok(ran) = tokio::time::timeout(limit, &mut run).await {
+            ran
+        } else {
+            stop.store(true, Ordering::Relaxed);
+            run.await
+        };
+        ran.map_err(|e| Error::Stopped(format!("a script's thread: {e}")))
+    }
+
+    fn run(self) -> std::result::Result<Here, String> {
+        let around = Surroundings {
+            known: self.keys.iter().cloned().collect(),
+            stop: self.stop,
+        };
+        let mut missing = Vec::new();
+        let execute = |command: &Command, view: &mut Overlay<'_>| match command {
+            Command::Eval(eval) => match script::run(eval, view, &around) {
+                Ran::Replied(reply) => reply,
+                Ran::Needs(keys) => {
+                    missing.extend(keys);
+                    Reply::Nil
+                }
+            },
+            command => command.run(view),
+        };
+        let wanted = (self.commands.as_slice(), self.strict);
+        let ran = Optimistic::run(wanted, &self.keys, &self.fetched, self.now, self.seed, execute)?;
+        if around.stop.load(Ordering::Relaxed) {
+            return Err(format!(
+                "a script was killed, or took more than {SCRIPT_MS_MAX} ms; nothing has happened"
+            ));
+        }
+        Ok(if missing.is_empty() {
+            Here::Ran(ran)
+        } else {
+            Here::Needs(missing)
+        })
+    }
+}
 
 impl Node {
     /// Commands that need each other's data over shards (RENAME, COPY, MSETNX): read, run here, commit if unchanged.
     pub(super) async fn execute_optimistic(&self, wish: Wish, deadline: Instant) -> Result<Outcome> {
-        let Some(keys) = Optimistic::keys(&wish.commands) else {
+        let Some(mut keys) = Optimistic::keys(&wish.commands) else {
             let why = "a transaction cannot combine commands on the whole key space with those that need several \
                        shards' data at once (RENAME, COPY, SINTER, LMOVE and the like)";
             return Err(Error::Invalid(why.into()));
         };
-        let (looks, apart) = Optimistic::looks(&wish.commands, &keys);
-        for _ in 0..OPTIMISTIC_TRIES_MAX {
+        let script = self.script(&wish);
+        let (mut tries, mut rounds) = (0, 0);
+        while tries < OPTIMISTIC_TRIES_MAX {
+            tries += 1;
+            let (looks, apart) = Optimistic::looks(&wish.commands, &keys);
             let Some(plan) = self.plan(&looks, &[]) else { break };
             let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
                 break;
             };
             let seen = plan.merge(&replies);
+            let seen = if keys.is_empty() {
+                vec![Reply::Array(Vec::new())]
+            } else {
+                seen
+            };
             // Under the client's own number, an earlier copy may have found less to read or write.
             let too_large = |why| match wish.id {
                 Some((id, _)) => Error::Unknown { id, why },
@@ -37,7 +116,23 @@ impl Node {
                 (None, Some(Reply::Error(why))) => {
                     return Err(too_large(format!("what it needs cannot be read at once: {why}")));
                 }
-                (apart, _) => self.run_here(&wish, apart.as_ref(), &keys, &seen)?,
+                (apart, _) => {
+                    self.run_here(&wish, apart.as_ref(), &keys, &seen, script.as_ref())
+                        .await?
+                }
+            };
+            let run = match run {
+                Here::Ran(run) => run,
+                Here::Needs(more) => {
+                    // Nobody was in the way.
+                    (tries, rounds) = (tries - 1, rounds + 1);
+                    if rounds >= SCRIPT_ROUNDS_MAX {
+                        let why = "a script came upon too many keys one after another: name them as its keys";
+                        return Err(Error::Invalid(why.into()));
+                    }
+                    keys.extend(more);
+                    continue;
+                }
             };
             let touched = touched.into_values().flatten().collect();
             let conditions = Optimistic::conditions(&wish.conditions, touched);
@@ -83,21 +178,46 @@ impl Node {
     }
 
     /// What the commands come to, from what was `seen`.
-    fn run_here(
+    async fn run_here(
         &self,
         wish: &Wish,
         apart: Option<&Apart>,
         keys: &[Bytes],
         seen: &[Reply],
-    ) -> Result<Optimistic> {
-        let run = match (apart, seen) {
-            (Some(apart), _) => Optimistic::moves(apart, wish.strict, seen),
-            (None, [fetched]) => {
-                Optimistic::run(&wish.commands, wish.strict, keys, fetched, self.now(), chance())
+        script: Option<&Running>,
+    ) -> Result<Here> {
+        let unreadable = |why| Error::Invalid(format!("what it needs cannot be read: {why}"));
+        let wanted = (wish.commands.as_slice(), wish.strict);
+        let run = match (apart, seen, script) {
+            (Some(apart), ..) => Optimistic::moves(apart, wish.strict, seen),
+            (None, [fetched], None) => {
+                let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
+                Optimistic::run(wanted, keys, fetched, self.now(), chance(), execute)
             }
-            (None, _) => Err("not one reply to one Fetch".to_owned()),
+            (None, [fetched], Some(running)) => {
+                let script = Script {
+                    commands: wish.commands.clone(),
+                    strict: wish.strict,
+                    keys: keys.to_vec(),
+                    fetched: fetched.clone(),
+                    now: self.now(),
+                    seed: chance(),
+                    stop: Arc::clone(&running.stop),
+                };
+                return script.run_within_time().await?.map_err(Error::Invalid);
+            }
+            (None, ..) => Err("not one reply to one Fetch".to_owned()),
         };
-        run.map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))
+        run.map(Here::Ran).map_err(unreadable)
+    }
+
+    /// A note that scripts run, if there are any among the commands.
+    fn script(&self, wish: &Wish) -> Option<Running> {
+        let is_script = |command: &Command| matches!(command, Command::Eval(_));
+        wish.commands
+            .iter()
+            .any(is_script)
+            .then(|| self.scripts().begin())
     }
 
     /// Whether all conditions hold at one moment.

@@ -20,6 +20,7 @@ use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
+use super::scripts::Scripts;
 use super::turns::Turns;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
@@ -66,11 +67,19 @@ struct Inner {
     hints: Mutex<BTreeMap<GroupId, NodeId>>,
     drivers: Mutex<BTreeMap<GroupId, mpsc::Sender<DriverCall>>>,
     turns: Turns,
+    scripts: Scripts,
 }
 
 impl Router {
     #[must_use]
-    pub fn new(me: NodeId, groups: Arc<Groups>, links: Links, placement: Placement, turns: Turns) -> Router {
+    pub fn new(
+        me: NodeId,
+        groups: Arc<Groups>,
+        links: Links,
+        placement: Placement,
+        turns: Turns,
+        scripts: Scripts,
+    ) -> Router {
         let hints = placement
             .iter()
             .map(|(&group, replicas)| (group, replicas[0]))
@@ -85,6 +94,7 @@ impl Router {
                 hints: Mutex::new(hints),
                 drivers,
                 turns,
+                scripts,
             }),
         }
     }
@@ -271,6 +281,9 @@ impl Router {
 
     /// Answers a question as the leader of the group, if this node is.
     pub async fn answer(&self, id: GroupId, ask: Ask) -> Told {
+        if let Ask::Script(ask) = ask {
+            return self.inner.scripts.answer(ask);
+        }
         let Some(group) = self.inner.groups.get(id) else {
             return Told::Failed(Failure::NotLeader(
                 self.inner.placement.get(&id).map(|replicas| replicas[0]),
@@ -310,6 +323,8 @@ impl Router {
                 self.inner.turns.leave(&group, waiter);
                 Box::pin(ready(Told::Left))
             }
+            // Answered above.
+            Ask::Script(_) => Box::pin(ready(Told::Script(None))),
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await

@@ -11,6 +11,7 @@ use super::client::{self, ClientState};
 use super::clients::{self, Client};
 use super::info;
 use super::multi::{Multi, Queued};
+use super::scripts;
 use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
@@ -88,6 +89,7 @@ impl Session {
                 && let Some(spec) = commands::find(name)
             {
                 command = Some(spec.name);
+                scripts::look_up(&self.node, spec, args).await;
                 let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()
@@ -134,6 +136,9 @@ impl Session {
         if let Command::Scan(scan) = &mut command {
             scan.shards = self.node.ring().shards();
         }
+        if let Command::Eval(eval) = &mut command {
+            scripts::resolve(&self.node, eval)?;
+        }
         Ok(command)
     }
 
@@ -166,6 +171,7 @@ impl Session {
         }
         match (data, own) {
             (Some(spec), _) => {
+                scripts::look_up(&self.node, spec, args).await;
                 let command = self.parse(spec, args);
                 match &mut self.multi {
                     Some(multi) => {
@@ -274,6 +280,8 @@ impl Session {
             "select" => client::select(&args[0]),
             "client" => self.client_command(args),
             "command" => table::command(args),
+            "script" => scripts::script(&self.node, args).await,
+            "time" => scripts::time(&self.node),
             "info" => {
                 let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
                 let keys = if let Some(Reply::Int(keys)) = size.first() {

@@ -33,6 +33,8 @@ own! {
     "client" -2 false "A container for client connection commands.";
     "command" -1 false "Returns detailed information about all commands.";
     "info" -1 false "Returns information and statistics about the server.";
+    "script" -2 false "LOAD, EXISTS, FLUSH scripts by their SHA-1; KILL ends those that run on this node.";
+    "time" 1 false "Returns the server's time.";
     "quit" -1 true "Closes the connection.";
     "reset" 1 true "Resets the connection.";
     "multi" -1 true "Starts a transaction. Quorate: MULTI STRICT, one that any error rolls back.";

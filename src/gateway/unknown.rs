@@ -62,20 +62,7 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
         "to come",
         &["pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest"],
     ),
-    (
-        "scripts and functions",
-        "to come",
-        &[
-            "eval",
-            "eval_ro",
-            "evalsha",
-            "evalsha_ro",
-            "fcall",
-            "fcall_ro",
-            "function",
-            "script",
-        ],
-    ),
+    ("functions", "to come", &["fcall", "fcall_ro", "function"]),
     (
         "pub/sub",
         "to come",
@@ -110,7 +97,7 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
         "to come",
         &[
             "bgsave", "config", "debug", "lastsave", "latency", "lolwut", "memory", "monitor", "role",
-            "save", "shutdown", "slowlog", "time",
+            "save", "shutdown", "slowlog",
         ],
     ),
     (

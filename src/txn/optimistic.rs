@@ -71,18 +71,20 @@ impl Optimistic {
         })
     }
 
-    /// Runs `commands` on what `Fetch` replied for `keys`, at time `now`.
+    /// Runs `commands` on what `Fetch` replied for `keys`, at time `now`, each by `execute`: a script is the affair of another
+    /// floor.
     ///
     /// # Errors
     /// A value that cannot be read.
     pub fn run(
-        commands: &[Command],
-        strict: bool,
+        wanted: (&[Command], bool),
         keys: &[Bytes],
         fetched: &Reply,
         now: Millis,
         seed: u64,
+        mut execute: impl FnMut(&Command, &mut Overlay<'_>) -> Reply,
     ) -> Result<Optimistic, String> {
+        let (commands, strict) = wanted;
         let mut keyspace = Keyspace::default();
         if let Reply::Array(values) = fetched {
             for (key, value) in keys.iter().zip(values) {
@@ -92,7 +94,10 @@ impl Optimistic {
             }
         }
         let mut view = Overlay::new(&keyspace, now, seed);
-        let replies: Vec<Reply> = commands.iter().map(|command| command.run(&mut view)).collect();
+        let replies: Vec<Reply> = commands
+            .iter()
+            .map(|command| execute(command, &mut view))
+            .collect();
         let failed = Self::failed(&replies).filter(|_| strict && !mutant::is(Mutant::StrictErrorsApplied));
         let writes = if failed.is_some() {
             BTreeMap::new()

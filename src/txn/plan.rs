@@ -61,7 +61,7 @@ pub struct Plan {
 
 impl Plan {
     /// Takes `commands` apart. `None` if one of them needs another shard's data to know what to do (`RENAME`, `COPY`,
-    /// `MSETNX` over shards): that runs as an [`super::Optimistic`] transaction.
+    /// `MSETNX` over shards), or is a script: that runs as an [`super::Optimistic`] transaction.
     #[must_use]
     pub fn new(
         commands: &[Command],
@@ -90,6 +90,9 @@ impl Plan {
     }
 
     fn add(&mut self, command: &Command, shards: u16, shard_of: &dyn Fn(&[u8]) -> u16) -> Option<Gather> {
+        if matches!(command, Command::Eval(_)) {
+            return None;
+        }
         match command.touches() {
             Touches::Shard(shard) => Some(Gather::One(shard, self.push(shard, command.clone()))),
             Touches::Everything => {

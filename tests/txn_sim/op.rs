@@ -156,7 +156,14 @@ impl Op {
             }
         };
         let fetched = Reply::Array(self.seen.values().map(fetched).collect());
-        let run = Optimistic::run(&self.commands, self.strict, &keys, &fetched, now, seed);
+        let run = Optimistic::run(
+            (&self.commands, self.strict),
+            &keys,
+            &fetched,
+            now,
+            seed,
+            |command, view| command.run(view),
+        );
         run.unwrap_or_else(|why| unreachable!("it was fetched: {why}"))
     }
 

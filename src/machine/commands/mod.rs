@@ -19,6 +19,7 @@ mod keys;
 mod lists;
 mod random;
 mod scanning;
+mod script;
 mod sets;
 mod strings;
 mod table;
@@ -36,6 +37,7 @@ pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
+pub use script::Eval;
 pub use strings::{SetCommand, SetCondition, SetReply};
 pub use table::{COMMANDS, Flag, Spec, check_arity, find, parse};
 
@@ -128,6 +130,8 @@ pub enum Command {
     Flush,
     /// A command of the families that are named in the table alone.
     Call(Call),
+    /// A script: runs at the gateway, and is in no log.
+    Eval(Box<Eval>),
     /// Internal: sets (or removes) a key with its absolute expiry; the writes of an optimistic transaction.
     Put {
         key: Bytes,
@@ -187,6 +191,7 @@ impl Command {
                 Touches::Keys(smallvec![from, to])
             }
             C::Call(call) => Touches::Keys(call.keys()),
+            C::Eval(eval) => Touches::Keys(eval.keys.iter().collect()),
             C::Scan(scan) => Touches::Shard(scan.shard()),
             C::Keys { .. } | C::RandomKey | C::DbSize | C::Flush => Touches::Everything,
         }
@@ -198,6 +203,9 @@ impl Command {
         use Command as C;
         if let C::Call(call) = self {
             return call.is_write();
+        }
+        if let C::Eval(eval) = self {
+            return !eval.read_only;
         }
         !matches!(
             self,
@@ -237,6 +245,7 @@ impl Command {
                 ..
             } => value.weight(),
             C::Call(call) => call.weight(),
+            C::Eval(eval) => eval.weight(),
             C::Recall { replies, .. } => replies.iter().map(Reply::weight).sum(),
             C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
             _ => 0,
@@ -293,6 +302,7 @@ impl Command {
             C::Fetch { keys } => keys::fetch(view, keys),
             C::Recall { replies, .. } => Reply::Array(replies.clone()),
             C::Call(call) => flat(call.run(view)),
+            C::Eval(_) => Reply::err("ERR a script came to where only commands run"),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::args::{Args, wrong_arity};
 use super::blocking::{self, Waiting};
 use super::call::{Call, Run};
 use super::keys::{TtlKind, parse_copy, parse_expire, parse_flush, parse_scan};
+use super::script::parse_eval;
 use super::strings::{
     parse_decr_by, parse_get_ex, parse_get_set, parse_incr_by_float, parse_pairs, parse_set, parse_set_ex,
     parse_set_nx, parse_set_range,
@@ -161,8 +162,8 @@ const NONE: Keys = ((0, 0, 0), None);
 
 /// A count and so many keys.
 const COUNTED: Keys = ((0, 0, 0), Some(0));
-/// A timeout, a count and so many keys.
-const TIMEOUT_COUNTED: Keys = ((0, 0, 0), Some(1));
+/// A timeout or a script, a count and so many keys.
+const SECOND_COUNTED: Keys = ((0, 0, 0), Some(1));
 /// Keys, and a timeout.
 const ALL_BUT_LAST: Keys = ((1, -2, 1), None);
 /// A key to store in, a count and so many keys.
@@ -237,6 +238,12 @@ commands! {
     "flushall" -1 Write NONE, "Removes all keys from all databases.", parse_flush;
     "flushdb" -1 Write NONE, "Removes all keys from the current database.", parse_flush;
     }
+    Own "scripting" {
+    "eval" -3 Write SECOND_COUNTED, "Runs a script in Lua over any keys, as one transaction.", parse_eval;
+    "evalsha" -3 Write SECOND_COUNTED, "Runs a script that is known by its SHA-1.", parse_eval;
+    "eval_ro" -3 ReadOnly SECOND_COUNTED, "Runs a script that only reads.", parse_eval;
+    "evalsha_ro" -3 ReadOnly SECOND_COUNTED, "Runs a script that only reads and is known by its SHA-1.", parse_eval;
+    }
     Called "hash" {
     "hset" -4 Write ONE, "Sets fields of a hash.", hashes::hset;
     "hmset" -4 Write ONE, "Sets fields of a hash.", hashes::hmset;
@@ -283,7 +290,7 @@ commands! {
         (blocking::blmove, blocking::source_then_timeout);
     "brpoplpush" 4 Write TWO, "Moves the last element of a list to the front of another, waiting for one.",
         (blocking::brpoplpush, blocking::source_then_timeout);
-    "blmpop" -5 Write TIMEOUT_COUNTED, "Returns and removes elements of the first list that is not empty, waiting for one.",
+    "blmpop" -5 Write SECOND_COUNTED, "Returns and removes elements of the first list that is not empty, waiting for one.",
         (blocking::blmpop, blocking::timeout_then_lists);
     }
     Waits "sorted-set" {
@@ -291,7 +298,7 @@ commands! {
         (blocking::bzpopmin, blocking::sorted_sets_then_timeout);
     "bzpopmax" -3 Write ALL_BUT_LAST, "Returns and removes the member with the highest score, waiting for one.",
         (blocking::bzpopmax, blocking::sorted_sets_then_timeout);
-    "bzmpop" -5 Write TIMEOUT_COUNTED,
+    "bzmpop" -5 Write SECOND_COUNTED,
         "Returns and removes members of the first sorted set that is not empty, waiting for one.",
         (blocking::bzmpop, blocking::timeout_then_sorted_sets);
     }

@@ -1,0 +1,165 @@
+//! The scripts that nodes know by their names, and those that run. Not durable, as in Redis; but what one node was told is found
+//! by the others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::message::{Ask, Told};
+use super::node::Node;
+use crate::base::limits::SCRIPTS_BYTES_MAX;
+use crate::base::{GroupId, NodeId};
+use crate::script::sha1_hex;
+
+/// How long other nodes may take to answer about a script.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What nodes tell each other about scripts.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub enum ScriptAsk {
+    Load(Bytes),
+    Find(String),
+    Forget,
+}
+
+/// Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Scripts {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    bodies: Mutex<Bodies>,
+    running: Mutex<BTreeMap<u64, Arc<AtomicBool>>>,
+    runs: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Bodies {
+    by_name: BTreeMap<String, Bytes>,
+    bytes: usize,
+}
+
+/// A run of a script, until this is dropped.
+pub struct Running {
+    scripts: Scripts,
+    number: u64,
+    /// Set when it has to end.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.scripts.inner.running.lock().remove(&self.number);
+    }
+}
+
+impl Scripts {
+    /// Learns a script. `None`: there is no room for it.
+    pub fn learn(&self, body: &Bytes) -> Option<String> {
+        let name = sha1_hex(body);
+        let mut bodies = self.inner.bodies.lock();
+        if !bodies.by_name.contains_key(&name) {
+            if bodies.bytes + body.len() > SCRIPTS_BYTES_MAX {
+                return None;
+            }
+            bodies.bytes += body.len();
+            // Copied: a slice of a request's buffer would keep the whole buffer alive.
+            bodies.by_name.insert(name.clone(), Bytes::copy_from_slice(body));
+        }
+        Some(name)
+    }
+
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Bytes> {
+        self.inner.bodies.lock().by_name.get(name).cloned()
+    }
+
+    pub fn forget_all(&self) {
+        *self.inner.bodies.lock() = Bodies::default();
+    }
+
+    pub fn begin(&self) -> Running {
+        let number = self.inner.runs.fetch_add(1, Ordering::Relaxed);
+        let stop = Arc::<AtomicBool>::default();
+        self.inner.running.lock().insert(number, Arc::clone(&stop));
+        Running {
+            scripts: self.clone(),
+            number,
+            stop,
+        }
+    }
+
+    /// Ends the scripts that run here; says how many.
+    #[must_use]
+    pub fn kill(&self) -> usize {
+        let running = self.inner.running.lock();
+        running
+            .values()
+            .for_each(|stop| stop.store(true, Ordering::Relaxed));
+        running.len()
+    }
+
+    /// Answers another node.
+    pub fn answer(&self, ask: ScriptAsk) -> Told {
+        Told::Script(match ask {
+            ScriptAsk::Load(body) => {
+                self.learn(&body);
+                None
+            }
+            ScriptAsk::Find(name) => self.find(&name),
+            ScriptAsk::Forget => {
+                self.forget_all();
+                None
+            }
+        })
+    }
+}
+
+impl Node {
+    async fn ask_all(&self, ask: ScriptAsk) -> Vec<Option<Told>> {
+        let limit = Instant::now() + PATIENCE;
+        let ask = Ask::Script(ask);
+        // It is no group's affair.
+        let asked = |node: NodeId| {
+            self.router()
+                .ask_member(node, GroupId::Coordinator(0), &ask, limit)
+        };
+        join_all(self.connected().into_iter().map(asked)).await
+    }
+
+    /// Makes a script known by its name, here and at the nodes that are linked. `None`: there is no room for it.
+    pub async fn load_script(&self, body: &Bytes) -> Option<String> {
+        let name = self.scripts().learn(body)?;
+        self.ask_all(ScriptAsk::Load(body.clone())).await;
+        Some(name)
+    }
+
+    /// A script by its name, from whichever node knows it.
+    pub async fn find_script(&self, name: &str) -> Option<Bytes> {
+        if let Some(body) = self.scripts().find(name) {
+            return Some(body);
+        }
+        let told = self.ask_all(ScriptAsk::Find(name.to_owned())).await;
+        let found = told.into_iter().find_map(|told| match told {
+            Some(Told::Script(body)) => body,
+            _ => None,
+        });
+        let body = found.filter(|body| sha1_hex(body) == name)?;
+        self.scripts().learn(&body);
+        Some(body)
+    }
+
+    /// Makes every node that is linked forget all scripts.
+    pub async fn forget_scripts(&self) {
+        self.scripts().forget_all();
+        self.ask_all(ScriptAsk::Forget).await;
+    }
+}

@@ -1,0 +1,53 @@
+//! `EVAL` and its like, as commands. They run at the gateway alone (the script floor): a log has what they come to.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Command;
+use super::args::{Args, parse_i64};
+use crate::base::Reply;
+
+/// A script to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Eval {
+    /// `None`: to be found by its name.
+    pub body: Option<Bytes>,
+    /// SHA-1 in hex; empty where the body is there.
+    pub sha: String,
+    pub keys: Vec<Bytes>,
+    pub args: Vec<Bytes>,
+    pub read_only: bool,
+}
+
+impl Eval {
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let parts = self.keys.iter().chain(&self.args).chain(&self.body);
+        parts.map(|part| part.len() + 8).sum::<usize>() + self.sha.len()
+    }
+}
+
+/// `EVAL body numkeys [key …] [arg …]`; likewise by name, and for scripts that only read.
+pub fn parse_eval(a: &mut Args<'_>) -> Result<Command, Reply> {
+    let named = a.name().starts_with("evalsha");
+    let (script, count) = (a.key()?, a.next()?);
+    let count = parse_i64(count).ok_or_else(Reply::not_an_integer)?;
+    if count < 0 {
+        return Err(Reply::err("ERR Number of keys can't be negative"));
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count > a.remaining() {
+        return Err(Reply::err(
+            "ERR Number of keys can't be greater than number of args",
+        ));
+    }
+    let keys = (0..count).map(|_| a.key()).collect::<Result<_, _>>()?;
+    let name = String::from_utf8_lossy(&script).to_ascii_lowercase();
+    Ok(Command::Eval(Box::new(Eval {
+        sha: if named { name } else { String::new() },
+        body: (!named).then_some(script),
+        keys,
+        read_only: a.name().ends_with("_ro"),
+        args: a.all(),
+    })))
+}

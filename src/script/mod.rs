@@ -1,0 +1,54 @@
+//! Floor 3: scripts in Lua 5.1, as Redis has them. A script runs at the gateway, on the values of its keys, and leaves writes; what
+//! comes of them is the affair of the floors around it.
+//!
+//! ```text
+//!  script, values of known keys ─run─▶ reply, and writes in the view
+//!                                 └──▶ a key that is not known: to be fetched, and then everything again
+//! ```
+//!
+//! Absence as an invariant: a script sees no clock but the view's time and no randomness but a seed of its own, so a run depends
+//! on the values alone.
+
+mod bits;
+mod calls;
+mod convert;
+mod engine;
+mod json;
+mod pack;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+
+pub use engine::{check, run};
+
+use crate::base::Reply;
+
+/// The name of a script: its SHA-1 in hex.
+#[must_use]
+pub fn sha1_hex(body: &[u8]) -> String {
+    Sha1::digest(body)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// What a run depends on besides the script and the view.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The keys whose values the view has.
+    pub known: BTreeSet<Bytes>,
+    /// Set when the script has to end.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ran {
+    Replied(Reply),
+    /// It came upon keys that are not known; whatever else it did does not count.
+    Needs(Vec<Bytes>),
+}
