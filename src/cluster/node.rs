@@ -9,6 +9,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::contention::Contention;
 use super::digests::Digests;
 use super::driver::Driver;
 use super::env::{Env, tell_here};
@@ -71,6 +72,7 @@ struct Inner {
     numbering: Numbering,
     turns: Turns,
     scripts: Scripts,
+    contention: Contention,
     /// How many clients have ever waited in line here.
     waits: AtomicU64,
     boot: u32,
@@ -203,6 +205,7 @@ impl Node {
                 router,
                 turns,
                 scripts,
+                contention: Contention::default(),
                 waits: AtomicU64::new(0),
                 boot,
                 fatal,
@@ -418,6 +421,10 @@ impl Node {
     #[must_use]
     pub fn in_line(&self) -> usize {
         self.inner.turns.len()
+    }
+
+    pub(super) fn contention(&self) -> &Contention {
+        &self.inner.contention
     }
 
     #[must_use]

@@ -94,38 +94,19 @@ impl Node {
         };
         let script = self.script(&wish);
         let (mut tries, mut rounds) = (0, 0);
+        let mut turn = match keys.first().filter(|key| self.contention().is_known(key)) {
+            Some(key) => Some(self.take_turn(key, deadline).await),
+            None => None,
+        };
         while tries < OPTIMISTIC_TRIES_MAX {
-            tries += 1;
-            let (looks, apart) = Optimistic::looks(&wish.commands, &keys);
-            let Some(plan) = self.plan(&looks, &[]) else { break };
-            let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+            let Some((here, touched)) = self.look_and_run(&wish, &keys, script.as_ref(), deadline).await?
+            else {
                 break;
             };
-            let seen = plan.merge(&replies);
-            let seen = if keys.is_empty() {
-                vec![Reply::Array(Vec::new())]
-            } else {
-                seen
-            };
-            // Under the client's own number, an earlier copy may have found less to read or write.
-            let too_large = |why| match wish.id {
-                Some((id, _)) => Error::Unknown { id, why },
-                None => Error::Invalid(why),
-            };
-            let run = match (&apart, seen.first()) {
-                (None, Some(Reply::Error(why))) => {
-                    return Err(too_large(format!("what it needs cannot be read at once: {why}")));
-                }
-                (apart, _) => {
-                    self.run_here(&wish, apart.as_ref(), &keys, &seen, script.as_ref())
-                        .await?
-                }
-            };
-            let run = match run {
+            let run = match here {
                 Here::Ran(run) => run,
                 Here::Needs(more) => {
-                    // Nobody was in the way.
-                    (tries, rounds) = (tries - 1, rounds + 1);
+                    rounds += 1;
                     if rounds >= SCRIPT_ROUNDS_MAX {
                         let why = "a script came upon too many keys one after another: name them as its keys";
                         return Err(Error::Invalid(why.into()));
@@ -134,47 +115,85 @@ impl Node {
                     continue;
                 }
             };
-            let touched = touched.into_values().flatten().collect();
-            let conditions = Optimistic::conditions(&wish.conditions, touched);
-            let fails = run.failed.is_some();
-            // What was read may be of several moments; a failure that is told has to be of one.
-            let failed = match run.failed {
-                Some(failed) => self.hold(&conditions).await?.then_some(failed),
-                None => None,
-            };
-            let outcome = match (failed.clone(), wish.id) {
-                (Some((at, reply)), None) => return Ok(Outcome::Failed(at, reply)),
-                (None, None) if fails => Outcome::Conflict,
-                // A number is settled by its record: an earlier copy may have committed, or a later one would.
-                _ => {
-                    let attempt = Wish {
-                        commands: run.commands,
-                        conditions,
-                        id: wish.id,
-                        strict: wish.strict,
-                    };
-                    match Box::pin(self.execute(attempt)).await {
-                        Err(Error::Invalid(why)) => return Err(too_large(why)),
-                        other => other?,
-                    }
+            if let Some(outcome) = self.commit(&wish, run, touched).await? {
+                return Ok(outcome);
+            }
+            tries += 1;
+            if let Some(key) = keys.first() {
+                self.contention().note(key);
+                if turn.is_none() {
+                    turn = Some(self.take_turn(key, deadline).await);
                 }
-            };
-            match (outcome, failed) {
-                (Outcome::Replies(replies), _) => {
-                    return Ok(Outcome::Replies(Optimistic::replies(replies)));
-                }
-                (Outcome::Failed(..), Some((at, reply))) => return Ok(Outcome::Failed(at, reply)),
-                _ if wish.id.is_some() => {
-                    return Err(Error::Aborted("its keys changed while it ran".into()));
-                }
-                _ if !self.hold(&wish.conditions).await? => return Ok(Outcome::Conflict),
-                _ => {}
             }
             if Instant::now() >= deadline {
                 break;
             }
         }
         Err(Error::Aborted("its keys kept changing while it ran".into()))
+    }
+
+    /// Reads what the commands need, and runs them here. `None`: it cannot be read.
+    async fn look_and_run(
+        &self,
+        wish: &Wish,
+        keys: &[Bytes],
+        script: Option<&Running>,
+        deadline: Instant,
+    ) -> Result<Option<(Here, Vec<Condition>)>> {
+        let (looks, apart) = Optimistic::looks(&wish.commands, keys);
+        let Some(plan) = self.plan(&looks, &[]) else {
+            return Ok(None);
+        };
+        let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+            return Ok(None);
+        };
+        let mut seen = plan.merge(&replies);
+        if keys.is_empty() {
+            seen = vec![Reply::Array(Vec::new())];
+        }
+        if let (None, Some(Reply::Error(why))) = (&apart, seen.first()) {
+            return Err(too_large(
+                wish,
+                format!("what it needs cannot be read at once: {why}"),
+            ));
+        }
+        let here = self.run_here(wish, apart.as_ref(), keys, &seen, script).await?;
+        Ok(Some((here, touched.into_values().flatten().collect())))
+    }
+
+    /// Commits what a run has come to, if nothing that it has `touched` has changed. `None`: something has.
+    async fn commit(&self, wish: &Wish, run: Optimistic, touched: Vec<Condition>) -> Result<Option<Outcome>> {
+        let conditions = Optimistic::conditions(&wish.conditions, touched);
+        let fails = run.failed.is_some();
+        // What was read may be of several moments; a failure that is told has to be of one.
+        let failed = match run.failed {
+            Some(failed) => self.hold(&conditions).await?.then_some(failed),
+            None => None,
+        };
+        let outcome = match (failed.clone(), wish.id) {
+            (Some((at, reply)), None) => return Ok(Some(Outcome::Failed(at, reply))),
+            (None, None) if fails => Outcome::Conflict,
+            // A number is settled by its record: an earlier copy may have committed, or a later one would.
+            _ => {
+                let attempt = Wish {
+                    commands: run.commands,
+                    conditions,
+                    id: wish.id,
+                    strict: wish.strict,
+                };
+                match Box::pin(self.execute(attempt)).await {
+                    Err(Error::Invalid(why)) => return Err(too_large(wish, why)),
+                    other => other?,
+                }
+            }
+        };
+        match (outcome, failed) {
+            (Outcome::Replies(replies), _) => Ok(Some(Outcome::Replies(Optimistic::replies(replies)))),
+            (Outcome::Failed(..), Some((at, reply))) => Ok(Some(Outcome::Failed(at, reply))),
+            _ if wish.id.is_some() => Err(Error::Aborted("its keys changed while it ran".into())),
+            _ if !self.hold(&wish.conditions).await? => Ok(Some(Outcome::Conflict)),
+            _ => Ok(None),
+        }
     }
 
     /// What the commands come to, from what was `seen`.
@@ -227,5 +246,13 @@ impl Node {
             ..Wish::default()
         };
         Ok(Box::pin(self.execute(wish)).await? != Outcome::Conflict)
+    }
+}
+
+/// What it takes is beyond a limit. Under the client's own number, an earlier copy may have found less to read or write.
+fn too_large(wish: &Wish, why: String) -> Error {
+    match wish.id {
+        Some((id, _)) => Error::Unknown { id, why },
+        None => Error::Invalid(why),
     }
 }

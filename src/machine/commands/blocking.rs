@@ -17,6 +17,8 @@ type View<'a, 'b> = &'a mut Overlay<'b>;
 pub enum Need {
     List,
     SortedSet,
+    /// Nothing: who waits for this goes one after another.
+    Turn,
 }
 
 impl Need {
@@ -35,6 +37,7 @@ impl Need {
         let kind = match self {
             Need::List => Kind::List,
             Need::SortedSet => Kind::Zset,
+            Need::Turn => return true,
         };
         value.kind() == Some(kind)
     }
