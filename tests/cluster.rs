@@ -43,6 +43,8 @@ mod quorum_reads;
 mod reads;
 #[path = "cluster/refill.rs"]
 mod refill;
+#[path = "cluster/scripts.rs"]
+mod scripts;
 #[path = "cluster/steer.rs"]
 mod steer;
 #[path = "cluster/strict.rs"]
