@@ -37,6 +37,8 @@ mod large;
 mod nodes;
 #[path = "cluster/power_loss.rs"]
 mod power_loss;
+#[path = "cluster/pubsub.rs"]
+mod pubsub;
 #[path = "cluster/quorum_reads.rs"]
 mod quorum_reads;
 #[path = "cluster/reads.rs"]

@@ -109,6 +109,9 @@ pub const SCRIPT_MS_MAX: u64 = 5_000;
 pub const SCRIPT_ROUNDS_MAX: u32 = 256;
 /// Bytes of scripts that a node knows by their names.
 pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
+/// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
+pub const PUSHES_MAX: usize = 64 << 10;
+pub const PUSHES_BYTES_MAX: usize = 32 << 20;
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 10_000;
 

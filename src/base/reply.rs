@@ -23,6 +23,8 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// A set in RESP3, an array in RESP2.
     Set(Vec<Reply>),
+    /// What no request has asked for, of its own kind in RESP3; an array in RESP2.
+    Push(Vec<Reply>),
     /// A number with a fraction; text in RESP2.
     Double(f64),
     /// An array of pairs in RESP3, all in one array in RESP2.
@@ -61,7 +63,9 @@ impl Reply {
             Reply::Simple(text) => text.len(),
             Reply::Error(text) => text.len(),
             Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
-            Reply::Array(items) | Reply::Set(items) => items.iter().map(Reply::weight).sum(),
+            Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
+                items.iter().map(Reply::weight).sum()
+            }
             Reply::Map(pairs) | Reply::Pairs(pairs) => {
                 pairs.iter().map(|(k, v)| k.weight() + v.weight()).sum()
             }

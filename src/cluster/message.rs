@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::line::WaiterId;
+use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
@@ -45,6 +46,8 @@ pub enum Ask {
     },
     /// To a shard: this client does not wait any more, or has tried what it was called for.
     Leave(WaiterId),
+    /// To a node: about channels.
+    PubSub(PubSubAsk),
     /// To a node: about scripts.
     Script(ScriptAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
@@ -61,6 +64,7 @@ impl Ask {
                 let commands = txn.parts.iter().flat_map(|part| &part.commands);
                 commands.map(Command::weight).sum()
             }
+            Ask::PubSub(PubSubAsk::Publish { message, .. }) => message.len(),
             Ask::Script(ScriptAsk::Load(body)) => body.len(),
             _ => 0,
         }
@@ -82,6 +86,7 @@ pub enum Told {
     /// What somebody waited for may be there.
     Turn,
     Script(Option<Bytes>),
+    PubSub(PubSubTold),
     Left,
     Failed(Failure),
 }

@@ -18,6 +18,7 @@ use super::housekeeping::Housekeeping;
 use super::join;
 use super::line::WaiterId;
 use super::numbering::Numbering;
+use super::pubsub::PubSub;
 use super::recovery::Recovery;
 use super::router::Router;
 use super::scripts::Scripts;
@@ -72,6 +73,7 @@ struct Inner {
     numbering: Numbering,
     turns: Turns,
     scripts: Scripts,
+    pubsub: PubSub,
     contention: Contention,
     /// How many clients have ever waited in line here.
     waits: AtomicU64,
@@ -180,7 +182,7 @@ impl Node {
 
         let placement = config.placement();
         let turns = Turns::new(Arc::clone(&env.clock));
-        let scripts = Scripts::default();
+        let (scripts, pubsub) = (Scripts::default(), PubSub::default());
         let router = Router::new(
             id,
             Arc::clone(&groups),
@@ -188,6 +190,7 @@ impl Node {
             placement,
             turns.clone(),
             scripts.clone(),
+            pubsub.clone(),
         );
         // Tells this process's proposals from those of earlier ones.
         let boot = chance() as u32;
@@ -205,6 +208,7 @@ impl Node {
                 router,
                 turns,
                 scripts,
+                pubsub,
                 contention: Contention::default(),
                 waits: AtomicU64::new(0),
                 boot,
@@ -421,6 +425,11 @@ impl Node {
     #[must_use]
     pub fn in_line(&self) -> usize {
         self.inner.turns.len()
+    }
+
+    #[must_use]
+    pub fn pubsub(&self) -> &PubSub {
+        &self.inner.pubsub
     }
 
     pub(super) fn contention(&self) -> &Contention {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::execute::{Outcome, Wish};
 use super::node::Node;
+use super::pubsub::Kind;
 use super::scripts::Running;
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
@@ -22,10 +23,14 @@ use crate::txn::Optimistic;
 
 /// How a run at the gateway ended.
 enum Here {
-    Ran(Optimistic),
+    /// With what is to be published when it is committed.
+    Ran(Optimistic, Messages),
     /// A script came upon keys that were not read.
     Needs(Vec<Bytes>),
 }
+
+/// Channels and texts.
+type Messages = Vec<(Bytes, Bytes)>;
 
 /// A run of commands with scripts among them. It may take long, so it has a thread of its own.
 struct Script {
@@ -58,10 +63,13 @@ impl Script {
             known: self.keys.iter().cloned().collect(),
             stop: self.stop,
         };
-        let mut missing = Vec::new();
+        let (mut missing, mut messages) = (Vec::new(), Vec::new());
         let execute = |command: &Command, view: &mut Overlay<'_>| match command {
             Command::Eval(eval) => match script::run(eval, view, &around) {
-                Ran::Replied(reply) => reply,
+                Ran::Replied(reply, more) => {
+                    messages.extend(more);
+                    reply
+                }
                 Ran::Needs(keys) => {
                     missing.extend(keys);
                     Reply::Nil
@@ -77,7 +85,7 @@ impl Script {
             ));
         }
         Ok(if missing.is_empty() {
-            Here::Ran(ran)
+            Here::Ran(ran, messages)
         } else {
             Here::Needs(missing)
         })
@@ -103,8 +111,8 @@ impl Node {
             else {
                 break;
             };
-            let run = match here {
-                Here::Ran(run) => run,
+            let (run, messages) = match here {
+                Here::Ran(run, messages) => (run, messages),
                 Here::Needs(more) => {
                     rounds += 1;
                     if rounds >= SCRIPT_ROUNDS_MAX {
@@ -116,6 +124,11 @@ impl Node {
                 }
             };
             if let Some(outcome) = self.commit(&wish, run, touched).await? {
+                if matches!(outcome, Outcome::Replies(_)) {
+                    for (channel, message) in messages {
+                        self.publish(Kind::Channel, &channel, &message).await;
+                    }
+                }
                 return Ok(outcome);
             }
             tries += 1;
@@ -227,7 +240,7 @@ impl Node {
             }
             (None, ..) => Err("not one reply to one Fetch".to_owned()),
         };
-        run.map(Here::Ran).map_err(unreadable)
+        run.map(|run| Here::Ran(run, Vec::new())).map_err(unreadable)
     }
 
     /// A note that scripts run, if there are any among the commands.

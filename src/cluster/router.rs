@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
+use super::pubsub::PubSub;
 use super::recovery;
 use super::scripts::Scripts;
 use super::turns::Turns;
@@ -68,6 +69,7 @@ struct Inner {
     drivers: Mutex<BTreeMap<GroupId, mpsc::Sender<DriverCall>>>,
     turns: Turns,
     scripts: Scripts,
+    pubsub: PubSub,
 }
 
 impl Router {
@@ -79,6 +81,7 @@ impl Router {
         placement: Placement,
         turns: Turns,
         scripts: Scripts,
+        pubsub: PubSub,
     ) -> Router {
         let hints = placement
             .iter()
@@ -95,6 +98,7 @@ impl Router {
                 drivers,
                 turns,
                 scripts,
+                pubsub,
             }),
         }
     }
@@ -281,9 +285,11 @@ impl Router {
 
     /// Answers a question as the leader of the group, if this node is.
     pub async fn answer(&self, id: GroupId, ask: Ask) -> Told {
-        if let Ask::Script(ask) = ask {
-            return self.inner.scripts.answer(ask);
-        }
+        let ask = match ask {
+            Ask::Script(ask) => return self.inner.scripts.answer(ask),
+            Ask::PubSub(ask) => return Told::PubSub(self.inner.pubsub.answer(ask)),
+            ask => ask,
+        };
         let Some(group) = self.inner.groups.get(id) else {
             return Told::Failed(Failure::NotLeader(
                 self.inner.placement.get(&id).map(|replicas| replicas[0]),
@@ -324,7 +330,7 @@ impl Router {
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
-            Ask::Script(_) => Box::pin(ready(Told::Script(None))),
+            Ask::Script(_) | Ask::PubSub(_) => Box::pin(ready(Told::Script(None))),
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await
@@ -376,6 +382,8 @@ impl Router {
             }
         };
         match (ask, self.inner.groups.get(group)) {
+            // Here and now: messages keep their order.
+            (Ask::PubSub(ask), _) => respond(responder, &Told::PubSub(self.inner.pubsub.answer(ask))),
             (Ask::Propose(request), Some(group)) => {
                 let step = Step::of(&request);
                 step.asked();

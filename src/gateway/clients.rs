@@ -47,6 +47,8 @@ pub struct Seen {
     /// Commands queued by MULTI; `None`: outside of it.
     pub queued: Option<usize>,
     pub waits: bool,
+    /// To so many channels, patterns and shard channels.
+    pub listens: [usize; 3],
 }
 
 impl Client {
@@ -90,15 +92,27 @@ impl Client {
         *self.signal.lock() == Some(Signal::Kill)
     }
 
+    fn is(&self, kind: Option<Kind>) -> bool {
+        let listens = self.seen.lock().listens.iter().any(|count| *count > 0);
+        match kind {
+            None => true,
+            Some(Kind::Normal) => !listens,
+            Some(Kind::PubSub) => listens,
+            Some(Kind::Other) => false,
+        }
+    }
+
     fn describe(&self) -> String {
         let seen = self.seen.lock().clone();
         let resp = if seen.protocol == Protocol::Resp3 { 3 } else { 2 };
         let (age, idle) = (self.since.elapsed().as_secs(), seen.at.elapsed().as_secs());
         let flags = match (seen.waits, seen.queued) {
+            _ if seen.listens.iter().any(|count| *count > 0) => "P",
             (true, _) => "b",
             (false, Some(_)) => "x",
             (false, None) => "N",
         };
+        let [sub, psub, ssub] = seen.listens;
         let multi = seen
             .queued
             .map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
@@ -108,7 +122,7 @@ impl Client {
         let (name, command) = (text(&seen.name), seen.command);
         let (lib, version) = (text(&seen.library.0), text(&seen.library.1));
         format!(
-            "id={id} addr={address} laddr={here} name={name} age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 ssub=0 \
+            "id={id} addr={address} laddr={here} name={name} age={age} idle={idle} flags={flags} db=0 sub={sub} psub={psub} ssub={ssub} \
              multi={multi} cmd={command} user=default redir=-1 resp={resp} lib-name={lib} lib-ver={version}"
         )
     }
@@ -136,6 +150,7 @@ impl Clients {
                 at: now,
                 queued: None,
                 waits: false,
+                listens: [0; 3],
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),
@@ -157,11 +172,14 @@ impl Clients {
 
     /// `CLIENT LIST [TYPE type] [ID id …]`.
     pub fn list(&self, args: &[Bytes]) -> Reply {
+        let mut wanted = None;
         let ids = match args {
             [] => None,
             [option, kind] if option.eq_ignore_ascii_case(b"type") => match kind_of(kind) {
-                Ok(true) => None,
-                Ok(false) => Some(Vec::new()),
+                Ok(kind) => {
+                    wanted = Some(kind);
+                    None
+                }
                 Err(reply) => return reply,
             },
             [option, ids @ ..] if option.eq_ignore_ascii_case(b"id") && !ids.is_empty() => {
@@ -177,7 +195,7 @@ impl Clients {
         };
         let mut lines = String::new();
         for (id, client) in self.all.lock().iter() {
-            if ids.as_ref().is_none_or(|ids| ids.contains(id)) {
+            if client.is(wanted) && ids.as_ref().is_none_or(|ids| ids.contains(id)) {
                 // Writing to a string does not fail.
                 let _ = writeln!(lines, "{}", client.describe());
             }
@@ -230,7 +248,7 @@ impl Clients {
         };
         let killed = self.kill_where(|client| {
             let skipped = filters.skip_me && client.id == me;
-            !skipped && !filters.none && filters.wanted.iter().all(|wanted| wanted.fits(client))
+            !skipped && client.is(filters.kind) && filters.wanted.iter().all(|wanted| wanted.fits(client))
         });
         (Reply::count(killed.len()), killed.contains(&me))
     }
@@ -266,15 +284,14 @@ impl Wanted {
 struct Filters {
     wanted: Vec<Wanted>,
     skip_me: bool,
-    /// A type was named that no connection has.
-    none: bool,
+    kind: Option<Kind>,
 }
 
 fn filters(args: &[Bytes]) -> Result<Filters, Reply> {
     let mut filters = Filters {
         wanted: Vec::new(),
         skip_me: true,
-        none: false,
+        kind: None,
     };
     for pair in args.chunks(2) {
         let [option, value] = pair else {
@@ -292,8 +309,7 @@ fn filters(args: &[Bytes]) -> Result<Filters, Reply> {
             b"laddr" => filters.wanted.push(Wanted::Here(value.clone())),
             b"user" if value.as_ref() == b"default" => {}
             b"user" => return Err(Reply::err(format!("ERR No such user '{}'", text(value)))),
-            b"type" if !kind_of(value)? => filters.none = true,
-            b"type" => {}
+            b"type" => filters.kind = Some(kind_of(value)?),
             b"skipme" if value.eq_ignore_ascii_case(b"yes") => filters.skip_me = true,
             b"skipme" if value.eq_ignore_ascii_case(b"no") => filters.skip_me = false,
             _ => return Err(Reply::syntax()),
@@ -302,11 +318,20 @@ fn filters(args: &[Bytes]) -> Result<Filters, Reply> {
     Ok(filters)
 }
 
-/// Whether connections of this type are ever listed here; the other types that Redis knows have none.
-fn kind_of(kind: &Bytes) -> Result<bool, Reply> {
+/// What Redis calls the type of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Normal,
+    PubSub,
+    /// Of its replication: there are none here.
+    Other,
+}
+
+fn kind_of(kind: &Bytes) -> Result<Kind, Reply> {
     match kind.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
+        b"normal" => Ok(Kind::Normal),
+        b"pubsub" => Ok(Kind::PubSub),
+        b"master" | b"replica" | b"slave" => Ok(Kind::Other),
         _ => Err(Reply::err(format!("ERR Unknown client type '{}'", text(kind)))),
     }
 }

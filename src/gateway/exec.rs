@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  plain    data commands ─▶ replies, errors among them; then the connection's own commands
-//!  strict   own commands ─▶ data commands ─▶ replies; any error ─▶ nothing has happened, one error says which
+//!  strict   own commands ─▶ data commands ─▶ messages, replies; any error ─▶ nothing has happened, one error says which
 //! ```
 
 use bytes::Bytes;
@@ -82,7 +82,9 @@ impl Session {
         let mut all = Vec::with_capacity(queue.len());
         for (at, (name, queued)) in queue.iter().enumerate() {
             let reply = match queued {
+                // What has been said cannot be taken back, so it is said when nothing can fail any more.
                 Queued::Data(_) => None,
+                Queued::Own(_) if PUBLISHES.contains(name) => None,
                 // No copy of this request can be parsed, so none can commit.
                 Queued::Failed(reply) => Some(reply.clone()),
                 Queued::Own(request) => Some(self.own_queued(name, request).await),
@@ -113,10 +115,20 @@ impl Session {
             }
             Err(error) => return Reply::err(error.to_string()),
         };
-        let reply = |reply: Option<Reply>| reply.or_else(|| replies.next()).unwrap_or(Reply::Nil);
-        Reply::Array(all.into_iter().map(reply).collect())
+        let mut answers = Vec::with_capacity(all.len());
+        for (reply, (name, queued)) in all.into_iter().zip(&queue) {
+            answers.push(match (reply, queued) {
+                (Some(reply), _) => reply,
+                (None, Queued::Own(request)) => self.own_queued(name, request).await,
+                (None, _) => replies.next().unwrap_or(Reply::Nil),
+            });
+        }
+        Reply::Array(answers)
     }
 }
+
+/// Own commands whose effect cannot be undone.
+const PUBLISHES: &[&str] = &["publish", "spublish"];
 
 fn data(queue: &Queue) -> Vec<Command> {
     let data = queue.iter().filter_map(|(_, queued)| match queued {

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::burst::{self, Item};
 use super::clients::Signal;
 use super::large::{STALLED, Ticket};
+use super::pubsub::shown;
 use super::session::{Blocking, Session};
 use crate::base::Reply;
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, LARGE_BYTES};
+use crate::cluster::{Listener, Message};
 use crate::host::Stream;
 use crate::machine::Command;
 use crate::resp::RequestReader;
@@ -88,6 +90,10 @@ impl Session {
                     Waited::Gone => return stream.shutdown().await,
                 }
             }
+            // Also to who sends so much that nothing else is ever waited for.
+            if let Some(message) = next_message(&mut self.listener).now_or_never() {
+                self.closing |= !self.hear(message);
+            }
             if let Some(error) = failed {
                 self.reply(&Reply::err(error));
                 self.closing = true;
@@ -130,6 +136,9 @@ impl Session {
         let read = tokio::select! {
             biased;
             read = reading => read,
+            message = next_message(&mut self.listener) => {
+                return Ok(self.hear(message));
+            }
             signal = self.client.signal() => return Ok(signal != Signal::Kill),
         };
         match read {
@@ -144,6 +153,27 @@ impl Session {
             }
         }
         Ok(true)
+    }
+
+    /// Queues messages for the client: this one and what else is there. `false`: it took them too slowly.
+    fn hear(&mut self, mut message: Option<Message>) -> bool {
+        loop {
+            let Some(heard) = message else {
+                tracing::warn!(
+                    client = self.state.id,
+                    "disconnected: it takes its messages too slowly"
+                );
+                return false;
+            };
+            self.reply(&shown(heard));
+            if self.out.len() >= WRITE_BYTES {
+                return true;
+            }
+            match next_message(&mut self.listener).now_or_never() {
+                Some(next) => message = next,
+                None => return true,
+            }
+        }
     }
 
     /// Runs a command when its turn has come, until it finds something or has waited long enough.
@@ -213,6 +243,14 @@ impl Session {
 async fn sleep_until(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a message, if the connection listens to anything.
+async fn next_message(listener: &mut Option<Listener>) -> Option<Message> {
+    match listener {
+        Some(listener) => listener.next().await,
         None => std::future::pending().await,
     }
 }

@@ -11,14 +11,14 @@ use super::client::{self, ClientState};
 use super::clients::{self, Client};
 use super::info;
 use super::multi::{Multi, Queued};
-use super::scripts;
 use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
 use super::unknown;
+use super::{pubsub, scripts};
 use crate::base::limits::{KEY_BYTES_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
 use crate::base::{Reply, RequestId, gateway_of};
-use crate::cluster::{Node, Outcome, Wish};
+use crate::cluster::{Listener, Node, Outcome, Wish};
 use crate::machine::commands::Waits;
 use crate::machine::{Command, Condition, commands};
 use crate::resp::encode;
@@ -29,13 +29,27 @@ pub struct Session {
     /// What others see of this connection.
     pub(super) client: Arc<Client>,
     pub(super) state: ClientState,
-    multi: Option<Multi>,
+    pub(super) multi: Option<Multi>,
+    pub(super) listener: Option<Listener>,
     pub(super) watched: Vec<Condition>,
     /// The client's number for its next write.
     pub(super) once: Option<(RequestId, u64)>,
     pub(super) out: BytesMut,
     pub(super) closing: bool,
 }
+
+/// What a connection may send that listens to anything, in RESP2.
+const LISTENERS_MAY: &[&str] = &[
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "ping",
+    "quit",
+    "reset",
+];
 
 /// A command that may have to wait, and for what.
 pub struct Blocking {
@@ -56,6 +70,7 @@ impl Session {
             client,
             state,
             multi: None,
+            listener: None,
             watched: Vec::new(),
             once: None,
             out: BytesMut::new(),
@@ -86,6 +101,7 @@ impl Session {
             count += 1;
             if self.multi.is_none()
                 && self.once.is_none()
+                && !self.only_listens()
                 && let Some(spec) = commands::find(name)
             {
                 command = Some(spec.name);
@@ -169,6 +185,16 @@ impl Session {
         if let Err(reply) = arity {
             return self.refuse(own, reply);
         }
+        if self.only_listens() && !own.is_some_and(|own| LISTENERS_MAY.contains(&own.name)) {
+            let name = data
+                .map(|spec| spec.name)
+                .or(own.map(|own| own.name))
+                .unwrap_or_default();
+            return Reply::err(format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context"
+            ));
+        }
         match (data, own) {
             (Some(spec), _) => {
                 scripts::look_up(&self.node, spec, args).await;
@@ -247,6 +273,9 @@ impl Session {
             }
             "watch" if self.multi.is_some() => Reply::err("ERR WATCH inside MULTI is not allowed"),
             "watch" => self.watch(args).await,
+            "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe" => {
+                self.listen(name, args)
+            }
             "quit" => {
                 self.closing = true;
                 Reply::ok()
@@ -254,6 +283,7 @@ impl Session {
             "reset" => {
                 self.end_multi();
                 self.once = None;
+                self.stop_listening();
                 self.state.reset();
                 self.show_state();
                 Reply::Simple("RESET".into())
@@ -265,6 +295,10 @@ impl Session {
     /// The commands that MULTI queues; EXEC runs them here.
     pub(super) async fn simple(&mut self, name: &str, args: &[Bytes]) -> Reply {
         match name {
+            "ping" if self.only_listens() => {
+                let message = args.first().cloned().unwrap_or_default();
+                Reply::Array(vec![Reply::bulk("pong"), Reply::Bulk(message)])
+            }
             "ping" => match args {
                 [] => Reply::Simple("PONG".into()),
                 [message] => Reply::Bulk(message.clone()),
@@ -281,6 +315,8 @@ impl Session {
             "client" => self.client_command(args),
             "command" => table::command(args),
             "script" => scripts::script(&self.node, args).await,
+            "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
+            "pubsub" => pubsub::pubsub(&self.node, args).await,
             "time" => scripts::time(&self.node),
             "info" => {
                 let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;

@@ -35,6 +35,15 @@ own! {
     "info" -1 false "Returns information and statistics about the server.";
     "script" -2 false "LOAD, EXISTS, FLUSH scripts by their SHA-1; KILL ends those that run on this node.";
     "time" 1 false "Returns the server's time.";
+    "publish" 3 false "Sends a message to a channel, at whichever node it is listened to; replies how many hear it.";
+    "spublish" 3 false "Sends a message to a shard channel.";
+    "pubsub" -2 false "CHANNELS, NUMSUB, NUMPAT, SHARDCHANNELS, SHARDNUMSUB: what is listened to in the cluster.";
+    "subscribe" -2 true "Listens to channels.";
+    "psubscribe" -2 true "Listens to channels whose names match patterns.";
+    "ssubscribe" -2 true "Listens to shard channels.";
+    "unsubscribe" -1 true "Stops listening to channels.";
+    "punsubscribe" -1 true "Stops listening to patterns.";
+    "sunsubscribe" -1 true "Stops listening to shard channels.";
     "quit" -1 true "Closes the connection.";
     "reset" 1 true "Resets the connection.";
     "multi" -1 true "Starts a transaction. Quorate: MULTI STRICT, one that any error rolls back.";

@@ -64,21 +64,6 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
     ),
     ("functions", "to come", &["fcall", "fcall_ro", "function"]),
     (
-        "pub/sub",
-        "to come",
-        &[
-            "psubscribe",
-            "publish",
-            "pubsub",
-            "punsubscribe",
-            "spublish",
-            "ssubscribe",
-            "subscribe",
-            "sunsubscribe",
-            "unsubscribe",
-        ],
-    ),
-    (
         "values as bytes, sorting, internals of keys",
         "to come",
         &[

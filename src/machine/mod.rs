@@ -13,7 +13,7 @@
 pub mod commands;
 mod coordinator;
 mod digest;
-mod glob;
+pub mod glob;
 mod interest;
 pub mod keyspace;
 mod listing;

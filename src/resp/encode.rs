@@ -42,6 +42,11 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
                 encode(value, protocol, out)
             })
         }
+        (Reply::Push(items), _) => {
+            let mark = if protocol == Protocol::Resp2 { '*' } else { '>' };
+            header(out, mark, items.len());
+            items.iter().try_for_each(|item| encode(item, protocol, out))
+        }
         (Reply::Set(items), _) => {
             header(
                 out,

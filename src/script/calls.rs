@@ -21,6 +21,8 @@ pub struct Calls<'a, 'b> {
     resp3: bool,
     /// Keys that it came upon and that are not known.
     pub missing: Vec<Bytes>,
+    /// Messages to publish when all is committed.
+    pub messages: Vec<(Bytes, Bytes)>,
     /// Set then: nothing that follows counts.
     pub missed: Arc<AtomicBool>,
     /// Where the script made its last call, if that is known.
@@ -38,6 +40,7 @@ impl<'a, 'b> Calls<'a, 'b> {
             resp3: false,
             missing: Vec::new(),
             missed: Arc::default(),
+            messages: Vec::new(),
             line: None,
             random: 0,
         }
@@ -68,9 +71,7 @@ impl<'a, 'b> Calls<'a, 'b> {
         commands::check_arity(spec, args.len()).map_err(|_| wrong_arity())?;
         let command = parse(spec, args)?;
         if self.read_only && command.is_write() {
-            return Err(Reply::err(
-                "ERR Write commands are not allowed from read-only scripts.",
-            ));
+            return Err(read_only());
         }
         let Touches::Keys(keys) = command.touches() else {
             return Err(Reply::err(format!(
@@ -93,6 +94,12 @@ impl<'a, 'b> Calls<'a, 'b> {
         match (name.to_ascii_lowercase().as_slice(), args) {
             (b"ping", []) => Ok(Reply::Simple("PONG".into())),
             (b"ping" | b"echo", [message]) => Ok(Reply::Bulk(message.clone())),
+            (b"publish", _) if self.read_only => Err(read_only()),
+            // Who hears it is not known before it is sent.
+            (b"publish", [channel, message]) => {
+                self.messages.push((channel.clone(), message.clone()));
+                Ok(Reply::Int(0))
+            }
             (b"time", []) => {
                 let now = self.view.now();
                 let parts = [now / 1000, now % 1000 * 1000];
@@ -102,7 +109,7 @@ impl<'a, 'b> Calls<'a, 'b> {
             }
             (b"select", [index]) if index.as_ref() == b"0" => Ok(Reply::ok()),
             (b"select", [_]) => Err(Reply::err("ERR DB index is out of range")),
-            (b"ping" | b"echo" | b"time" | b"select", _) => Err(wrong_arity()),
+            (b"ping" | b"echo" | b"time" | b"select" | b"publish", _) => Err(wrong_arity()),
             (
                 b"auth" | b"client" | b"command" | b"discard" | b"exec" | b"hello" | b"info" | b"multi"
                 | b"quit" | b"quorate" | b"reset" | b"script" | b"txn" | b"unwatch" | b"watch" | b"subscribe"
@@ -158,4 +165,8 @@ fn not_allowed() -> Reply {
 
 fn wrong_arity() -> Reply {
     Reply::err("ERR Wrong number of args calling Redis command from script")
+}
+
+fn read_only() -> Reply {
+    Reply::err("ERR Write commands are not allowed from read-only scripts.")
 }

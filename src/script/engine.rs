@@ -240,12 +240,12 @@ pub fn run(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Ran {
     let body = eval.body.clone().unwrap_or_default();
     let read_only = match says_read_only(&body) {
         Ok(says) => says || eval.read_only,
-        Err(reply) => return Ran::Replied(reply),
+        Err(reply) => return Ran::Replied(reply, Vec::new()),
     };
     let prepared = Engine::of_this_thread().and_then(|engine| Ok((engine.compile(&body)?, engine)));
     let (function, engine) = match prepared {
         Ok(prepared) => prepared,
-        Err(reply) => return Ran::Replied(reply),
+        Err(reply) => return Ran::Replied(reply, Vec::new()),
     };
     let calls = RefCell::new(Calls::new(view, around, read_only));
     let result = engine.execute(&function, eval, &calls, around);
@@ -254,11 +254,12 @@ pub fn run(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Ran {
         return Ran::Needs(calls.missing);
     }
     let raised = match result {
-        Ok(Ok(reply)) => return Ran::Replied(reply),
+        Ok(Ok(reply)) => return Ran::Replied(reply, calls.messages),
         Ok(Err(raised)) => raised,
         Err(error) => text_of(&error),
     };
-    Ran::Replied(failure(&raised, &sha1_hex(&body), &body, calls.line))
+    let reply = failure(&raised, &sha1_hex(&body), &body, calls.line);
+    Ran::Replied(reply, calls.messages)
 }
 
 impl Engine {

@@ -48,7 +48,8 @@ pub struct Surroundings {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ran {
-    Replied(Reply),
+    /// With the messages that it wants to be published once its writes are committed: channel and text.
+    Replied(Reply, Vec<(Bytes, Bytes)>),
     /// It came upon keys that are not known; whatever else it did does not count.
     Needs(Vec<Bytes>),
 }
