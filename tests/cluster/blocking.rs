@@ -344,3 +344,23 @@ fn waits_go_on_at_the_next_leader_in_the_same_order() {
         assert_eq!(answer(client), bulks(&[&key, &element]), "client {n}");
     }
 }
+
+#[test]
+fn who_waited_at_a_node_that_died_is_in_nobodys_way() {
+    let mut nodes = start();
+    let key = nodes.key_per_shard("k").remove(0);
+    let leader = nodes.leader(1, "shard-0").expect("a leader");
+    let others: Vec<u64> = NODES.into_iter().filter(|&node| node != leader).collect();
+    let first = waiting(&nodes, others[0], &["BLPOP", &key, "0"]);
+    wait_in_line(&nodes, &NODES, 1);
+    let mut second = waiting(&nodes, others[1], &["BLPOP", &key, "0"]);
+    wait_in_line(&nodes, &NODES, 2);
+    nodes.kill(others[0]);
+    drop(first);
+    wait_in_line(&nodes, &[leader, others[1]], 1);
+    assert_eq!(
+        nodes.client(leader).call(&["RPUSH", &key, "x"]).ok(),
+        Some(Reply::Int(1))
+    );
+    assert_eq!(answer(&mut second), bulks(&[&key, "x"]));
+}

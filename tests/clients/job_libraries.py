@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""An unmodified job library, not in cluster mode, against three Quorate processes of which others are killed meanwhile.
+
+    QUORATE_BIN=target/debug/quorate python tests/clients/job_libraries.py
+
+Celery with Redis as its broker and as its result back-end. Its worker and who asks for the work talk to node 1; nodes 2 and 3,
+which lead half of the shards and more, are killed by SIGKILL and started again while jobs run. Every job has to run, and its
+result to arrive. Wants `celery[redis]`. The last line is "N passed, M failed". (RQ 3 wants streams, which are to come.)
+"""
+
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+JOBS = 60
+PATIENCE_SECONDS = 120
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+TASKS = '''
+import os, time
+import redis
+from celery import Celery
+
+URL = os.environ["QUORATE_URL"]
+app = Celery("tasks", broker=URL, backend=URL)
+app.conf.broker_connection_retry_on_startup = True
+counts = redis.Redis.from_url(URL)
+
+
+def run(kind, n):
+    time.sleep(0.02)
+    counts.hincrby("runs:" + kind, n, 1)
+    return n * n
+
+
+@app.task(acks_late=True)
+def square(n):
+    return run("celery", n)
+'''
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class Nodes:
+    """Three processes on free ports, from the shipped config."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        text = (ROOT / "cluster-configs/three-nodes.toml").read_text()
+        ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
+        while True:
+            fresh = {port: random.randrange(10_000, 32_000) for port in ports}
+            if len(set(fresh.values())) == len(ports) and all(map(is_free, fresh.values())):
+                break
+        self.config = folder / "cluster.toml"
+        self.config.write_text(re.sub(r"(127\.0\.0\.1:)(\d+)", lambda m: f"{m[1]}{fresh[m[2]]}", text))
+        clients = re.findall(r'client\s*=\s*"127\.0\.0\.1:(\d+)"', text)
+        self.ports = [fresh[port] for port in clients]
+        self.processes = {}
+        for node in (1, 2, 3):
+            self.start(node)
+        self.wait_ready()
+
+    def start(self, node):
+        log = open(self.folder / f"node{node}.log", "ab")
+        command = [os.environ["QUORATE_BIN"], "server", "--config", self.config, "--node", str(node)]
+        command += ["--data-dir", self.folder / f"data{node}"]
+        self.processes[node] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def wait_ready(self):
+        import redis
+
+        end = time.monotonic() + PATIENCE_SECONDS
+        for port in self.ports:
+            while True:
+                try:
+                    # A write to each shard, more likely than not.
+                    client = redis.Redis(port=port)
+                    for n in range(12):
+                        client.set(f"ready:{n}", 1)
+                    break
+                except redis.RedisError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
+
+    def kill(self, node):
+        process = self.processes.pop(node)
+        process.kill()
+        process.wait()
+
+    def stop(self):
+        for node in list(self.processes):
+            self.kill(node)
+
+
+def wait_until(what, holds):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < end, f"not in {PATIENCE_SECONDS} s: {what}"
+        time.sleep(0.05)
+
+
+def through_kills(nodes, done):
+    """Kills node 2 when a third is done, and node 3 when two thirds are; each comes back before the next goes."""
+    for node, share in ((2, JOBS // 3), (3, 2 * JOBS // 3)):
+        wait_until(f"{share} jobs before node {node} is killed", lambda: done() >= share)
+        nodes.kill(node)
+        before = done()
+        wait_until(f"jobs go on without node {node}", lambda: done() >= min(before + 5, JOBS))
+        nodes.start(node)
+        nodes.wait_ready()
+    wait_until("all jobs have run", lambda: done() >= JOBS)
+
+
+def environment(nodes, folder):
+    url = f"redis://127.0.0.1:{nodes.ports[0]}/0"
+    return dict(os.environ, QUORATE_URL=url, PYTHONPATH=str(folder), OBJC_DISABLE_INITIALIZE_FORK_SAFETY="YES"), url
+
+
+def all_ran(client, kind):
+    runs = {int(n): int(count) for n, count in client.hgetall(f"runs:{kind}").items()}
+    assert sorted(runs) == list(range(JOBS)), f"missing: {sorted(set(range(JOBS)) - set(runs))}"
+    twice = sum(count > 1 for count in runs.values())
+    print(f"  {kind}: {JOBS} jobs, {twice} ran twice")
+
+
+def test_celery(nodes, folder):
+    import redis
+
+    env, url = environment(nodes, folder)
+    os.environ["QUORATE_URL"] = url
+    client = redis.Redis.from_url(url)
+    sys.path.insert(0, str(folder))
+    import tasks
+
+    command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "solo", "--loglevel", "error"]
+    worker = subprocess.Popen(command, env=env, cwd=folder)
+    try:
+        results = [tasks.square.delay(n) for n in range(JOBS)]
+        through_kills(nodes, lambda: client.hlen("runs:celery"))
+        assert [result.get(timeout=PATIENCE_SECONDS) for result in results] == [n * n for n in range(JOBS)]
+        all_ran(client, "celery")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(30)
+
+
+def main():
+    passed = failed = 0
+    for test in (test_celery,):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            (folder / "tasks.py").write_text(TASKS)
+            nodes = Nodes(folder)
+            try:
+                test(nodes, folder)
+                print(f"{test.__name__} ok")
+                passed += 1
+            except Exception:
+                traceback.print_exc()
+                print(f"{test.__name__} FAILED")
+                failed += 1
+            finally:
+                nodes.stop()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
