@@ -46,7 +46,6 @@ pub fn from_reply(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Value> 
         Reply::Bulk(bytes) | Reply::Verbatim(bytes) => string(bytes),
         Reply::Nil | Reply::NilArray if resp3 => Ok(Value::Nil),
         Reply::Nil | Reply::NilArray => Ok(Value::Boolean(false)),
-        Reply::Array(items) | Reply::Push(items) => sequence(lua, items.iter(), resp3),
         Reply::Double(number) if resp3 => under("double", Value::Number(*number)),
         Reply::Double(number) => string(general(*number).as_bytes()),
         Reply::Map(pairs) if resp3 => {
@@ -71,7 +70,7 @@ pub fn from_reply(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Value> 
             sequence(lua, pairs.iter(), resp3)
         }
         Reply::Map(pairs) | Reply::Pairs(pairs) => flat(pairs),
-        Reply::Set(items) => sequence(lua, items.iter(), resp3),
+        Reply::Array(items) | Reply::Push(items) | Reply::Set(items) => sequence(lua, items.iter(), resp3),
     }
 }
 

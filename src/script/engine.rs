@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use mlua::{Error, Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
+use mlua::{Error, Function, HookTriggers, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
 
 use super::calls::Calls;
 use super::convert::{failure, raised, text_of, to_reply};
@@ -196,10 +196,10 @@ fn redis(lua: &Lua) -> mlua::Result<Table> {
     };
     redis.set("error_reply", lua.create_function(single("err"))?)?;
     redis.set("status_reply", lua.create_function(single("ok"))?)?;
-    let sha = lua.create_function(|_, text: mlua::LuaString| Ok(sha1_hex(&text.as_bytes())))?;
+    let sha = lua.create_function(|_, text: LuaString| Ok(sha1_hex(&text.as_bytes())))?;
     redis.set("sha1hex", sha)?;
-    let log = lua.create_function(|_, (level, parts): (i64, mlua::Variadic<mlua::LuaString>)| {
-        let parts: Vec<String> = parts.iter().map(|part| part.to_string_lossy()).collect();
+    let log = lua.create_function(|_, (level, parts): (i64, mlua::Variadic<LuaString>)| {
+        let parts: Vec<String> = parts.iter().map(LuaString::to_string_lossy).collect();
         tracing::debug!(level, "a script says: {}", parts.join(" "));
         Ok(())
     })?;
@@ -280,6 +280,10 @@ impl Engine {
         self.watch([&around.stop, &missed])?;
         let reply = lua.scope(|scope| {
             let call = scope.create_function(|lua, args: mlua::MultiValue| {
+                #[expect(
+                    clippy::redundant_closure_for_method_calls,
+                    reason = "the method is of one lifetime"
+                )]
                 let line = lua.inspect_stack(2, |debug| debug.current_line()).flatten();
                 calls.borrow_mut().call(lua, &args, line)
             })?;

@@ -17,6 +17,7 @@ mod json;
 mod pack;
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -30,10 +31,12 @@ use crate::base::Reply;
 /// The name of a script: its SHA-1 in hex.
 #[must_use]
 pub fn sha1_hex(body: &[u8]) -> String {
-    Sha1::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut hex = String::with_capacity(40);
+    for byte in Sha1::digest(body) {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 /// What a run depends on besides the script and the view.

@@ -221,6 +221,38 @@ def test_basic_commands(cluster, r, node, protocol):
     raises(ResponseError, "wrong number of arguments for 'get' command", lambda: r.execute_command("GET"))
 
 
+def test_waiting_scripts_and_channels_in_application_work(cluster, r, node, protocol):
+    elsewhere = cluster.client((node + 1) % NODES, protocol)
+    # A job that a worker waits for, into its own list on another shard.
+    waited = []
+    worker = threading.Thread(target=lambda: waited.append(elsewhere.blmove("jobs", "mine", REPLY_SECONDS, "LEFT", "RIGHT")))
+    worker.start()
+    equal(r.rpush("jobs", "job1"), 1)
+    worker.join(REPLY_SECONDS)
+    equal([waited, r.lrange("mine", 0, -1), list(r.blpop(["jobs", "mine"], 1))], [["job1"], ["job1"], ["mine", "job1"]])
+    equal([r.blpop("jobs", 0.05), r.bzpopmin("none", 0.05)], [None, None])
+    # redis-py's own lock is made of scripts.
+    with r.lock("lock", timeout=30) as lock:
+        equal(elsewhere.lock("lock", timeout=30, blocking=False).acquire(), False)
+        equal([lock.extend(10), lock.owned(), r.pttl("lock") > 30000], [True, True, True])
+    equal(elsewhere.exists("lock"), 0)
+    # A rate limiter, known by its name, alone and in a pipeline.
+    limiter = r.register_script("local n = redis.call('incr', KEYS[1]) if n == 1 then redis.call('expire', KEYS[1], ARGV[1]) end return n <= tonumber(ARGV[2])")
+    equal([limiter(keys=["rate"], args=[60, 3]) for _ in range(5)], [1, 1, 1, None, None])
+    with elsewhere.pipeline(transaction=True) as pipe:
+        limiter(keys=["rate:other"], args=[60, 1], client=pipe)
+        limiter(keys=["rate:other"], args=[60, 1], client=pipe)
+        equal(pipe.get("rate:other").execute(), [1, None, "2"])
+    # A message from another node.
+    channel = r.pubsub(ignore_subscribe_messages=False)
+    channel.subscribe("news"), channel.psubscribe("n*")
+    equal([channel.get_message(timeout=REPLY_SECONDS)["type"] for _ in range(2)], ["subscribe", "psubscribe"])
+    equal(elsewhere.publish("news", "hello"), 2)
+    heard = [channel.get_message(timeout=REPLY_SECONDS) for _ in range(2)]
+    equal([(m["type"], m["channel"], m["data"]) for m in heard], [("message", "news", "hello"), ("pmessage", "news", "hello")])
+    channel.close(), elsewhere.close()
+
+
 def test_types_in_application_work(cluster, r, node, protocol):
     # A session: a hash that expires.
     equal(r.hset("session:1", mapping={"user": "alice", "visits": 1}), 2)

@@ -162,7 +162,7 @@ impl Op {
             &fetched,
             now,
             seed,
-            |command, view| command.run(view),
+            quorate::machine::Command::run,
         );
         run.unwrap_or_else(|why| unreachable!("it was fetched: {why}"))
     }

@@ -81,12 +81,16 @@ impl Command {
         for part in rest {
             flatten(part, &mut elements)?;
         }
-        let word = |word: &str| args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+        let from_left = match name {
+            "blmpop" => {
+                let count = usize::try_from(parse_i64(args.get(1)?)?).ok()?;
+                args.get(count + 2)?.eq_ignore_ascii_case(b"LEFT")
+            }
+            _ => name == "blpop",
+        };
         let name = match name {
-            "blpop" => "lpush",
-            "brpop" => "rpush",
-            "blmpop" if word("LEFT") => "lpush",
-            "blmpop" => "rpush",
+            "blpop" | "brpop" | "blmpop" if from_left => "lpush",
+            "blpop" | "brpop" | "blmpop" => "rpush",
             "bzpopmin" | "bzpopmax" | "bzmpop" => "zadd",
             _ => return None,
         };
@@ -241,4 +245,59 @@ pub fn bzpopmax(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 pub fn bzmpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     timeout(a.next()?)?;
     zsets::zmpop(view, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::commands::{find, parse};
+    use crate::machine::keyspace::Keyspace;
+
+    fn command(words: &[&str]) -> Command {
+        let words: Vec<Bytes> = words
+            .iter()
+            .map(|word| Bytes::copy_from_slice(word.as_bytes()))
+            .collect();
+        let spec = find(&words[0]).expect("a command");
+        parse(spec, &words[1..]).expect("arguments that fit")
+    }
+
+    #[test]
+    fn what_was_taken_is_put_back_where_it_was() {
+        let setup: [&[&str]; 2] = [
+            &["rpush", "left", "a", "b", "c", "d"],
+            &["zadd", "z", "1.5", "m", "2", "n", "3", "o"],
+        ];
+        let looks: [&[&str]; 2] = [
+            &["lrange", "left", "0", "-1"],
+            &["zrange", "z", "0", "-1", "withscores"],
+        ];
+        let pops: [&[&str]; 8] = [
+            &["blpop", "none", "left", "0"],
+            &["brpop", "left", "0"],
+            &["blmpop", "0", "2", "none", "left", "RIGHT", "COUNT", "3"],
+            &["blmpop", "0", "1", "left", "left", "COUNT", "3"],
+            &["bzpopmin", "z", "0"],
+            &["bzpopmax", "z", "0"],
+            &["bzmpop", "0", "1", "z", "MAX", "COUNT", "2"],
+            &["bzmpop", "0", "1", "z", "MIN"],
+        ];
+        let nothing = Keyspace::default();
+        for pop in pops {
+            let mut view = Overlay::new(&nothing, 1, 1);
+            for words in setup {
+                command(words).run(&mut view);
+            }
+            let state = |view: &mut Overlay<'_>| looks.map(|words| command(words).run(view));
+            let before = state(&mut view);
+            let pop = command(pop);
+            let reply = pop.run(&mut view);
+            assert!(!Command::found_nothing(&reply) && state(&mut view) != before);
+            let undo = pop.undone(&reply).expect("something was taken");
+            assert!(!undo.run(&mut view).is_error());
+            assert_eq!(state(&mut view), before, "{pop:?}");
+        }
+        let moved = command(&["blmove", "left", "other", "LEFT", "LEFT", "0"]);
+        assert_eq!(moved.undone(&Reply::bulk("a")), None, "it is in the other list");
+    }
 }
