@@ -17,15 +17,25 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
 fn sample(spec: &'static Spec) -> Command {
     let mut args: Vec<&str> = match (spec.keys, spec.counted) {
         ((1, 1, _), Some(_)) => vec!["k1", "1", "k2"],
+        (_, Some(1)) => vec!["0", "2", "k1", "k2"],
         (_, Some(_)) => vec!["2", "k1", "k2"],
+        ((1, -2, 1), _) => vec!["k1", "k2", "0"],
         ((1, 2 | -1, 1), _) => vec!["k1", "k2"],
         ((1, -1, 2), _) => vec!["k1", "1", "k2", "1"],
         ((1, ..), _) => vec!["k1"],
         _ => vec![],
     };
     let least = usize::try_from(spec.arity.abs() - 1).expect("a number of arguments");
-    let filler = if spec.name == "lmove" { "LEFT" } else { "1" };
-    args.resize(args.len().max(least), filler);
+    // What stands behind the keys of those that are taken apart has to make sense.
+    args.extend(match spec.name {
+        "lmove" => &["LEFT", "LEFT"][..],
+        "blmove" => &["LEFT", "LEFT", "0"],
+        "lmpop" | "blmpop" => &["LEFT"],
+        "zmpop" | "bzmpop" => &["MIN"],
+        "brpoplpush" => &["0"],
+        _ => &[],
+    });
+    args.resize(args.len().max(least), "1");
     let args: Vec<Bytes> = args
         .into_iter()
         .map(|arg| Bytes::copy_from_slice(arg.as_bytes()))
@@ -40,13 +50,16 @@ fn over_shards(command: &Command) -> &'static str {
         Touches::Shard(_) => return "one shard after another, by the cursor",
         Touches::Everything => return "on every shard, at one moment",
     };
+    if matches!(command, Command::Eval(_)) {
+        return "reads all that its keys hold, runs at the gateway, commits what it has written whole if nothing has changed";
+    }
     let shard_of = |key: &[u8]| u16::from(key == b"k2");
     if keys < 2 {
         "one shard"
     } else if Plan::new(std::slice::from_ref(command), &[], 2, &shard_of).is_some() {
         "a share on each, as one transaction"
     } else if command.apart().is_some() {
-        "looks, then moves what it moves, if nothing has changed"
+        "looks, then moves or takes what it does, if nothing has changed"
     } else {
         "reads all that its keys hold, runs, commits if nothing has changed"
     }

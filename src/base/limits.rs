@@ -101,8 +101,12 @@ pub const TXN_WAIT_MS_MAX: u64 = 60_000;
 pub const EXPIRE_KEYS_MAX: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.
 pub const OPTIMISTIC_TRIES_MAX: u32 = 64;
+/// Scripts that a node runs at a time; others wait.
+pub const SCRIPTS_RUNNING_MAX: usize = 8;
 /// Bytes that one script may hold at a time, all of its interpreter's together.
-pub const SCRIPT_MEMORY_BYTES_MAX: usize = 256 << 20;
+pub const SCRIPT_MEMORY_BYTES_MAX: usize = 128 << 20;
+/// Scripts that an interpreter keeps compiled.
+pub const SCRIPTS_COMPILED_MAX: usize = 256;
 /// Milliseconds that one run of a script may take.
 pub const SCRIPT_MS_MAX: u64 = 5_000;
 /// Times that a script runs anew because it came upon a key that it had not named.

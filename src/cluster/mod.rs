@@ -32,6 +32,7 @@ mod router;
 mod scripts;
 mod status;
 mod turns;
+mod volatile;
 mod waiting;
 
 pub use env::{Env, OpenDisk};

@@ -22,7 +22,7 @@ use super::pubsub::PubSub;
 use super::recovery::Recovery;
 use super::router::Router;
 use super::scripts::Scripts;
-use super::turns::Turns;
+use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
 use crate::host::{Clock, Listener, Network, chance};
@@ -71,9 +71,7 @@ struct Inner {
     links: Links,
     router: Router,
     numbering: Numbering,
-    turns: Turns,
-    scripts: Scripts,
-    pubsub: PubSub,
+    volatile: Volatile,
     contention: Contention,
     /// How many clients have ever waited in line here.
     waits: AtomicU64,
@@ -96,6 +94,44 @@ fn open_snapshots(disk: Arc<dyn Disk>, journal: &Journal) -> std::io::Result<Sna
     };
     let current: Vec<String> = journal.groups().into_iter().filter_map(current).collect();
     Snapshots::open(disk, &current)
+}
+
+/// What a data directory holds.
+struct Opened {
+    store: Store,
+    known: Option<Identity>,
+    journal: Journal,
+    snapshots: Snapshots,
+}
+
+impl Opened {
+    fn from(env: &Env, config: &Config, id: NodeId) -> Result<Opened, StartError> {
+        let unusable = |e: std::io::Error| StartError::Storage(e.to_string());
+        let disk = (env.open_disk)().map_err(unusable)?;
+        let place = disk.place();
+        let storage = |e: std::io::Error| StartError::Storage(format!("{place}: {e}"));
+        let store = Store::open(Arc::clone(&disk)).map_err(unusable)?;
+        // Refused before a peer hears of us.
+        let known = Identity::load(&store, id, &config.layout());
+        let known = known.map_err(|source| StartError::Identity {
+            dir: place.clone().into(),
+            source,
+        })?;
+        let journal = Journal::open_with(store.clone(), env.start_flusher.as_ref(), tell_here());
+        let journal = journal.map_err(storage)?;
+        if known.is_none() && !journal.groups().is_empty() {
+            let why = "there is a journal, but no word of whose it is: store/db was cut off or removed. Remove the \
+                       whole directory to have the node refilled by its peers";
+            return Err(StartError::Storage(format!("{place}: {why}")));
+        }
+        let snapshots = open_snapshots(disk, &journal).map_err(storage)?;
+        Ok(Opened {
+            store,
+            known,
+            journal,
+            snapshots,
+        })
+    }
 }
 
 fn new_links(config: &Config, node: NodeId, network: Arc<dyn Network>) -> Links {
@@ -142,27 +178,13 @@ impl Node {
             env,
             peers,
         } = options;
-        let unusable = |e: std::io::Error| StartError::Storage(e.to_string());
-        let disk = (env.open_disk)().map_err(unusable)?;
-        let place = disk.place();
-        let storage = |e: std::io::Error| StartError::Storage(format!("{place}: {e}"));
-        let store = Store::open(Arc::clone(&disk)).map_err(unusable)?;
-        // Refused before a peer hears of us.
-        let known = Identity::load(&store, id, &config.layout());
-        let known = known.map_err(|source| StartError::Identity {
-            dir: place.clone().into(),
-            source,
-        })?;
-        let journal = Journal::open_with(store.clone(), env.start_flusher.as_ref(), tell_here());
-        let journal = journal.map_err(storage)?;
+        let Opened {
+            store,
+            known,
+            journal,
+            snapshots,
+        } = Opened::from(&env, &config, id)?;
         let formed = !journal.groups().is_empty();
-        if formed && known.is_none() {
-            let why = "there is a journal, but no word of whose it is: store/db was cut off or removed. Remove the \
-                       whole directory to have the node refilled by its peers";
-            return Err(StartError::Storage(format!("{place}: {why}")));
-        }
-        let snapshots = open_snapshots(disk, &journal).map_err(storage)?;
-
         let links = new_links(&config, id, env.network);
         let refilling = known.as_ref().is_some_and(|identity| identity.refilling);
         let groups = Groups::new(&links, snapshots.clone(), refilling);
@@ -181,16 +203,13 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let turns = Turns::new(Arc::clone(&env.clock));
-        let (scripts, pubsub) = (Scripts::default(), PubSub::default());
+        let volatile = Volatile::new(Arc::clone(&env.clock));
         let router = Router::new(
             id,
             Arc::clone(&groups),
             links.clone(),
             placement,
-            turns.clone(),
-            scripts.clone(),
-            pubsub.clone(),
+            volatile.clone(),
         );
         // Tells this process's proposals from those of earlier ones.
         let boot = chance() as u32;
@@ -206,9 +225,7 @@ impl Node {
                 groups,
                 links,
                 router,
-                turns,
-                scripts,
-                pubsub,
+                volatile,
                 contention: Contention::default(),
                 waits: AtomicU64::new(0),
                 boot,
@@ -272,7 +289,7 @@ impl Node {
                 let lasting: Clock = Arc::new(move || clock().max(groups.time()));
                 Driver::spawn(group, router.clone(), lasting);
             } else {
-                tokio::spawn(inner.turns.clone().run(group));
+                tokio::spawn(inner.volatile.turns.clone().run(group));
             }
         }
         let answering = router.clone();
@@ -314,7 +331,7 @@ impl Node {
             groups: Arc::clone(groups),
             links: inner.links.clone(),
             clock: Arc::clone(clock),
-            turns: inner.turns.clone(),
+            turns: inner.volatile.turns.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
             stopping: Arc::clone(&inner.stopping),
@@ -424,12 +441,12 @@ impl Node {
     /// How many clients, of any node, wait here for keys of shards that are led here.
     #[must_use]
     pub fn in_line(&self) -> usize {
-        self.inner.turns.len()
+        self.inner.volatile.turns.len()
     }
 
     #[must_use]
     pub fn pubsub(&self) -> &PubSub {
-        &self.inner.pubsub
+        &self.inner.volatile.pubsub
     }
 
     pub(super) fn contention(&self) -> &Contention {
@@ -438,7 +455,7 @@ impl Node {
 
     #[must_use]
     pub fn scripts(&self) -> &Scripts {
-        &self.inner.scripts
+        &self.inner.volatile.scripts
     }
 
     /// A name for a client that is about to wait in line.

@@ -236,6 +236,7 @@ impl Node {
                     seed: chance(),
                     stop: Arc::clone(&running.stop),
                 };
+                let _slot = self.scripts().slot().await;
                 return script.run_within_time().await?.map_err(Error::Invalid);
             }
             (None, ..) => Err("not one reply to one Fetch".to_owned()),

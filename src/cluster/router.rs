@@ -19,10 +19,8 @@ use tokio::time::Instant;
 use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
-use super::pubsub::PubSub;
 use super::recovery;
-use super::scripts::Scripts;
-use super::turns::Turns;
+use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
 use crate::raft::{Group, Groups, Links, Responder, time_for};
@@ -67,9 +65,7 @@ struct Inner {
     placement: Placement,
     hints: Mutex<BTreeMap<GroupId, NodeId>>,
     drivers: Mutex<BTreeMap<GroupId, mpsc::Sender<DriverCall>>>,
-    turns: Turns,
-    scripts: Scripts,
-    pubsub: PubSub,
+    volatile: Volatile,
 }
 
 impl Router {
@@ -79,9 +75,7 @@ impl Router {
         groups: Arc<Groups>,
         links: Links,
         placement: Placement,
-        turns: Turns,
-        scripts: Scripts,
-        pubsub: PubSub,
+        volatile: Volatile,
     ) -> Router {
         let hints = placement
             .iter()
@@ -96,9 +90,7 @@ impl Router {
                 placement,
                 hints: Mutex::new(hints),
                 drivers,
-                turns,
-                scripts,
-                pubsub,
+                volatile,
             }),
         }
     }
@@ -286,8 +278,8 @@ impl Router {
     /// Answers a question as the leader of the group, if this node is.
     pub async fn answer(&self, id: GroupId, ask: Ask) -> Told {
         let ask = match ask {
-            Ask::Script(ask) => return self.inner.scripts.answer(ask),
-            Ask::PubSub(ask) => return Told::PubSub(self.inner.pubsub.answer(ask)),
+            Ask::Script(ask) => return self.inner.volatile.scripts.answer(ask),
+            Ask::PubSub(ask) => return Told::PubSub(self.inner.volatile.pubsub.answer(ask)),
             ask => ask,
         };
         let Some(group) = self.inner.groups.get(id) else {
@@ -322,11 +314,11 @@ impl Router {
                 anew,
             } => {
                 let waited = Duration::from_micros(waited_us);
-                let turns = self.inner.turns.clone();
+                let turns = self.inner.volatile.turns.clone();
                 Box::pin(async move { turns.wait(group, waiter, keys, waited, anew).await })
             }
             Ask::Leave(waiter) => {
-                self.inner.turns.leave(&group, waiter);
+                self.inner.volatile.turns.leave(&group, waiter);
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
@@ -383,7 +375,9 @@ impl Router {
         };
         match (ask, self.inner.groups.get(group)) {
             // Here and now: messages keep their order.
-            (Ask::PubSub(ask), _) => respond(responder, &Told::PubSub(self.inner.pubsub.answer(ask))),
+            (Ask::PubSub(ask), _) => {
+                respond(responder, &Told::PubSub(self.inner.volatile.pubsub.answer(ask)))
+            }
             (Ask::Propose(request), Some(group)) => {
                 let step = Step::of(&request);
                 step.asked();

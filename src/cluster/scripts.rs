@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::message::{Ask, Told};
 use super::node::Node;
-use crate::base::limits::SCRIPTS_BYTES_MAX;
+use crate::base::limits::{SCRIPTS_BYTES_MAX, SCRIPTS_RUNNING_MAX};
 use crate::base::{GroupId, NodeId};
 use crate::script::sha1_hex;
 
@@ -34,11 +35,23 @@ pub struct Scripts {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     bodies: Mutex<Bodies>,
     running: Mutex<BTreeMap<u64, Arc<AtomicBool>>>,
     runs: AtomicU64,
+    slots: Semaphore,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Inner {
+            bodies: Mutex::default(),
+            running: Mutex::default(),
+            runs: AtomicU64::new(0),
+            slots: Semaphore::new(SCRIPTS_RUNNING_MAX),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -65,16 +78,21 @@ impl Scripts {
     /// Learns a script. `None`: there is no room for it.
     pub fn learn(&self, body: &Bytes) -> Option<String> {
         let name = sha1_hex(body);
+        self.learn_as(name.clone(), body).then_some(name)
+    }
+
+    /// As [`Scripts::learn`], where the name is known; says whether there was room.
+    pub fn learn_as(&self, name: String, body: &Bytes) -> bool {
         let mut bodies = self.inner.bodies.lock();
         if !bodies.by_name.contains_key(&name) {
             if bodies.bytes + body.len() > SCRIPTS_BYTES_MAX {
-                return None;
+                return false;
             }
             bodies.bytes += body.len();
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
-            bodies.by_name.insert(name.clone(), Bytes::copy_from_slice(body));
+            bodies.by_name.insert(name, Bytes::copy_from_slice(body));
         }
-        Some(name)
+        true
     }
 
     #[must_use]
@@ -84,6 +102,12 @@ impl Scripts {
 
     pub fn forget_all(&self) {
         *self.inner.bodies.lock() = Bodies::default();
+    }
+
+    /// Waits until one more script may run, and lets it as long as what this returns is held.
+    pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.inner.slots.acquire().await.ok()
     }
 
     pub fn begin(&self) -> Running {

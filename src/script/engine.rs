@@ -1,6 +1,7 @@
 //! The interpreter: one for each thread that runs scripts, used again and again.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use super::calls::Calls;
 use super::convert::{failure, raised, text_of, to_reply};
 use super::{Ran, Surroundings, bits, json, pack, sha1_hex};
 use crate::base::Reply;
-use crate::base::limits::SCRIPT_MEMORY_BYTES_MAX;
+use crate::base::limits::{SCRIPT_MEMORY_BYTES_MAX, SCRIPTS_COMPILED_MAX};
 use crate::machine::commands::Eval;
 use crate::machine::overlay::Overlay;
 
@@ -50,6 +51,8 @@ struct Engine {
     /// Runs a script, and catches what it raises.
     guard: Function,
     redis: Table,
+    /// By name.
+    compiled: RefCell<BTreeMap<String, Function>>,
 }
 
 thread_local! {
@@ -83,6 +86,7 @@ impl Engine {
             environment,
             guard,
             redis,
+            compiled: RefCell::default(),
         })
     }
 
@@ -94,6 +98,20 @@ impl Engine {
             let new = Engine::new().map_err(|e| Reply::err(format!("ERR no interpreter: {e}")))?;
             Ok(Rc::clone(engine.insert(Rc::new(new))))
         })
+    }
+
+    /// The script of this name, compiled before or now.
+    fn script(&self, name: &str, body: &[u8]) -> Result<Function, Reply> {
+        if let Some(function) = self.compiled.borrow().get(name) {
+            return Ok(function.clone());
+        }
+        let function = self.compile(body)?;
+        let mut compiled = self.compiled.borrow_mut();
+        if compiled.len() >= SCRIPTS_COMPILED_MAX {
+            compiled.clear();
+        }
+        compiled.insert(name.to_owned(), function.clone());
+        Ok(function)
     }
 
     fn compile(&self, body: &[u8]) -> Result<Function, Reply> {
@@ -242,7 +260,7 @@ pub fn run(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Ran {
         Ok(says) => says || eval.read_only,
         Err(reply) => return Ran::Replied(reply, Vec::new()),
     };
-    let prepared = Engine::of_this_thread().and_then(|engine| Ok((engine.compile(&body)?, engine)));
+    let prepared = Engine::of_this_thread().and_then(|engine| Ok((engine.script(&eval.sha, &body)?, engine)));
     let (function, engine) = match prepared {
         Ok(prepared) => prepared,
         Err(reply) => return Ran::Replied(reply, Vec::new()),
@@ -258,7 +276,7 @@ pub fn run(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Ran {
         Ok(Err(raised)) => raised,
         Err(error) => text_of(&error),
     };
-    let reply = failure(&raised, &sha1_hex(&body), &body, calls.line);
+    let reply = failure(&raised, &eval.sha, &body, calls.line);
     Ran::Replied(reply, calls.messages)
 }
 

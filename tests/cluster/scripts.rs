@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::bank::{Counts, StopAtEnd, count, keep_busy, kill_in_turn};
 use crate::eventually;
@@ -169,13 +169,8 @@ fn a_script_is_bounded_can_be_killed_and_leaves_nothing_then() {
     assert!(killed.is_ok());
     let reply = client.receive().expect("an answer");
     assert!(error(&reply).contains("was killed"), "{reply:?}");
-    let begun = Instant::now();
     let reply = call(&mut client, &["EVAL", endless, "1", "k"]);
-    assert!(
-        error(&reply).contains("5000 ms"),
-        "{reply:?} after {:?}",
-        begun.elapsed()
-    );
+    assert!(error(&reply).contains("5000 ms"), "{reply:?}");
     assert_eq!(
         call(&mut other, &["EXISTS", "k"]),
         Reply::Int(0),

@@ -12,7 +12,7 @@ use crate::base::Reply;
 pub struct Eval {
     /// `None`: to be found by its name.
     pub body: Option<Bytes>,
-    /// SHA-1 in hex; empty where the body is there.
+    /// SHA-1 in hex; empty where it has not been looked at yet.
     pub sha: String,
     pub keys: Vec<Bytes>,
     pub args: Vec<Bytes>,
