@@ -28,6 +28,8 @@ mod late;
 mod net;
 #[path = "sim/profile.rs"]
 mod profile;
+#[path = "sim/tokens.rs"]
+mod tokens;
 #[path = "sim/usurp.rs"]
 mod usurp;
 #[path = "sim/verify.rs"]

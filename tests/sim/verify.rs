@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::client::{Client, Sent, Verdict, command, number, text, verdict};
 use crate::history::Shared;
+use crate::tokens::{PLACES, TOKENS, tokens};
 use crate::workload::{ACCOUNTS, OPENING, parse_list};
 use crate::world::gateways;
 
@@ -39,6 +40,11 @@ pub async fn open_accounts(seed: u64, history: &Shared) {
         )
         .await;
     }
+    // As often as it is asked, once.
+    let once = "if redis.call('setnx', 'q:laid', 1) == 1 then redis.call('rpush', KEYS[1], unpack(ARGV)) end return 1";
+    let mut words = vec!["EVAL", once, "1", "q:0"];
+    words.extend(TOKENS);
+    ask(&mut client, &words).await;
     history.tell(|| "accounts are open".into());
 }
 
@@ -49,11 +55,21 @@ pub async fn everything(history: &Shared) {
         let mut client = Client::new(node);
         lists(&mut client, history).await;
         money(&mut client).await;
+        places(&mut client).await;
         marks(&mut client, history).await;
         doomed(&mut client, history).await;
         counters(&mut client, history).await;
         statuses(&mut client, history).await;
     }
+}
+
+/// Each token lies in one place.
+async fn places(client: &mut Client) {
+    let mut lists = Vec::new();
+    for place in 0..PLACES {
+        lists.push(ask(client, &["LRANGE", &format!("q:{place}"), "0", "-1"]).await);
+    }
+    assert_eq!(tokens(&lists), TOKENS, "a token is lost or doubled");
 }
 
 /// Nothing is left of what was rolled back.

@@ -20,19 +20,34 @@ pub const OPENING: i64 = 100;
 const LISTS: u64 = 6;
 const REGISTERS: u64 = 4;
 const COUNTERS: u64 = 2;
+/// What a transaction of appends and reads does, as a script: an empty argument stands for a read. With `names` first the keys are
+/// none that it names, so it comes upon them.
+const SCRIPT: &str = "
+    local keys, first = KEYS, 1
+    if ARGV[1] == 'names' then
+        keys, first = {}, 2 + ARGV[2]
+        for i = 1, ARGV[2] do keys[i] = ARGV[2 + i] end
+        first = first + 1
+    end
+    local out = {}
+    for i, key in ipairs(keys) do
+        local element = ARGV[first + i - 1]
+        out[i] = element == '' and redis.call('get', key) or element ~= '' and redis.call('append', key, element)
+    end
+    return out";
 
 pub struct Worker {
     pub id: u64,
     pub nodes: Vec<SocketAddr>,
     pub history: Shared,
     pub stop: Rc<Cell<bool>>,
-    rng: SmallRng,
+    pub rng: SmallRng,
     client: Client,
     next: u64,
 }
 
 /// What became of a transaction.
-enum Ended {
+pub enum Ended {
     Committed(Vec<Frame>),
     Aborted,
     Unknown(Option<String>),
@@ -56,7 +71,8 @@ impl Worker {
     pub async fn run(mut self) {
         while !self.stop.get() {
             match self.rng.random_range(0..100) {
-                0..40 => self.append_and_read().await,
+                0..34 => self.append_and_read().await,
+                34..40 => self.pass_on().await,
                 40..65 => self.register().await,
                 65..75 => self.transfer().await,
                 75..80 => self.audit().await,
@@ -85,7 +101,7 @@ impl Worker {
         self.client.turn_to(node);
     }
 
-    async fn send(&mut self, commands: &[Frame]) -> Sent {
+    pub async fn send(&mut self, commands: &[Frame]) -> Sent {
         let sent = self.client.send(commands).await;
         if !matches!(sent, Sent::Replied(_)) {
             self.turn();
@@ -95,7 +111,7 @@ impl Worker {
     }
 
     /// MULTI, the commands, EXEC.
-    async fn exec(&mut self, commands: Vec<Frame>) -> Ended {
+    pub async fn exec(&mut self, commands: Vec<Frame>) -> Ended {
         let mut all = vec![command(&["MULTI"])];
         all.extend(commands);
         all.push(command(&["EXEC"]));
@@ -129,13 +145,21 @@ impl Worker {
                 ops.push(Op::Read { key, list: None });
             }
         }
-        let commands = ops.iter().map(|op| match op {
-            Op::Append { key, element } => command(&["APPEND", &format!("l:{key}"), &format!("{element},")]),
-            Op::Read { key, .. } => command(&["GET", &format!("l:{key}")]),
-        });
-        let commands = commands.collect();
+        let as_script = self.rng.random_bool(0.25);
+        let named = self.rng.random_bool(0.5);
         let invoked = self.history.now();
-        let ended = self.exec(commands).await;
+        let ended = if as_script {
+            self.exec_script(&ops, named).await
+        } else {
+            let commands = ops.iter().map(|op| match op {
+                Op::Append { key, element } => {
+                    command(&["APPEND", &format!("l:{key}"), &format!("{element},")])
+                }
+                Op::Read { key, .. } => command(&["GET", &format!("l:{key}")]),
+            });
+            let commands = commands.collect();
+            self.exec(commands).await
+        };
         let at = self.history.now();
         let outcome = match &ended {
             Ended::Committed(replies) => {
@@ -162,6 +186,46 @@ impl Worker {
             outcome,
             ops,
         });
+    }
+
+    /// The same as one script.
+    async fn exec_script(&mut self, ops: &[Op], named: bool) -> Ended {
+        let keys: Vec<String> = ops
+            .iter()
+            .map(|op| match op {
+                Op::Append { key, .. } | Op::Read { key, .. } => format!("l:{key}"),
+            })
+            .collect();
+        let elements = ops.iter().map(|op| match op {
+            Op::Append { element, .. } => format!("{element},"),
+            Op::Read { .. } => String::new(),
+        });
+        let count = keys.len().to_string();
+        let mut words = vec!["EVAL".to_owned(), SCRIPT.to_owned()];
+        if named {
+            words.push(count);
+        } else {
+            words.extend(["0".to_owned(), "names".to_owned(), count]);
+        }
+        words.extend(keys);
+        words.extend(elements);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ended = match self.send(&[command(&words)]).await {
+            Sent::Never => Ended::Aborted,
+            Sent::Lost => Ended::Unknown(None),
+            Sent::Replied(replies) => match verdict(&replies[0]) {
+                Verdict::Done(Frame::Array(replies)) => Ended::Committed(replies),
+                Verdict::Refused => Ended::Aborted,
+                Verdict::Unknown(id) => Ended::Unknown(Some(id)),
+                Verdict::Done(other) => panic!("EVAL answered {other:?}"),
+            },
+        };
+        self.history.count(match &ended {
+            Ended::Committed(_) => "scripts committed",
+            Ended::Aborted => "scripts aborted",
+            Ended::Unknown(_) => "scripts unknown",
+        });
+        ended
     }
 
     async fn register(&mut self) {
