@@ -376,7 +376,7 @@ impl Router {
         match (ask, self.inner.groups.get(group)) {
             // Here and now: messages keep their order.
             (Ask::PubSub(ask), _) => {
-                respond(responder, &Told::PubSub(self.inner.volatile.pubsub.answer(ask)))
+                respond(responder, &Told::PubSub(self.inner.volatile.pubsub.answer(ask)));
             }
             (Ask::Propose(request), Some(group)) => {
                 let step = Step::of(&request);
