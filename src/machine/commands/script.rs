@@ -42,9 +42,10 @@ pub fn parse_eval(a: &mut Args<'_>) -> Result<Command, Reply> {
         ));
     }
     let keys = (0..count).map(|_| a.key()).collect::<Result<_, _>>()?;
-    let name = String::from_utf8_lossy(&script).to_ascii_lowercase();
+    let name = |script: &Bytes| String::from_utf8_lossy(script).to_ascii_lowercase();
     Ok(Command::Eval(Box::new(Eval {
-        sha: if named { name } else { String::new() },
+        // A whole script is not gone through for a name that it does not have.
+        sha: if named { name(&script) } else { String::new() },
         body: (!named).then_some(script),
         keys,
         read_only: a.name().ends_with("_ro"),
