@@ -124,6 +124,8 @@ impl Node {
                 }
             };
             if let Some(outcome) = self.commit(&wish, run, touched).await? {
+                // The next one need not wait for the messages.
+                drop(turn);
                 if matches!(outcome, Outcome::Replies(_)) {
                     for (channel, message) in messages {
                         self.publish(Kind::Channel, &channel, &message).await;

@@ -9,6 +9,7 @@ use mlua::{Lua, MultiValue, Value};
 use super::Surroundings;
 use super::convert::{argument, error_table, from_reply};
 use crate::base::Reply;
+use crate::base::limits::TXN_BYTES_MAX;
 use crate::machine::commands::{self, Spec};
 use crate::machine::overlay::Overlay;
 use crate::machine::{Command, Touches};
@@ -23,6 +24,8 @@ pub struct Calls<'a, 'b> {
     pub missing: Vec<Bytes>,
     /// Messages to publish when all is committed.
     pub messages: Vec<(Bytes, Bytes)>,
+    /// Bytes that writes and messages have had so far: they do not count as the interpreter's.
+    written: usize,
     /// Set then: nothing that follows counts.
     pub missed: Arc<AtomicBool>,
     /// Where the script made its last call, if that is known.
@@ -41,6 +44,7 @@ impl<'a, 'b> Calls<'a, 'b> {
             missing: Vec::new(),
             missed: Arc::default(),
             messages: Vec::new(),
+            written: 0,
             line: None,
             random: 0,
         }
@@ -73,6 +77,9 @@ impl<'a, 'b> Calls<'a, 'b> {
         if self.read_only && command.is_write() {
             return Err(read_only());
         }
+        if command.is_write() {
+            self.count(command.weight())?;
+        }
         let Touches::Keys(keys) = command.touches() else {
             return Err(Reply::err(format!(
                 "ERR This Redis command is not allowed from script ('{}' works on the whole key space)",
@@ -89,6 +96,17 @@ impl<'a, 'b> Calls<'a, 'b> {
         Ok(command.run(self.view))
     }
 
+    /// Counts what is written: as much as a transaction may have.
+    fn count(&mut self, bytes: usize) -> Result<(), Reply> {
+        self.written += bytes;
+        if self.written <= TXN_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Reply::err(format!(
+            "ERR a script may write and publish {TXN_BYTES_MAX} bytes at the most"
+        )))
+    }
+
     /// Commands that are not about data.
     fn own(&mut self, name: &Bytes, args: &[Bytes]) -> Result<Reply, Reply> {
         match (name.to_ascii_lowercase().as_slice(), args) {
@@ -97,6 +115,7 @@ impl<'a, 'b> Calls<'a, 'b> {
             (b"publish", _) if self.read_only => Err(read_only()),
             // Who hears it is not known before it is sent.
             (b"publish", [channel, message]) => {
+                self.count(channel.len() + message.len() + 64)?;
                 self.messages.push((channel.clone(), message.clone()));
                 Ok(Reply::Int(0))
             }

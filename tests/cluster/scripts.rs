@@ -179,6 +179,25 @@ fn a_script_is_bounded_can_be_killed_and_leaves_nothing_then() {
     let hungry = "local t = {} while true do t[#t + 1] = string.rep('x', 1000000) .. #t end";
     let reply = call(&mut client, &["EVAL", hungry, "0"]);
     assert!(error(&reply).contains("not enough memory"), "{reply:?}");
+    let writes =
+        "local x = string.rep('x', 1000000) for i = 1, 1000 do redis.call('setrange', KEYS[1], 0, x) end";
+    let reply = call(&mut client, &["EVAL", writes, "1", "k"]);
+    assert!(error(&reply).contains("write and publish"), "{reply:?}");
+    let says = "local x = string.rep('x', 1000000) for i = 1, 1000 do redis.call('publish', 'c', x) end";
+    let reply = call(&mut client, &["EVAL", says, "0"]);
+    assert!(error(&reply).contains("write and publish"), "{reply:?}");
+    // Values that lie in each other, as deep as it gets.
+    for deep in [
+        "local t = {} for i = 1, 100000 do t = {t} end return pcall(cjson.encode, t)",
+        "local t = {} for i = 1, 999 do t = {t} end return #cjson.encode(t)",
+        "local t = {} for i = 1, 100000 do t = {t} end return t",
+        "local t = {} for i = 1, 100000 do t = {t} end return #cmsgpack.pack(t)",
+        r"return pcall(cmsgpack.unpack, string.rep('\145', 100000) .. '\1')",
+        "return pcall(cjson.decode, string.rep('[', 100000) .. string.rep(']', 100000))",
+        "local function f(n) return 1 + f(n) end return pcall(f, 1)",
+    ] {
+        call(&mut client, &["EVAL", deep, "0"]);
+    }
     // The next one finds the interpreter as it should be, whatever these leave behind.
     for script in [
         "local mt = getmetatable('') mt.__index = function() return 1 end",
