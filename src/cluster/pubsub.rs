@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::message::{Ask, Told};
@@ -61,6 +61,14 @@ pub struct Message {
 }
 
 impl Message {
+    /// What one has to listen to, to be sent this.
+    fn by(&self) -> (Kind, Bytes) {
+        match &self.pattern {
+            Some(pattern) => (Kind::Pattern, pattern.clone()),
+            None => (self.kind, self.channel.clone()),
+        }
+    }
+
     fn weight(&self) -> usize {
         self.channel.len() + self.message.len() + 64
     }
@@ -70,6 +78,7 @@ impl Message {
 pub struct Listener {
     messages: mpsc::Receiver<Message>,
     bytes: Arc<AtomicUsize>,
+    overflowed: Arc<Notify>,
     /// Listens to so much, by kind.
     pub to: BTreeSet<(Kind, Bytes)>,
     hub: PubSub,
@@ -79,9 +88,19 @@ pub struct Listener {
 impl Listener {
     /// The next message. `None`: it took them too slowly, so some are lost.
     pub async fn next(&mut self) -> Option<Message> {
-        let message = self.messages.recv().await?;
-        self.bytes.fetch_sub(message.weight(), Ordering::Relaxed);
-        Some(message)
+        loop {
+            let message = self.messages.recv().await?;
+            self.bytes.fetch_sub(message.weight(), Ordering::Relaxed);
+            // What came before it stopped to listen is not for it any more.
+            if self.to.contains(&message.by()) {
+                return Some(message);
+            }
+        }
+    }
+
+    /// Waits until messages have been lost because it took them too slowly.
+    pub async fn overflowed(&self) {
+        self.overflowed.notified().await;
     }
 
     /// How many of these it listens to.
@@ -135,6 +154,7 @@ struct State {
 struct Queue {
     messages: mpsc::Sender<Message>,
     bytes: Arc<AtomicUsize>,
+    overflowed: Arc<Notify>,
 }
 
 impl State {
@@ -156,6 +176,7 @@ impl State {
         let held = queue.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
         let sent = held <= PUSHES_BYTES_MAX && queue.messages.try_send(message).is_ok();
         if !sent {
+            queue.overflowed.notify_one();
             self.queues.remove(&id);
         }
         sent
@@ -190,15 +211,17 @@ impl PubSub {
     #[must_use]
     pub fn listen(&self, id: u64) -> Listener {
         let (sender, messages) = mpsc::channel(PUSHES_MAX);
-        let bytes = Arc::<AtomicUsize>::default();
+        let (bytes, overflowed) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
         let queue = Queue {
             messages: sender,
             bytes: Arc::clone(&bytes),
+            overflowed: Arc::clone(&overflowed),
         };
         self.inner.lock().queues.insert(id, queue);
         Listener {
             messages,
             bytes,
+            overflowed,
             to: BTreeSet::new(),
             hub: self.clone(),
             id,

@@ -79,6 +79,11 @@ impl Client {
         }
     }
 
+    /// Waits until another connection kills this one.
+    pub async fn killed(&self) {
+        while self.signal().await != Signal::Kill {}
+    }
+
     /// Forgets a word that came too late for the wait it was meant for.
     pub fn forget_unblock(&self) {
         let mut signal = self.signal.lock();

@@ -99,7 +99,8 @@ impl Session {
                 self.closing = true;
             }
             self.write(&mut stream).await?;
-            if self.closing {
+            // Also of who sends so much that its signals are never waited for.
+            if self.closing || self.client.is_killed() {
                 return stream.shutdown().await;
             }
             if idle && !self.read(&mut stream, &mut input).await? {
@@ -110,7 +111,14 @@ impl Session {
 
     async fn write(&mut self, stream: &mut Stream) -> io::Result<()> {
         if !self.out.is_empty() {
-            stream.write_all(&self.out).await?;
+            let gone = |why| io::Error::new(io::ErrorKind::ConnectionAborted, why);
+            // A client that reads nothing must not keep what it was to be told for ever.
+            tokio::select! {
+                biased;
+                written = stream.write_all(&self.out) => written?,
+                () = overflowed(self.listener.as_ref()) => return Err(gone("it takes its messages too slowly")),
+                () = self.client.killed() => return Err(gone("killed by another client")),
+            }
             self.out.clear();
             if self.out.capacity() > 4 * WRITE_BYTES {
                 self.out = BytesMut::new();
@@ -243,6 +251,14 @@ impl Session {
 async fn sleep_until(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until messages are lost, if the connection listens to anything.
+async fn overflowed(listener: Option<&Listener>) {
+    match listener {
+        Some(listener) => listener.overflowed().await,
         None => std::future::pending().await,
     }
 }

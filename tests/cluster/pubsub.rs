@@ -184,5 +184,10 @@ fn who_takes_its_messages_too_slowly_is_disconnected_and_holds_nobody_up() {
     assert!(sent > 32 * 4, "disconnected after {sent} messages of 256 KiB");
     assert_eq!(call(&mut publisher, &["PUBLISH", "c", "end"]), Reply::Int(1));
     assert_eq!(reading.join().expect("it reads"), sent);
+    // It has read nothing all the time, and is cut off none the less.
+    eventually("its connection is gone", PATIENCE, || {
+        let list = call(&mut nodes.client(1), &["CLIENT", "LIST", "TYPE", "pubsub"]);
+        (list.text().map(|list| list.lines().count()) == Some(0)).then_some(())
+    });
     drop(slow);
 }
