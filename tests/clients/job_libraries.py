@@ -13,12 +13,13 @@ import pathlib
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+
+from support.ports import is_free
 
 JOBS = 60
 PATIENCE_SECONDS = 120
@@ -45,15 +46,6 @@ def run(kind, n):
 def square(n):
     return run("celery", n)
 '''
-
-
-def is_free(port):
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Nodes:

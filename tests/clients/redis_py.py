@@ -13,7 +13,6 @@ import os
 import queue
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import traceback
 
 import redis
 from redis.exceptions import ExecAbortError, ResponseError, WatchError
+from support.ports import is_free
 
 NODES = 3
 SHARDS = 4
@@ -37,15 +37,6 @@ SPREAD = [f"spread:{i}" for i in range(24)]
 
 
 # ------------------------------------------------------------------------------------------------------- the cluster
-
-
-def is_free(port):
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def free_base_port():

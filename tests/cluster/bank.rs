@@ -180,7 +180,7 @@ fn progress(counts: &Counts, when: &str) {
 }
 
 /// Sets the flag also when its thread panics, so that nobody works on.
-pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
@@ -209,25 +209,12 @@ fn the_total_is_constant_while_nodes_are_killed_in_turn() {
     );
 
     let counts = Counts::default();
-    let addresses = nodes.addresses();
-    let kills = thread::scope(|scope| {
-        let _stop = StopAtEnd(&counts.stop);
-        for mover in 0..MOVERS {
-            let (counts, addresses) = (&counts, &addresses);
-            scope.spawn(move || {
-                let _stop = StopAtEnd(&counts.stop);
-                let mut picks = Picks(0x9e37_79b9_7f4a_7c15 ^ (mover as u64 + 1));
-                keep_busy(addresses, mover, &counts.stop, |client| {
-                    transfer(client, mover, &mut picks, counts)
-                });
-            });
-        }
-        scope.spawn(|| {
-            let _stop = StopAtEnd(&counts.stop);
-            read_in_turn(&addresses, &counts);
-        });
-        kill_in_turn(&mut nodes, &counts)
-    });
+    let worker = |mover: usize| {
+        let (counts, mut picks) = (&counts, Picks(0x9e37_79b9_7f4a_7c15 ^ (mover as u64 + 1)));
+        move |client: &mut Client| transfer(client, mover, &mut picks, counts)
+    };
+    let watch = |addresses: &[SocketAddr]| read_in_turn(addresses, &counts);
+    let kills = under_kills(&mut nodes, &counts, MOVERS, worker, watch);
     println!(
         "{kills} kills, {:?} transfers, {:?} conflicts, {:?} refused, {:?} unknown, {:?} reads",
         counts.transfers, counts.conflicts, counts.refused, counts.unknown, counts.reads
@@ -235,8 +222,34 @@ fn the_total_is_constant_while_nodes_are_killed_in_turn() {
     check_end(&nodes, &counts);
 }
 
+/// Lets so many clients work, and somebody watch, while the nodes are killed in turn; says how often they were.
+pub fn under_kills<W: FnMut(&mut Client) -> io::Result<()>>(
+    nodes: &mut Nodes,
+    counts: &Counts,
+    workers: usize,
+    worker: impl Fn(usize) -> W + Sync,
+    watch: impl Fn(&[SocketAddr]) + Sync,
+) -> u64 {
+    let addresses = &nodes.addresses();
+    let (worker, watch) = (&worker, &watch);
+    thread::scope(|scope| {
+        let _stop = StopAtEnd(&counts.stop);
+        for n in 0..workers {
+            scope.spawn(move || {
+                let _stop = StopAtEnd(&counts.stop);
+                keep_busy(addresses, n, &counts.stop, worker(n));
+            });
+        }
+        scope.spawn(move || {
+            let _stop = StopAtEnd(&counts.stop);
+            watch(addresses);
+        });
+        kill_in_turn(nodes, counts)
+    })
+}
+
 /// Each node in turn, at least once each, until the time is over.
-pub fn kill_in_turn(nodes: &mut Nodes, counts: &Counts) -> u64 {
+fn kill_in_turn(nodes: &mut Nodes, counts: &Counts) -> u64 {
     let end = now() + Duration::from_secs(seconds());
     let mut kills = 0;
     loop {

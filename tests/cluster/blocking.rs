@@ -326,7 +326,7 @@ fn waits_go_on_at_the_next_leader_in_the_same_order() {
     for n in 0..6_u64 {
         clients.push(waiting(&nodes, living[n as usize % 2], &["BLPOP", &key, "0"]));
         wait_in_line(&nodes, &NODES, n + 1);
-        // What a join takes may differ by less than this.
+        // They come one after another: what a message takes to the next leader may differ by less than this.
         thread::sleep(Duration::from_millis(20));
     }
     let lost = waiting(&nodes, leader, &["BLPOP", &key, "0"]);

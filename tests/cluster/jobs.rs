@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::thread;
 
-use crate::bank::{Counts, StopAtEnd, count, keep_busy, kill_in_turn};
+use crate::bank::{Counts, count, keep_busy, under_kills};
 use crate::nodes::{NODES, Nodes};
 use crate::wire::{Client, Fate, Reply, words};
 
@@ -180,24 +179,12 @@ fn run(jobs_in_all: usize, waits: bool) {
     );
 
     let counts = Counts::default();
-    let addresses = nodes.addresses();
-    let kills = thread::scope(|scope| {
-        let _stop = StopAtEnd(&counts.stop);
-        for worker in 0..WORKERS {
-            let (counts, addresses) = (&counts, &addresses);
-            scope.spawn(move || {
-                let _stop = StopAtEnd(&counts.stop);
-                keep_busy(addresses, worker, &counts.stop, |client| {
-                    work(client, worker, waits, counts)
-                });
-            });
-        }
-        scope.spawn(|| {
-            let _stop = StopAtEnd(&counts.stop);
-            watch(&addresses, jobs_in_all, &counts);
-        });
-        kill_in_turn(&mut nodes, &counts)
-    });
+    let worker = |n: usize| {
+        let counts = &counts;
+        move |client: &mut Client| work(client, n, waits, counts)
+    };
+    let watch = |addresses: &[SocketAddr]| watch(addresses, jobs_in_all, &counts);
+    let kills = under_kills(&mut nodes, &counts, WORKERS, worker, watch);
     println!(
         "{kills} kills, {:?} runs, {:?} conflicts, {:?} refused, {:?} unknown, {:?} reads",
         counts.transfers, counts.conflicts, counts.refused, counts.unknown, counts.reads

@@ -1,11 +1,11 @@
 //! Scripts over shards: whole or not at all while nodes are killed, known by their names at every node, and bounded.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
-use crate::bank::{Counts, StopAtEnd, count, keep_busy, kill_in_turn};
+use crate::bank::{Counts, count, keep_busy, under_kills};
 use crate::eventually;
 use crate::nodes::{NODES, Nodes};
 use crate::wire::{Client, Fate, PATIENCE, Reply, encode};
@@ -86,32 +86,21 @@ fn scripts_over_shards_are_whole_while_nodes_are_killed_in_turn() {
         assert!(opened.is_ok_and(|reply| reply.is_ok()));
     }
     let counts = Counts::default();
-    let addresses = nodes.addresses();
     let sum = i64::try_from(ACCOUNTS).expect("few") * OPENING;
-    let kills = thread::scope(|scope| {
-        let _stop = StopAtEnd(&counts.stop);
-        for worker in 0..WORKERS {
-            let (counts, addresses) = (&counts, &addresses);
-            scope.spawn(move || {
-                let _stop = StopAtEnd(&counts.stop);
-                let mut turn = worker as u64;
-                keep_busy(addresses, worker, &counts.stop, |client| {
-                    work(client, worker, &mut turn, counts)
-                });
-            });
-        }
-        scope.spawn(|| {
-            let _stop = StopAtEnd(&counts.stop);
-            keep_busy(&addresses, 0, &counts.stop, |client| {
-                if let Reply::Array(seen) = total(client)? {
-                    assert_eq!(seen[0], Reply::Int(sum), "money is made or lost");
-                    count(&counts.reads);
-                }
-                Ok(())
-            });
+    let worker = |n: usize| {
+        let (counts, mut turn) = (&counts, n as u64);
+        move |client: &mut Client| work(client, n, &mut turn, counts)
+    };
+    let watch = |addresses: &[SocketAddr]| {
+        keep_busy(addresses, 0, &counts.stop, |client| {
+            if let Reply::Array(seen) = total(client)? {
+                assert_eq!(seen[0], Reply::Int(sum), "money is made or lost");
+                count(&counts.reads);
+            }
+            Ok(())
         });
-        kill_in_turn(&mut nodes, &counts)
-    });
+    };
+    let kills = under_kills(&mut nodes, &counts, WORKERS, worker, watch);
     println!(
         "{kills} kills, {:?} moves, {:?} refused, {:?} unknown, {:?} reads",
         counts.transfers, counts.refused, counts.unknown, counts.reads
