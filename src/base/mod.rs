@@ -18,3 +18,6 @@ pub use reply::Reply;
 
 /// Milliseconds since the Unix epoch. Time reaches the pure floors only inside log entries.
 pub type Millis = u64;
+
+/// The Redis version whose behaviour is kept to; clients and scripts look at it to know what they may use.
+pub const REDIS_VERSION: &str = "7.0.15";

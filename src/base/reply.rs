@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Millis;
+
 /// A reply as Redis knows them. RESP2 flattens what it lacks (maps, doubles, nulls).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
@@ -49,6 +51,13 @@ impl Reply {
     #[must_use]
     pub fn count(n: usize) -> Reply {
         Reply::Int(i64::try_from(n).unwrap_or(i64::MAX))
+    }
+
+    /// What `TIME` replies: seconds, and microseconds of the one that has begun.
+    #[must_use]
+    pub fn time(now: Millis) -> Reply {
+        let parts = [now / 1000, now % 1000 * 1000];
+        Reply::Array(parts.map(|part| Reply::bulk(part.to_string())).into())
     }
 
     #[must_use]

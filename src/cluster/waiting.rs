@@ -54,7 +54,8 @@ impl Node {
                 keys: Vec::new(),
                 node: leader(),
             });
-            at.keys.push((key.clone(), *need));
+            // Copied: a slice of a request's buffer would keep the whole buffer alive as long as somebody waits.
+            at.keys.push((Bytes::copy_from_slice(key), *need));
         }
         let mut line = InLine {
             router: self.router().clone(),

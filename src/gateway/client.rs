@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::Reply;
+use crate::base::{REDIS_VERSION, Reply};
 use crate::machine::commands::parse_i64;
 use crate::resp::Protocol;
 
@@ -116,7 +116,7 @@ impl ClientState {
         let pair = |key: &'static str, value: Reply| (Reply::bulk(key), value);
         Reply::Map(vec![
             pair("server", Reply::bulk("redis")),
-            pair("version", Reply::bulk(super::info::REDIS_VERSION)),
+            pair("version", Reply::bulk(REDIS_VERSION)),
             pair("proto", Reply::Int(version)),
             pair("id", Reply::Int(i64::try_from(self.id).unwrap_or(i64::MAX))),
             pair("mode", Reply::bulk("standalone")),

@@ -4,11 +4,8 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::base::Reply;
+use crate::base::{REDIS_VERSION, Reply};
 use crate::cluster::Node;
-
-/// The Redis version whose behaviour is kept to; clients look at it to know what they may send.
-pub const REDIS_VERSION: &str = "7.0.15";
 
 /// What the server counts.
 #[derive(Debug, Clone, Copy)]

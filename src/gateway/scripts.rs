@@ -87,7 +87,5 @@ async fn flush(node: &Node) -> Reply {
 
 /// `TIME`: never before a time that a command has seen.
 pub fn time(node: &Node) -> Reply {
-    let now = node.now();
-    let parts = [now / 1000, now % 1000 * 1000];
-    Reply::Array(parts.map(|part| Reply::bulk(part.to_string())).into())
+    Reply::time(node.now())
 }

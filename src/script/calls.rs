@@ -119,13 +119,7 @@ impl<'a, 'b> Calls<'a, 'b> {
                 self.messages.push((channel.clone(), message.clone()));
                 Ok(Reply::Int(0))
             }
-            (b"time", []) => {
-                let now = self.view.now();
-                let parts = [now / 1000, now % 1000 * 1000];
-                Ok(Reply::Array(
-                    parts.map(|part| Reply::bulk(part.to_string())).into(),
-                ))
-            }
+            (b"time", []) => Ok(Reply::time(self.view.now())),
             (b"select", [index]) if index.as_ref() == b"0" => Ok(Reply::ok()),
             (b"select", [_]) => Err(Reply::err("ERR DB index is out of range")),
             (b"ping" | b"echo" | b"time" | b"select" | b"publish", _) => Err(wrong_arity()),

@@ -12,8 +12,8 @@ use mlua::{Error, Function, HookTriggers, Lua, LuaOptions, LuaString, StdLib, Ta
 use super::calls::Calls;
 use super::convert::{failure, raised, text_of, to_reply};
 use super::{Ran, Surroundings, bits, json, pack, sha1_hex};
-use crate::base::Reply;
 use crate::base::limits::{SCRIPT_MEMORY_BYTES_MAX, SCRIPTS_COMPILED_MAX};
+use crate::base::{REDIS_VERSION, Reply};
 use crate::machine::commands::Eval;
 use crate::machine::overlay::Overlay;
 
@@ -225,7 +225,7 @@ fn redis(lua: &Lua) -> mlua::Result<Table> {
     for (level, name) in (0..).zip(["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"]) {
         redis.set(name, level)?;
     }
-    redis.set("REDIS_VERSION", "7.0.15")?;
+    redis.set("REDIS_VERSION", REDIS_VERSION)?;
     redis.set("REDIS_VERSION_NUM", 0x0007_000f)?;
     // What a script writes is always replicated as its effects, whatever it wishes.
     redis.set("replicate_commands", lua.create_function(|_, ()| Ok(true))?)?;
