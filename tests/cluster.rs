@@ -49,6 +49,8 @@ mod refill;
 mod scripts;
 #[path = "cluster/steer.rs"]
 mod steer;
+#[path = "cluster/streams.rs"]
+mod streams;
 #[path = "cluster/strict.rs"]
 mod strict;
 #[path = "cluster/wait.rs"]

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use quorate::gateway::table::{OWN, own};
 use quorate::gateway::unknown::MISSING;
-use quorate::machine::commands::{COMMANDS, Spec, find, parse};
+use quorate::machine::commands::{COMMANDS, Movable, Spec, find, parse};
 use quorate::machine::{Command, Touches};
 use quorate::txn::Plan;
 
@@ -15,10 +15,10 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
 
 /// A command of this kind on as many keys as it takes, two at the least if it can.
 fn sample(spec: &'static Spec) -> Command {
-    let mut args: Vec<&str> = match (spec.keys, spec.counted) {
-        ((1, 1, _), Some(_)) => vec!["k1", "1", "k2"],
-        (_, Some(1)) => vec!["0", "2", "k1", "k2"],
-        (_, Some(_)) => vec!["2", "k1", "k2"],
+    let mut args: Vec<&str> = match (spec.keys, spec.movable) {
+        ((1, 1, _), Some(Movable::Counted(_))) => vec!["k1", "1", "k2"],
+        (_, Some(Movable::Counted(1))) => vec!["0", "2", "k1", "k2"],
+        (_, Some(Movable::Counted(_))) => vec!["2", "k1", "k2"],
         ((1, -2, 1), _) => vec!["k1", "k2", "0"],
         ((1, 2 | -1, 1), _) => vec!["k1", "k2"],
         ((1, -1, 2), _) => vec!["k1", "1", "k2", "1"],
@@ -33,6 +33,11 @@ fn sample(spec: &'static Spec) -> Command {
         "lmpop" | "blmpop" => &["LEFT"],
         "zmpop" | "bzmpop" => &["MIN"],
         "brpoplpush" => &["0"],
+        "xread" => &["STREAMS", "k1", "k2", "0", "0"],
+        "xreadgroup" => &["GROUP", "g", "c", "STREAMS", "k1", "k2", ">", ">"],
+        "xgroup" => &["DESTROY", "k1", "g"],
+        "xinfo" => &["STREAM", "k1"],
+        "xadd" => &["*", "f", "v"],
         _ => &[],
     });
     args.resize(args.len().max(least), "1");
@@ -119,6 +124,12 @@ fn page() -> String {
          - `INCRBYFLOAT`, `HINCRBYFLOAT` add in decimal, exactly; Redis rounds to 64 bits of mantissa.\n\
          - A score of zero has no sign. In Redis it keeps one in large sorted sets and loses it in small ones.\n\
          - The order of members and fields, where it is not defined, is not Redis's.\n\
+         - `XADD … ~` and `XTRIM … ~` trim exactly, up to the LIMIT (10,000 entries unless it says otherwise); Redis drops whole nodes \
+         of 100 entries.
+\
+         - A consumer that waits in `XREADGROUP` is in `XINFO CONSUMERS` from its first entry on. One that waits when the stream or \
+         the group goes is told `NOGROUP`, as by Redis 7.2.
+\
          - A reply is refused that would be larger than `REPLIES_BYTES_MAX` (`src/base/limits.rs`): `SRANDMEMBER key -1000000000`.\n\
          - Where keys lie on several shards, a command that reads all that they hold first is refused when that is more than fits \
          into a reply.\n",

@@ -31,6 +31,8 @@ pub enum Reply {
     Double(f64),
     /// An array of pairs in RESP3, all in one array in RESP2.
     Pairs(Vec<(Reply, Reply)>),
+    /// A map in RESP3, an array of pairs in RESP2.
+    Keyed(Vec<(Reply, Reply)>),
 }
 
 impl Reply {
@@ -75,7 +77,7 @@ impl Reply {
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
                 items.iter().map(Reply::weight).sum()
             }
-            Reply::Map(pairs) | Reply::Pairs(pairs) => {
+            Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
                 pairs.iter().map(|(k, v)| k.weight() + v.weight()).sum()
             }
             Reply::Int(_) | Reply::Double(_) | Reply::Nil | Reply::NilArray => 0,

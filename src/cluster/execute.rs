@@ -12,6 +12,7 @@ use super::message::{Ask, Told};
 use super::node::Node;
 use super::numbering::Numbered;
 use super::router::RouteError;
+use super::wish::{Outcome, Wish};
 use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
 use crate::host::chance;
 use crate::machine::{
@@ -29,27 +30,6 @@ const STAGED_PAUSE: Duration = Duration::from_millis(2);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How long an unknown outcome stays askable by its id.
 const UNKNOWN_KEPT: Duration = Duration::from_secs(60);
-
-/// Commands to run as one, under conditions.
-#[derive(Debug, Clone, Default)]
-pub struct Wish {
-    pub commands: Vec<Command>,
-    pub conditions: Vec<Condition>,
-    /// The client's own number for it, and below which all of its numbers are finished.
-    pub id: Option<(RequestId, u64)>,
-    /// Nothing at all if one of the commands fails.
-    pub strict: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// One reply a command.
-    Replies(Vec<Reply>),
-    /// A condition did not hold: nothing happened.
-    Conflict,
-    /// It is strict, and the command at this place failed: nothing happened.
-    Failed(usize, Reply),
-}
 
 /// How a plan's work went.
 enum Ran {
@@ -107,7 +87,7 @@ impl Node {
         };
         let asked = Asked {
             id: wish.id,
-            strict: wish.strict,
+            strict: wish.is_all_or_nothing(),
             deadline,
         };
         let read_only = wish.commands.iter().all(|command| !command.is_write()) && !settles_number(&wish);
@@ -135,6 +115,7 @@ impl Node {
         };
         Ok(match ran {
             Ran::Conflict => Outcome::Conflict,
+            Ran::Failed(_, failed) if !wish.strict => Outcome::Replies(vec![failed.reply]),
             Ran::Failed(shard, failed) => {
                 let at = plan.command_at(shard, failed.at as usize);
                 Outcome::Failed(at.unwrap_or_default(), failed.reply)

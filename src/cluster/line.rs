@@ -128,7 +128,7 @@ impl<A> Line<A> {
     }
 
     /// Calls those whose turn it is at `key`, of which so many find something at the same time as `serves` says.
-    pub fn serve(&mut self, key: &Bytes, now: Instant, serves: impl Fn(Need) -> usize) -> Vec<A> {
+    pub fn serve(&mut self, key: &Bytes, now: Instant, serves: impl Fn(&Need) -> usize) -> Vec<A> {
         let mut calls = Vec::new();
         let needs: Vec<QueueKey> = self
             .queues
@@ -138,7 +138,7 @@ impl<A> Line<A> {
             .cloned()
             .collect();
         for queue_key in needs {
-            let most = serves(queue_key.1);
+            let most = serves(&queue_key.1);
             while let Some(queue) = self.queues.get_mut(&queue_key)
                 && queue.called < most
                 && let Some((_, id)) = queue.waiting.pop_first()
@@ -266,7 +266,7 @@ mod tests {
         line.join(id(1), list(&["a", "b"]), now, 1);
         line.join(id(2), vec![(key("a"), Need::SortedSet)], now, 2);
         line.join(id(3), list(&["b"]), now, 3);
-        let sorted = |need| usize::from(need == Need::SortedSet);
+        let sorted = |need: &Need| usize::from(*need == Need::SortedSet);
         assert_eq!(
             line.serve(&key("a"), now, sorted),
             [2],

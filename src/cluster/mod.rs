@@ -34,12 +34,13 @@ mod status;
 mod turns;
 mod volatile;
 mod waiting;
+mod wish;
 
 pub use env::{Env, OpenDisk};
-pub use execute::{Outcome, Wish};
 pub use inspect::{Overview, UnderWay};
 pub use node::{Node, NodeOptions, StartError};
 pub use outcome::Known;
 pub use pubsub::{Kind, Listener, Message};
 pub use status::{NodeStatus, ShardShare};
 pub use waiting::InLine;
+pub use wish::{Outcome, Wish};

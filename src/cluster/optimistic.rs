@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::execute::{Outcome, Wish};
 use super::node::Node;
 use super::pubsub::Kind;
 use super::scripts::Running;
+use super::wish::{Outcome, Wish};
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
 use crate::host::{blocking, chance};

@@ -83,7 +83,7 @@ impl Turns {
                 && group.peek(|machine| {
                     let shard = machine.as_shard();
                     let refuses = |(key, need): &(Bytes, Need)| {
-                        shard.is_some_and(|shard| shard.refuses(key, *need, time))
+                        shard.is_some_and(|shard| shard.refuses(key, need, time))
                     };
                     keys.iter().any(refuses)
                 });

@@ -55,7 +55,7 @@ impl Node {
                 node: leader(),
             });
             // Copied: a slice of a request's buffer would keep the whole buffer alive as long as somebody waits.
-            at.keys.push((Bytes::copy_from_slice(key), *need));
+            at.keys.push((Bytes::copy_from_slice(key), need.clone()));
         }
         let mut line = InLine {
             router: self.router().clone(),

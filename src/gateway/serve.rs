@@ -200,10 +200,14 @@ impl Session {
 
     async fn wait_in_line(
         &mut self,
-        Blocking { command, waits }: Blocking,
+        blocking: Blocking,
         stream: &mut Stream,
         buffer: &mut BytesMut,
     ) -> io::Result<Waited> {
+        let Blocking { command, waits } = match self.resolve(blocking).await {
+            Ok(resolved) => resolved,
+            Err(reply) => return Ok(Waited::Answered(reply)),
+        };
         let timeout = waits.timeout_ms.map(Duration::from_millis);
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut line = self.node.stand_in_line(&waits);
@@ -236,6 +240,18 @@ impl Session {
             }
             return Ok(Waited::Answered(reply));
         }
+    }
+
+    /// Looks up what the command calls "now", so that it means the same moment however often the command is run.
+    async fn resolve(&self, blocking: Blocking) -> Result<Blocking, Reply> {
+        let looks = blocking.command.looks_before_waiting();
+        if looks.is_empty() {
+            return Ok(blocking);
+        }
+        let replies = burst::run(&self.node, looks.into_iter().map(Item::Run).collect()).await;
+        let command = blocking.command.resolved(replies)?;
+        let waits = command.waits().ok_or_else(Reply::syntax)?;
+        Ok(Blocking { command, waits })
     }
 
     /// The client went away while its command took something: it goes back to where it was.

@@ -84,7 +84,7 @@ fn flags(spec: &Spec) -> Reply {
         Flag::ReadOnly => "readonly",
     };
     // Keys that a position alone does not tell.
-    let movable = spec.counted.map(|_| "movablekeys");
+    let movable = spec.movable.map(|_| "movablekeys");
     let waits = spec.waiting().map(|_| "blocking");
     let names = [Some(name), waits, movable].into_iter().flatten();
     Reply::Array(names.map(|name| Reply::Simple(name.into())).collect())

@@ -21,27 +21,6 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
     ),
     ("waiting for replicas", "to come", &["wait"]),
     (
-        "streams",
-        "to come",
-        &[
-            "xack",
-            "xadd",
-            "xautoclaim",
-            "xclaim",
-            "xdel",
-            "xgroup",
-            "xinfo",
-            "xlen",
-            "xpending",
-            "xrange",
-            "xread",
-            "xreadgroup",
-            "xrevrange",
-            "xsetid",
-            "xtrim",
-        ],
-    ),
-    (
         "geo",
         "to come",
         &[

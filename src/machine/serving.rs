@@ -8,16 +8,13 @@ use crate::base::Millis;
 impl Shard {
     /// How many commands, one after another, would now find at this key what they need.
     #[must_use]
-    pub fn serves(&self, key: &[u8], need: Need, now: Millis) -> usize {
-        if need == Need::Turn {
-            return 1;
-        }
-        self.live(key, now).map_or(0, |value| need.served_by(value))
+    pub fn serves(&self, key: &[u8], need: &Need, now: Millis) -> usize {
+        need.served_by(self.live(key, now))
     }
 
     /// Whether the key holds what is of no use to this need.
     #[must_use]
-    pub fn refuses(&self, key: &[u8], need: Need, now: Millis) -> bool {
+    pub fn refuses(&self, key: &[u8], need: &Need, now: Millis) -> bool {
         self.live(key, now).is_some_and(|value| !need.suits(value))
     }
 

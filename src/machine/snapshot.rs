@@ -11,8 +11,8 @@ use crate::base::codec::{self, CodecError};
 use crate::base::limits::SNAPSHOT_SECTION_BYTES;
 use crate::base::{Mutant, mutant};
 
-/// Layout of the sections. Those before are read as well: 4 had a slot in one section, 5 a value. Others are refused.
-const FORMAT_VERSION: u32 = 6;
+/// Layout of the sections. Those before are read as well: 4 had a slot in one section, 5 a value, 6 no streams. Others are refused.
+const FORMAT_VERSION: u32 = 7;
 const FORMAT_OLDEST: u32 = 4;
 
 /// Bytes of the length before each section.

@@ -55,9 +55,12 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
             );
             items.iter().try_for_each(|item| encode(item, protocol, out))
         }
-        (Reply::Pairs(pairs), _) => {
-            let flat = protocol == Protocol::Resp2;
-            header(out, '*', if flat { pairs.len() * 2 } else { pairs.len() });
+        (Reply::Pairs(pairs) | Reply::Keyed(pairs), _) => {
+            let keyed = matches!(reply, Reply::Keyed(_));
+            let flat = keyed == (protocol == Protocol::Resp3);
+            let mark = if keyed && flat { '%' } else { '*' };
+            let doubled = flat && !keyed;
+            header(out, mark, if doubled { pairs.len() * 2 } else { pairs.len() });
             pairs.iter().try_for_each(|(first, second)| {
                 if !flat {
                     header(out, '*', 2);

@@ -166,10 +166,17 @@ impl<'a, 'b> Calls<'a, 'b> {
 }
 
 fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
-    if spec.waiting().is_some() || spec.group == "scripting" {
+    if (spec.waiting().is_some() && spec.group != "stream") || spec.group == "scripting" {
         return Err(not_allowed());
     }
-    commands::parse(spec, args)
+    let command = commands::parse(spec, args)?;
+    if command.waits().is_some() {
+        return Err(Reply::err(format!(
+            "ERR {} command is not allowed with BLOCK option from scripts",
+            spec.name
+        )));
+    }
+    Ok(command)
 }
 
 fn not_allowed() -> Reply {

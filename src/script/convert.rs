@@ -62,14 +62,15 @@ pub fn from_reply(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Value> 
             }
             under("set", Value::Table(set))
         }
-        Reply::Pairs(pairs) if resp3 => {
+        Reply::Keyed(pairs) if resp3 => from_reply(lua, &Reply::Map(pairs.clone()), resp3),
+        Reply::Pairs(pairs) | Reply::Keyed(pairs) if resp3 || matches!(reply, Reply::Keyed(_)) => {
             let pairs = pairs
                 .iter()
                 .map(|(key, value)| Reply::Array(vec![key.clone(), value.clone()]));
             let pairs: Vec<Reply> = pairs.collect();
             sequence(lua, pairs.iter(), resp3)
         }
-        Reply::Map(pairs) | Reply::Pairs(pairs) => flat(pairs),
+        Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => flat(pairs),
         Reply::Array(items) | Reply::Push(items) | Reply::Set(items) => sequence(lua, items.iter(), resp3),
     }
 }

@@ -43,6 +43,11 @@ pub enum Gather {
     Ok(Vec<(u16, usize)>),
     /// Arrays, one after another.
     Concat(Vec<(u16, usize)>),
+    /// What was found of each of these keys, in their order; nil if nothing was.
+    Keyed {
+        keys: Vec<Bytes>,
+        from: Vec<(u16, usize)>,
+    },
     /// The first that is not nil.
     First(Vec<(u16, usize)>),
     /// Elements of arrays, each at its place.
@@ -71,7 +76,7 @@ impl Plan {
     ) -> Option<Plan> {
         let mut plan = Plan::default();
         for command in commands {
-            let gather = plan.add(command, shards, shard_of)?;
+            let gather = plan.add(command, commands.len() == 1, shards, shard_of)?;
             plan.gather.push(gather);
         }
         for condition in conditions {
@@ -89,7 +94,13 @@ impl Plan {
         Some(plan)
     }
 
-    fn add(&mut self, command: &Command, shards: u16, shard_of: &dyn Fn(&[u8]) -> u16) -> Option<Gather> {
+    fn add(
+        &mut self,
+        command: &Command,
+        alone: bool,
+        shards: u16,
+        shard_of: &dyn Fn(&[u8]) -> u16,
+    ) -> Option<Gather> {
         if matches!(command, Command::Eval(_)) {
             return None;
         }
@@ -115,13 +126,18 @@ impl Plan {
                     Some((&shard, _)) if by_shard.len() == 1 => {
                         Some(Gather::One(shard, self.push(shard, command.clone())))
                     }
-                    _ => self.split(command, by_shard),
+                    _ => self.split(command, alone, by_shard),
                 }
             }
         }
     }
 
-    fn split(&mut self, command: &Command, by_shard: BTreeMap<u16, Vec<usize>>) -> Option<Gather> {
+    fn split(
+        &mut self,
+        command: &Command,
+        alone: bool,
+        by_shard: BTreeMap<u16, Vec<usize>>,
+    ) -> Option<Gather> {
         let pick =
             |keys: &[Bytes], places: &[usize]| places.iter().map(|&at| keys[at].clone()).collect::<Vec<_>>();
         let mut parts = Vec::new();
@@ -145,6 +161,8 @@ impl Plan {
                 Command::MSet { pairs } => Command::MSet {
                     pairs: places.iter().map(|&at| pairs[at].clone()).collect(),
                 },
+                // Its error in one place undoes the others only where it is alone.
+                Command::Call(call) if alone || !command.is_all_or_nothing() => call.share(&places)?,
                 _ => return None,
             };
             parts.push((shard, self.push(shard, share), places));
@@ -157,6 +175,10 @@ impl Plan {
                 from: parts,
             },
             Command::MSet { .. } => Gather::Ok(whole(parts)),
+            Command::Call(call) => Gather::Keyed {
+                keys: call.keys().into_iter().cloned().collect(),
+                from: whole(parts),
+            },
             _ => Gather::Sum(whole(parts)),
         })
     }
@@ -173,9 +195,11 @@ impl Plan {
         let wanted = (shard, place);
         self.gather.iter().position(|gather| match gather {
             Gather::One(shard, place) => (*shard, *place) == wanted,
-            Gather::Sum(from) | Gather::Ok(from) | Gather::Concat(from) | Gather::First(from) => {
-                from.contains(&wanted)
-            }
+            Gather::Sum(from)
+            | Gather::Ok(from)
+            | Gather::Concat(from)
+            | Gather::First(from)
+            | Gather::Keyed { from, .. } => from.contains(&wanted),
             Gather::Scatter { from, .. } => from.iter().any(|&(shard, place, _)| (shard, place) == wanted),
         })
     }
@@ -225,6 +249,26 @@ fn merge_one(gather: &Gather, at: &dyn Fn(&(u16, usize)) -> Reply) -> Reply {
                 }
             }
             Reply::Array(all)
+        }
+        Gather::Keyed { keys, from } => {
+            let mut all = Vec::new();
+            for reply in from.iter().map(at) {
+                match reply {
+                    Reply::Keyed(found) => all.extend(found),
+                    Reply::NilArray => {}
+                    other => return other,
+                }
+            }
+            let place = |reply: &Reply| {
+                keys.iter()
+                    .position(|key| matches!(reply, Reply::Bulk(it) if it == key))
+            };
+            all.sort_by_key(|(key, _)| place(key));
+            if all.is_empty() {
+                Reply::NilArray
+            } else {
+                Reply::Keyed(all)
+            }
         }
         Gather::Scatter { len, from } => {
             let mut all = vec![Reply::Nil; *len];

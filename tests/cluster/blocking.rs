@@ -7,7 +7,7 @@ use crate::eventually;
 use crate::nodes::{NODES, Nodes};
 use crate::wire::{Client, Reply, encode, words};
 
-const LONG: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(30);
 
 /// A line of `INFO` on one node.
 fn info(nodes: &Nodes, node: u64, name: &str) -> Option<u64> {
@@ -19,7 +19,7 @@ fn info(nodes: &Nodes, node: u64, name: &str) -> Option<u64> {
 }
 
 /// Waits until so many stand in the lines of the nodes that live.
-fn wait_in_line(nodes: &Nodes, living: &[u64], count: u64) {
+pub fn wait_in_line(nodes: &Nodes, living: &[u64], count: u64) {
     eventually(&format!("{count} in line"), LONG, || {
         let in_line: Option<u64> = living.iter().map(|&node| info(nodes, node, "in_line")).sum();
         (in_line == Some(count)).then_some(())
@@ -31,7 +31,7 @@ fn start() -> Nodes {
 }
 
 /// A client that has sent this, and waits.
-fn waiting(nodes: &Nodes, node: u64, request: &[&str]) -> Client {
+pub fn waiting(nodes: &Nodes, node: u64, request: &[&str]) -> Client {
     let mut client = nodes.client(node);
     client.wait_for(LONG).expect("a time-out can be set");
     client.send(&encode(request)).expect("the node is up");
@@ -47,7 +47,7 @@ fn bulks(parts: &[&str]) -> Reply {
     )
 }
 
-fn answer(client: &mut Client) -> Reply {
+pub fn answer(client: &mut Client) -> Reply {
     client.receive().expect("an answer")
 }
 

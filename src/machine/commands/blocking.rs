@@ -8,15 +8,20 @@ use super::args::{Args, parse_f64, parse_i64};
 use super::{Command, Done, lists, zsets};
 use crate::base::{Millis, Reply};
 use crate::machine::overlay::Overlay;
+use crate::machine::values::stream::{self, Id};
 use crate::machine::values::{Kind, Value};
 
 type View<'a, 'b> = &'a mut Overlay<'b>;
 
 /// What a key has to hold for a command to find something there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Need {
     List,
     SortedSet,
+    /// A stream with entries after this id.
+    After(Id),
+    /// A stream with entries that this group has not delivered.
+    Undelivered(Bytes),
     /// Nothing: who waits for this goes one after another.
     Turn,
 }
@@ -25,18 +30,24 @@ impl Need {
     /// The least of them.
     pub const FIRST: Need = Need::List;
 
-    /// How many commands that need this find something in `value`, one after another, at the least one element each.
+    /// How many commands that need this find something in `value`, one after another, at the least one element each; or an
+    /// error that they are to be told.
     #[must_use]
-    pub fn served_by(self, value: &Value) -> usize {
-        if self.suits(value) { value.len() } else { 0 }
+    pub fn served_by(&self, value: Option<&Value>) -> usize {
+        match self {
+            Need::Turn => 1,
+            Need::List | Need::SortedSet => value.filter(|value| self.suits(value)).map_or(0, Value::len),
+            Need::After(_) | Need::Undelivered(_) => self.served_by_stream(value.and_then(stream::of)),
+        }
     }
 
     /// Whether `value` is of the type.
     #[must_use]
-    pub fn suits(self, value: &Value) -> bool {
+    pub fn suits(&self, value: &Value) -> bool {
         let kind = match self {
             Need::List => Kind::List,
             Need::SortedSet => Kind::Zset,
+            Need::After(_) | Need::Undelivered(_) => Kind::Stream,
             Need::Turn => return true,
         };
         value.kind() == Some(kind)
@@ -140,9 +151,9 @@ fn timeout(text: &[u8]) -> Result<Option<Millis>, Reply> {
     Ok((millis > 0).then_some(millis))
 }
 
-fn waits_for(keys: &[Bytes], need: Need, timeout_text: &[u8]) -> Option<Waits> {
+fn waits_for(keys: &[Bytes], need: &Need, timeout_text: &[u8]) -> Option<Waits> {
     Some(Waits {
-        keys: keys.iter().map(|key| (key.clone(), need)).collect(),
+        keys: keys.iter().map(|key| (key.clone(), need.clone())).collect(),
         timeout_ms: timeout(timeout_text).ok()?,
     })
 }
@@ -150,21 +161,21 @@ fn waits_for(keys: &[Bytes], need: Need, timeout_text: &[u8]) -> Option<Waits> {
 /// `key [key …] timeout`
 pub fn lists_then_timeout(args: &[Bytes]) -> Option<Waits> {
     let (timeout, keys) = args.split_last()?;
-    waits_for(keys, Need::List, timeout)
+    waits_for(keys, &Need::List, timeout)
 }
 
 /// `key [key …] timeout`
 pub fn sorted_sets_then_timeout(args: &[Bytes]) -> Option<Waits> {
     let (timeout, keys) = args.split_last()?;
-    waits_for(keys, Need::SortedSet, timeout)
+    waits_for(keys, &Need::SortedSet, timeout)
 }
 
 /// `source destination … timeout`: it waits for the source alone.
 pub fn source_then_timeout(args: &[Bytes]) -> Option<Waits> {
-    waits_for(args.get(..1)?, Need::List, args.last()?)
+    waits_for(args.get(..1)?, &Need::List, args.last()?)
 }
 
-fn counted_keys(args: &[Bytes], need: Need) -> Option<Waits> {
+fn counted_keys(args: &[Bytes], need: &Need) -> Option<Waits> {
     let (timeout, rest) = args.split_first()?;
     let (count, rest) = rest.split_first()?;
     let count = usize::try_from(parse_i64(count)?).ok()?;
@@ -173,12 +184,12 @@ fn counted_keys(args: &[Bytes], need: Need) -> Option<Waits> {
 
 /// `timeout numkeys key [key …] …`
 pub fn timeout_then_lists(args: &[Bytes]) -> Option<Waits> {
-    counted_keys(args, Need::List)
+    counted_keys(args, &Need::List)
 }
 
 /// `timeout numkeys key [key …] …`
 pub fn timeout_then_sorted_sets(args: &[Bytes]) -> Option<Waits> {
-    counted_keys(args, Need::SortedSet)
+    counted_keys(args, &Need::SortedSet)
 }
 
 /// The keys before the timeout, which is checked first.

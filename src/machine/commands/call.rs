@@ -8,10 +8,11 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-use super::Done;
 use super::args::{Args, parse_i64};
 use super::blocking::Waits;
-use super::table::{self, Flag, Spec};
+use super::streams;
+use super::table::{self, Flag, Movable, Spec};
+use super::{Command, Done};
 use crate::base::Reply;
 use crate::machine::keyspace::Keyspace;
 use crate::machine::overlay::Overlay;
@@ -56,6 +57,14 @@ impl Call {
         self.spec.flag == Flag::Write
     }
 
+    /// Its share for the shard of the keys at these places; `None`: it has none.
+    #[must_use]
+    pub fn share(&self, places: &[usize]) -> Option<Command> {
+        let args = streams::share(self.spec, &self.args, places)?;
+        let (spec, run) = (self.spec, self.run);
+        Some(Command::Call(Call { spec, run, args }))
+    }
+
     /// Bytes, for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -73,8 +82,11 @@ impl Call {
     pub fn waits(&self) -> Option<Waits> {
         static NOTHING: LazyLock<Keyspace> = LazyLock::new(Keyspace::default);
         let waits = self.spec.waiting().and_then(|waiting| waiting(&self.args))?;
-        let found = self.run(&mut Overlay::new(&NOTHING, 0, 0));
-        found.is_ok().then_some(waits)
+        match self.run(&mut Overlay::new(&NOTHING, 0, 0)) {
+            // Where there are no keys there is no group either.
+            Err(Reply::Error(text)) if text.starts_with("NOGROUP") => Some(waits),
+            found => found.is_ok().then_some(waits),
+        }
     }
 
     pub(super) fn run(&self, view: &mut Overlay<'_>) -> Done {
@@ -102,7 +114,10 @@ impl Spec {
                     .map(|at| &args[at]),
             );
         }
-        if let Some(at) = self.counted {
+        if self.movable == Some(Movable::Streams) {
+            return streams::keys(args);
+        }
+        if let Some(Movable::Counted(at)) = self.movable {
             let count = args.get(at).and_then(|count| parse_i64(count));
             let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
             match args.get(at + 1..).and_then(|rest| rest.get(..count)) {

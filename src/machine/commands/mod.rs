@@ -21,6 +21,7 @@ mod random;
 mod scanning;
 mod script;
 mod sets;
+mod streams;
 mod strings;
 mod table;
 mod zset_aggregates;
@@ -39,7 +40,7 @@ pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use script::Eval;
 pub use strings::{SetCommand, SetCondition, SetReply};
-pub use table::{COMMANDS, Flag, Spec, check_arity, find, parse};
+pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse};
 
 use super::keyspace::Value;
 use super::overlay::Overlay;
@@ -231,6 +232,12 @@ impl Command {
                 ..
             }
         )
+    }
+
+    /// Whether an error in one shard's share of it leaves the others' undone.
+    #[must_use]
+    pub fn is_all_or_nothing(&self) -> bool {
+        matches!(self, Command::Call(call) if call.parts().0 == "xreadgroup")
     }
 
     /// Bytes of keys and values, for bounds.

@@ -14,7 +14,7 @@ use super::strings::{
     parse_decr_by, parse_get_ex, parse_get_set, parse_incr_by_float, parse_pairs, parse_set, parse_set_ex,
     parse_set_nx, parse_set_range,
 };
-use super::{Command, Touches, hashes, lists, sets, zset_aggregates, zset_ranges, zsets};
+use super::{Command, Touches, hashes, lists, sets, streams, zset_aggregates, zset_ranges, zsets};
 use crate::base::Reply;
 use crate::base::limits::KEY_BYTES_MAX;
 
@@ -22,6 +22,15 @@ use crate::base::limits::KEY_BYTES_MAX;
 pub enum Flag {
     Write,
     ReadOnly,
+}
+
+/// How keys are found that have no fixed positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movable {
+    /// The argument after the name (from 0) that says how many keys follow it.
+    Counted(usize),
+    /// Half of what comes behind `STREAMS`.
+    Streams,
 }
 
 /// One command as `COMMAND INFO` shows it.
@@ -35,8 +44,8 @@ pub struct Spec {
     pub flag: Flag,
     /// First key, last key (negative: from the end), step; zeros: none.
     pub keys: (i64, i64, i64),
-    /// The argument after the name (from 0) that says how many keys follow it, if one does.
-    pub counted: Option<usize>,
+    /// Keys that their positions alone do not tell.
+    pub movable: Option<Movable>,
     pub summary: &'static str,
     form: Form,
 }
@@ -125,7 +134,7 @@ const fn spec(
     name: &'static str,
     arity: i64,
     flag: Flag,
-    (keys, counted): Keys,
+    (keys, movable): Keys,
     summary: &'static str,
     form: Form,
 ) -> Spec {
@@ -135,13 +144,13 @@ const fn spec(
         arity,
         flag,
         keys,
-        counted,
+        movable,
         summary,
         form,
     }
 }
 
-type Keys = ((i64, i64, i64), Option<usize>);
+type Keys = ((i64, i64, i64), Option<Movable>);
 
 macro_rules! commands {
     ($($form:ident $group:literal {
@@ -161,13 +170,17 @@ const PAIRS: Keys = ((1, -1, 2), None);
 const NONE: Keys = ((0, 0, 0), None);
 
 /// A count and so many keys.
-const COUNTED: Keys = ((0, 0, 0), Some(0));
+const COUNTED: Keys = ((0, 0, 0), Some(Movable::Counted(0)));
 /// A timeout or a script, a count and so many keys.
-const SECOND_COUNTED: Keys = ((0, 0, 0), Some(1));
+const SECOND_COUNTED: Keys = ((0, 0, 0), Some(Movable::Counted(1)));
 /// Keys, and a timeout.
 const ALL_BUT_LAST: Keys = ((1, -2, 1), None);
 /// A key to store in, a count and so many keys.
-const STORED: Keys = ((1, 1, 1), Some(1));
+const STORED: Keys = ((1, 1, 1), Some(Movable::Counted(1)));
+/// The one behind the subcommand.
+const SECOND: Keys = ((2, 2, 1), None);
+/// As many keys as there are ids behind them.
+const STREAMS: Keys = ((0, 0, 0), Some(Movable::Streams));
 
 commands! {
     Own "string" {
@@ -301,6 +314,27 @@ commands! {
     "bzmpop" -5 Write SECOND_COUNTED,
         "Returns and removes members of the first sorted set that is not empty, waiting for one.",
         (blocking::bzmpop, blocking::timeout_then_sorted_sets);
+    }
+    Called "stream" {
+    "xadd" -5 Write ONE, "Appends an entry to a stream.", streams::xadd;
+    "xlen" 2 ReadOnly ONE, "Returns the number of entries of a stream.", streams::xlen;
+    "xrange" -4 ReadOnly ONE, "Returns entries within a range of ids.", streams::xrange;
+    "xrevrange" -4 ReadOnly ONE, "Returns entries within a range of ids, from the last on.", streams::xrevrange;
+    "xdel" -3 Write ONE, "Deletes entries of a stream.", streams::xdel;
+    "xtrim" -4 Write ONE, "Drops the oldest entries of a stream.", streams::xtrim;
+    "xsetid" -3 Write ONE, "Sets the last id of a stream.", streams::xsetid;
+    "xgroup" -2 Write SECOND, "CREATE, SETID, DESTROY a group; CREATECONSUMER, DELCONSUMER in it.", streams::xgroup;
+    "xack" -4 Write ONE, "Acknowledges entries that were delivered to a group.", streams::xack;
+    "xclaim" -6 Write ONE, "Gives a consumer what is pending for another.", streams::xclaim;
+    "xautoclaim" -6 Write ONE, "Gives a consumer what has been pending for others for too long.", streams::xautoclaim;
+    "xpending" -3 ReadOnly ONE, "Returns what was delivered to a group and is not acknowledged.", streams::xpending;
+    "xinfo" -2 ReadOnly SECOND, "STREAM, GROUPS, CONSUMERS: returns all that is known of a stream.", streams::xinfo;
+    }
+    Waits "stream" {
+    "xread" -4 ReadOnly STREAMS, "Returns entries of streams beyond ids, waiting for some.",
+        (streams::xread, |args| streams::waits("xread", args));
+    "xreadgroup" -7 Write STREAMS, "Delivers entries of streams to a consumer of a group, waiting for some.",
+        (streams::xreadgroup, |args| streams::waits("xreadgroup", args));
     }
     Called "set" {
     "sadd" -3 Write ONE, "Adds members to a set.", sets::sadd;

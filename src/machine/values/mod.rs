@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A collection that has grown large stays so until its key goes, as in Redis. An empty collection is no value: whoever
-//! empties one removes the key.
+//! empties one removes the key. A stream is never packed, and stays when it is empty.
 //!
 //! Not here: what a command does with them (commands), and which key holds what (keyspace).
 
@@ -18,6 +18,7 @@ pub mod packed;
 mod ranked;
 pub mod set;
 mod stored;
+pub mod stream;
 pub mod zset;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use packed::{Item, Packed};
 pub use stored::{Blob, Key};
 
 use list::Sequence;
+use stream::Stream;
 use zset::Scored;
 
 /// The type of a collection.
@@ -39,6 +41,7 @@ pub enum Kind {
     Set,
     Zset,
     Hash,
+    Stream,
 }
 
 /// What a key holds.
@@ -59,13 +62,17 @@ pub enum Large {
     Set(Members<()>),
     Zset(Scored),
     Hash(Members<Blob>),
+    Stream(Stream),
 }
 
 impl Value {
     /// A collection without elements, to be filled.
     #[must_use]
     pub fn empty(kind: Kind) -> Value {
-        Value::Packed(kind, Packed::default())
+        match kind {
+            Kind::Stream => Value::Large(Arc::new(Large::Stream(Stream::default()))),
+            _ => Value::Packed(kind, Packed::default()),
+        }
     }
 
     /// `None`: a string.
@@ -97,6 +104,7 @@ impl Value {
             Some(Kind::Set) => "set",
             Some(Kind::Zset) => "zset",
             Some(Kind::Hash) => "hash",
+            Some(Kind::Stream) => "stream",
         }
     }
 
@@ -110,13 +118,13 @@ impl Value {
         }
     }
 
-    /// Whether it is a collection without elements.
+    /// Whether it is a collection without elements, whose key is to go.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
             Value::Str(_) => false,
             Value::Packed(_, packed) => packed.bytes() == 0,
-            Value::Large(large) => large.len() == 0,
+            Value::Large(large) => large.len() == 0 && large.kind() != Kind::Stream,
         }
     }
 
@@ -169,7 +177,7 @@ impl Kind {
     #[must_use]
     pub fn stride(self) -> usize {
         match self {
-            Kind::List | Kind::Set => 1,
+            Kind::List | Kind::Set | Kind::Stream => 1,
             Kind::Zset | Kind::Hash => 2,
         }
     }
@@ -188,6 +196,7 @@ macro_rules! each {
             Large::Set($it) => $do,
             Large::Zset($it) => $do,
             Large::Hash($it) => $do,
+            Large::Stream($it) => $do,
         }
     };
 }
@@ -199,6 +208,7 @@ impl Large {
             Large::Set(_) => Kind::Set,
             Large::Zset(_) => Kind::Zset,
             Large::Hash(_) => Kind::Hash,
+            Large::Stream(_) => Kind::Stream,
         }
     }
 
@@ -231,6 +241,7 @@ impl Large {
             Large::Set(it) => Box::new(it.pieces(bytes).map(Large::Set)),
             Large::Zset(it) => Box::new(it.pieces(bytes).map(Large::Zset)),
             Large::Hash(it) => Box::new(it.pieces(bytes).map(Large::Hash)),
+            Large::Stream(it) => Box::new(it.pieces(bytes).map(Large::Stream)),
         }
     }
 
@@ -240,6 +251,7 @@ impl Large {
             (Large::Set(it), Large::Set(piece)) => it.absorb(piece),
             (Large::Zset(it), Large::Zset(piece)) => it.absorb(&piece),
             (Large::Hash(it), Large::Hash(piece)) => it.absorb(piece),
+            (Large::Stream(it), Large::Stream(piece)) => it.absorb(piece),
             _ => Err("a piece of a value of another type"),
         }
     }

@@ -1,0 +1,248 @@
+//! XGROUP, XACK, XPENDING.
+
+use bytes::Bytes;
+
+use super::{View, edit, edit_group, id_reply, ids, no_group, read};
+use crate::base::Reply;
+use crate::machine::commands::Done;
+use crate::machine::commands::args::{Args, parse_i64, wrong_arity};
+use crate::machine::values::Kind;
+use crate::machine::values::stream::{self, Group, Id, Stream};
+
+/// Arguments that the subcommand `given` does not have.
+pub(super) fn wrong_arguments(a: &Args<'_>, given: &[u8]) -> Reply {
+    let (given, name) = (String::from_utf8_lossy(given), a.name().to_ascii_uppercase());
+    Reply::err(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{given}'. Try {name} HELP."
+    ))
+}
+
+/// Takes the subcommand's name and checks the number of arguments behind it: `(name, arity)` as Redis counts it. Also as it
+/// was given.
+pub(super) fn subcommand(a: &mut Args<'_>, known: &[(&str, i64)]) -> Result<(String, Bytes), Reply> {
+    let given = a.next()?.clone();
+    let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
+    let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {
+        return Err(Reply::err(format!(
+            "ERR unknown subcommand '{}'. Try {} HELP.",
+            String::from_utf8_lossy(&given[..given.len().min(128)]),
+            a.name().to_ascii_uppercase()
+        )));
+    };
+    let all = i64::try_from(a.remaining() + 2).unwrap_or(i64::MAX);
+    if all == *arity || (*arity < 0 && all >= -arity) {
+        Ok((word, given))
+    } else {
+        Err(wrong_arity(&format!("{}|{word}", a.name())))
+    }
+}
+
+fn needs_key() -> Reply {
+    Reply::err(
+        "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM \
+         option to create an empty stream automatically.",
+    )
+}
+
+/// `id|$ [MKSTREAM] [ENTRIESREAD n]`
+struct Position {
+    /// `None`: the stream's last.
+    id: Option<Id>,
+    make: bool,
+    read: Option<u64>,
+}
+
+impl Position {
+    fn parse(a: &mut Args<'_>, given: &[u8], may_make: bool) -> Result<Position, Reply> {
+        let id = a.next()?;
+        let (mut make, mut read) = (false, None);
+        while let Some(word) = a.word() {
+            match word.as_str() {
+                "MKSTREAM" if may_make => make = true,
+                "ENTRIESREAD" => {
+                    let count = a.next().map_err(|_| wrong_arguments(a, given))?;
+                    let count = parse_i64(count).ok_or_else(Reply::not_an_integer)?;
+                    if count < -1 {
+                        return Err(Reply::err("ERR value for ENTRIESREAD must be positive or -1"));
+                    }
+                    read = u64::try_from(count).ok();
+                }
+                _ => return Err(wrong_arguments(a, given)),
+            }
+        }
+        let id = match &id[..] {
+            b"$" => None,
+            id => Some(ids::exact(id, 0)?),
+        };
+        Ok(Position { id, make, read })
+    }
+}
+
+fn help() -> Reply {
+    let lines = [
+        "XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "CREATE <key> <groupname> <id|$> [MKSTREAM] [ENTRIESREAD entries_read]",
+        "CREATECONSUMER <key> <groupname> <consumer>",
+        "DELCONSUMER <key> <groupname> <consumer>",
+        "DESTROY <key> <groupname>",
+        "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
+    ];
+    Reply::Array(lines.map(|line| Reply::Simple(line.into())).into())
+}
+
+const XGROUP: [(&str, i64); 6] = [
+    ("create", -5),
+    ("setid", -5),
+    ("destroy", 4),
+    ("createconsumer", 5),
+    ("delconsumer", 5),
+    ("help", 2),
+];
+
+pub fn xgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let (word, given) = subcommand(a, &XGROUP)?;
+    if word == "help" {
+        return Ok(help());
+    }
+    let (key, group) = (a.key()?, a.key()?);
+    if word == "create" {
+        let position = Position::parse(a, &given, true)?;
+        return create(view, &key, &group, &position);
+    }
+    let position = match word.as_str() {
+        "setid" => Some(Position::parse(a, &given, false)?),
+        _ => None,
+    };
+    let stream = read(view, &key)?.ok_or_else(needs_key)?;
+    if word == "destroy" {
+        let there = stream.group(&group).is_some();
+        if there {
+            edit(view, &key, |stream| (stream.remove_group(&group), true))?;
+        }
+        return Ok(Reply::Int(i64::from(there)));
+    }
+    let now = view.now();
+    let consumer = if position.is_some() {
+        Bytes::new()
+    } else {
+        a.key()?
+    };
+    let changed = edit_group(view, &key, &group, |stream, group| match position {
+        Some(position) => {
+            group.delivered = position.id.unwrap_or(stream.last);
+            group.read = position.read;
+            Reply::ok()
+        }
+        None if word == "delconsumer" => Reply::count(group.remove_consumer(&consumer).unwrap_or(0)),
+        None if group.consumer(&consumer).is_some() => Reply::Int(0),
+        None => Reply::Int(i64::from(group.see(&consumer, now))),
+    })?;
+    changed.ok_or_else(|| {
+        let (key, group) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&group));
+        Reply::err(format!(
+            "NOGROUP No such consumer group '{group}' for key name '{key}'"
+        ))
+    })
+}
+
+fn create(view: View<'_, '_>, key: &Bytes, group: &Bytes, position: &Position) -> Done {
+    match read(view, key)? {
+        None if !position.make => return Err(needs_key()),
+        Some(stream) if stream.group(group).is_some() => {
+            return Err(Reply::err("BUSYGROUP Consumer Group name already exists"));
+        }
+        _ => {}
+    }
+    view.edit_or_new(key, Kind::Stream, |value| {
+        let stream = stream::of_mut(value);
+        let from = position.id.unwrap_or(stream.last);
+        (stream.add_group(group, Group::new(from, position.read)), true)
+    })?;
+    Ok(Reply::ok())
+}
+
+pub fn xack(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let (key, group) = (a.key()?, a.key()?);
+    let known = read(view, &key)?.is_some_and(|stream| stream.group(&group).is_some());
+    if !known {
+        return Ok(Reply::Int(0));
+    }
+    let ids: Vec<Id> = a
+        .all()
+        .iter()
+        .map(|id| ids::exact(id, 0))
+        .collect::<Result<_, _>>()?;
+    let acknowledged = edit(view, &key, |stream| {
+        let acknowledge =
+            |_: &Stream, group: &mut Group| ids.iter().filter(|id| group.acknowledge(**id)).count();
+        let count = stream.edit_group(&group, acknowledge).unwrap_or(0);
+        (count, count > 0)
+    })?;
+    Ok(Reply::count(acknowledged.unwrap_or(0)))
+}
+
+/// All that is pending, in short.
+fn summary(group: &Group) -> Reply {
+    let Some((first, last)) = group.pending_ends() else {
+        return Reply::Array(vec![Reply::Int(0), Reply::Nil, Reply::Nil, Reply::NilArray]);
+    };
+    let busy = group.consumers().filter(|(_, consumer)| !consumer.is_empty());
+    let busy = busy.map(|(name, consumer)| {
+        let name = Reply::Bulk(Bytes::copy_from_slice(name));
+        Reply::Array(vec![name, Reply::bulk(consumer.len().to_string())])
+    });
+    let consumers = Reply::Array(busy.collect());
+    Reply::Array(vec![
+        Reply::count(group.pending_len()),
+        id_reply(first),
+        id_reply(last),
+        consumers,
+    ])
+}
+
+pub fn xpending(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let (key, name) = (a.key()?, a.key()?);
+    let (all, mut min_idle) = (a.remaining() == 0, 0);
+    let mut rest = a.all();
+    if rest
+        .first()
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"IDLE"))
+    {
+        let idle = rest.get(1).ok_or_else(Reply::syntax)?;
+        min_idle = parse_i64(idle).ok_or_else(Reply::not_an_integer)?;
+        rest.drain(..2);
+    }
+    let wanted = match rest.as_slice() {
+        [] if all => None,
+        [from, to, count] | [from, to, count, _] => {
+            let count = parse_i64(count).ok_or_else(Reply::not_an_integer)?;
+            let span = (ids::start(from)?, ids::end(to)?);
+            Some((span, usize::try_from(count).unwrap_or(0), rest.get(3)))
+        }
+        _ => return Err(Reply::syntax()),
+    };
+    let stream = read(view, &key)?;
+    let group = stream.and_then(|stream| stream.group(&name));
+    let group = group.ok_or_else(|| no_group(&key, &name))?;
+    let Some(((from, to), count, consumer)) = wanted else {
+        return Ok(summary(group));
+    };
+    let idle = |at: u64| i64::try_from(view.now().saturating_sub(at)).unwrap_or(i64::MAX);
+    let pending: Box<dyn Iterator<Item = Id>> = match consumer.map(|consumer| group.consumer(consumer)) {
+        None => Box::new(group.pending(from).map(|(id, _)| id)),
+        Some(None) => Box::new(std::iter::empty()),
+        Some(Some(consumer)) => Box::new(consumer.pending(from)),
+    };
+    let pending = pending.take_while(|id| *id <= to);
+    let pending = pending.filter_map(|id| Some((id, group.pending_of(id)?)));
+    let rows = pending.filter(|(_, pending)| min_idle <= 0 || idle(pending.at) >= min_idle);
+    let rows = rows.take(count).map(|(id, pending)| {
+        Reply::Array(vec![
+            id_reply(id),
+            Reply::Bulk(Bytes::copy_from_slice(&pending.consumer)),
+            Reply::Int(idle(pending.at)),
+            Reply::Int(i64::try_from(pending.times).unwrap_or(i64::MAX)),
+        ])
+    });
+    Ok(Reply::Array(rows.collect()))
+}

@@ -1,0 +1,348 @@
+//! XREAD and XREADGROUP.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{View, added_up_to, edit_group, entry, has_gaps, id_reply, ids, no_group, read};
+use crate::base::{Millis, Reply};
+use crate::machine::commands::args::{Args, parse_i64};
+use crate::machine::commands::blocking::{Need, Waits};
+use crate::machine::commands::table::{self, Movable, Spec};
+use crate::machine::commands::{Command, Done};
+use crate::machine::values::stream::{Group, Id, Stream};
+
+/// From where on a stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// `$`: what comes after this moment.
+    Now,
+    /// `>`: what the group has not delivered.
+    New,
+    After(Id),
+}
+
+/// The arguments of either command.
+#[derive(Debug)]
+struct Reading {
+    /// Group and consumer.
+    group: Option<(Bytes, Bytes)>,
+    count: usize,
+    timeout_ms: Option<Millis>,
+    acknowledged: bool,
+    streams: Vec<(Bytes, From)>,
+}
+
+fn timeout(text: &[u8]) -> Result<Millis, Reply> {
+    let ms = parse_i64(text).ok_or_else(|| Reply::err("ERR timeout is not an integer or out of range"))?;
+    Millis::try_from(ms).map_err(|_| Reply::err("ERR timeout is negative"))
+}
+
+fn only_for_groups(option: &str) -> Reply {
+    Reply::err(format!(
+        "ERR The {option} option is only supported by XREADGROUP. You called XREAD instead."
+    ))
+}
+
+impl Reading {
+    fn parse(a: &mut Args<'_>) -> Result<Reading, Reply> {
+        let in_group = a.name() == "xreadgroup";
+        let mut reading = Reading {
+            group: None,
+            count: usize::MAX,
+            timeout_ms: None,
+            acknowledged: false,
+            streams: Vec::new(),
+        };
+        loop {
+            match a.word().ok_or_else(Reply::syntax)?.as_str() {
+                "BLOCK" => reading.timeout_ms = Some(timeout(a.value()?)?),
+                "COUNT" => {
+                    let count = parse_i64(a.value()?).ok_or_else(Reply::not_an_integer)?;
+                    // Zero and less stand for all.
+                    let count = usize::try_from(count).ok().filter(|count| *count > 0);
+                    reading.count = count.unwrap_or(usize::MAX);
+                }
+                "GROUP" if !in_group => return Err(only_for_groups("GROUP")),
+                "GROUP" => reading.group = Some((a.value()?.clone(), a.value()?.clone())),
+                "NOACK" if !in_group => return Err(only_for_groups("NOACK")),
+                "NOACK" => reading.acknowledged = true,
+                "STREAMS" => break,
+                _ => return Err(Reply::syntax()),
+            }
+        }
+        let rest = a.all();
+        if rest.is_empty() {
+            return Err(Reply::syntax());
+        }
+        if !rest.len().is_multiple_of(2) {
+            return Err(Reply::err(format!(
+                "ERR Unbalanced {} list of streams: for each stream key an ID or '$' must be specified.",
+                a.name().to_ascii_uppercase()
+            )));
+        }
+        if in_group && reading.group.is_none() {
+            return Err(Reply::err("ERR Missing GROUP option for XREADGROUP"));
+        }
+        let (keys, from) = rest.split_at(rest.len() / 2);
+        for (key, from) in keys.iter().zip(from) {
+            let from = match (&from[..], in_group) {
+                (b"$", false) => From::Now,
+                (b"$", true) => {
+                    return Err(Reply::err(
+                        "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of \
+                         this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would \
+                         just return an empty result set.",
+                    ));
+                }
+                (b">", true) => From::New,
+                (b">", false) => {
+                    return Err(Reply::err(
+                        "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> \
+                         <consumer> option.",
+                    ));
+                }
+                (id, _) => From::After(ids::exact(id, 0)?),
+            };
+            reading.streams.push((key.clone(), from));
+        }
+        Ok(reading)
+    }
+}
+
+/// The arguments up to `STREAMS`, the keys and the ids behind it; `None`: they cannot be told.
+fn parts(args: &[Bytes]) -> Option<(&[Bytes], &[Bytes], &[Bytes])> {
+    let mut at = 0;
+    while let Some(word) = args.get(at) {
+        at += match word.to_ascii_uppercase().as_slice() {
+            b"STREAMS" => break,
+            b"BLOCK" | b"COUNT" => 2,
+            b"GROUP" => 3,
+            b"NOACK" => 1,
+            _ => return None,
+        };
+    }
+    let (options, rest) = args.split_at_checked(at + 1)?;
+    let (keys, ids) = rest.split_at(rest.len() / 2);
+    (keys.len() == ids.len()).then_some((options, keys, ids))
+}
+
+/// The keys among the arguments; none if they cannot be told.
+pub fn keys(args: &[Bytes]) -> SmallVec<[&Bytes; 2]> {
+    parts(args).map_or_else(SmallVec::new, |(_, keys, _)| keys.iter().collect())
+}
+
+/// The same arguments with the streams at these places alone; `None`: not of these commands.
+pub fn share(spec: &Spec, args: &[Bytes], places: &[usize]) -> Option<Vec<Bytes>> {
+    if spec.movable != Some(Movable::Streams) {
+        return None;
+    }
+    let (options, keys, ids) = parts(args)?;
+    let keys = places.iter().map(|&at| &keys[at]);
+    let ids = places.iter().map(|&at| &ids[at]);
+    Some(options.iter().chain(keys).chain(ids).cloned().collect())
+}
+
+impl Command {
+    /// What tells the last ids of the streams that are read from this moment on, before the command may wait.
+    #[must_use]
+    pub fn looks_before_waiting(&self) -> Vec<Command> {
+        let Command::Call(call) = self else {
+            return Vec::new();
+        };
+        let ("xread", args) = call.parts() else {
+            return Vec::new();
+        };
+        let Some((_, keys, ids)) = parts(args) else {
+            return Vec::new();
+        };
+        let unknown = keys.iter().zip(ids).filter(|(_, id)| **id == "$");
+        unknown.filter_map(|(key, _)| last_id(key)).collect()
+    }
+
+    /// The same command with those ids, from what the looks have replied.
+    ///
+    /// # Errors
+    /// The reply to whoever asked, if the ids cannot be told.
+    pub fn resolved(&self, looks: Vec<Reply>) -> Result<Command, Reply> {
+        let Command::Call(call) = self else {
+            return Ok(self.clone());
+        };
+        let (name, args) = call.parts();
+        let mut args = args.to_vec();
+        let first = parts(&args).map_or(args.len(), |(_, _, ids)| args.len() - ids.len());
+        let unknown = args[first..].iter_mut().filter(|id| **id == "$");
+        for (id, look) in unknown.zip(looks) {
+            *id = match look {
+                Reply::Array(ids) => match ids.into_iter().next() {
+                    Some(Reply::Bulk(last)) => last,
+                    _ => Bytes::from_static(b"0-0"),
+                },
+                other => return Err(other),
+            };
+        }
+        let spec = table::find(name.as_bytes()).ok_or_else(Reply::syntax)?;
+        table::parse(spec, &args)
+    }
+}
+
+fn last_id(key: &Bytes) -> Option<Command> {
+    let spec = table::find(b"xinfo")?;
+    let args = [Bytes::from_static(b"last"), key.clone()];
+    table::parse(spec, &args).ok()
+}
+
+/// What a command waits for; `None`: it never waits with these arguments.
+pub fn waits(name: &str, args: &[Bytes]) -> Option<Waits> {
+    let reading = Reading::parse(&mut Args::new(name, args)).ok()?;
+    let timeout_ms = reading.timeout_ms?;
+    let need = |from: &From| match (from, &reading.group) {
+        (From::New, Some((group, _))) => Some(Need::Undelivered(Bytes::copy_from_slice(group))),
+        (From::After(id), None) => Some(Need::After(*id)),
+        (From::Now, None) => Some(Need::After(Id::MAX)),
+        // A consumer's history is there or not.
+        _ => None,
+    };
+    let keys = reading.streams.iter();
+    let keys = keys.map(|(key, from)| need(from).map(|need| (key.clone(), need)));
+    Some(Waits {
+        keys: keys.collect::<Option<_>>()?,
+        timeout_ms: (timeout_ms > 0).then_some(timeout_ms),
+    })
+}
+
+fn found(streams: Vec<(Reply, Reply)>) -> Reply {
+    if streams.is_empty() {
+        Reply::NilArray
+    } else {
+        Reply::Keyed(streams)
+    }
+}
+
+pub fn xread(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let reading = Reading::parse(a)?;
+    let mut streams = Vec::new();
+    for (key, from) in reading.streams {
+        let (Some(stream), From::After(id)) = (read(view, &key)?, from) else {
+            continue;
+        };
+        let entries: Vec<Reply> = stream
+            .after(id)
+            .take(reading.count)
+            .map(|(id, fields)| entry(id, fields))
+            .collect();
+        if !entries.is_empty() {
+            streams.push((Reply::Bulk(key), Reply::Array(entries)));
+        }
+    }
+    Ok(found(streams))
+}
+
+pub fn xreadgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let reading = Reading::parse(a)?;
+    let Some((group, consumer)) = &reading.group else {
+        return Err(Reply::syntax());
+    };
+    // Of all streams before any of them is read: an error delivers nothing.
+    for (key, _) in &reading.streams {
+        let known = read(view, key)?.is_some_and(|stream| stream.group(group).is_some());
+        if !known {
+            let Reply::Error(text) = no_group(key, group) else {
+                return Err(Reply::syntax());
+            };
+            return Err(Reply::Error(format!("{text} in XREADGROUP with GROUP option")));
+        }
+    }
+    let now = view.now();
+    let mut streams = Vec::new();
+    for (key, from) in &reading.streams {
+        let entries = edit_group(view, key, group, |stream, group| {
+            group.see(consumer, now);
+            match from {
+                From::After(id) => Some(again(stream, group, consumer, *id, reading.count, now)),
+                _ => {
+                    let new = deliver(stream, group, reading.count, now, consumer, reading.acknowledged);
+                    (!new.is_empty()).then_some(new)
+                }
+            }
+        })?;
+        if let Some(entries) = entries.flatten() {
+            streams.push((Reply::Bulk(key.clone()), Reply::Array(entries)));
+        }
+    }
+    Ok(found(streams))
+}
+
+/// What the consumer has pending after `id`, delivered once more. Of what was deleted, the id is left.
+fn again(
+    stream: &Stream,
+    group: &mut Group,
+    consumer: &[u8],
+    id: Id,
+    count: usize,
+    now: Millis,
+) -> Vec<Reply> {
+    let Some(from) = id.next() else { return Vec::new() };
+    let known = group.consumer(consumer);
+    let ids: Vec<Id> = known
+        .into_iter()
+        .flat_map(|known| known.pending(from))
+        .take(count)
+        .collect();
+    let mut entries = Vec::new();
+    for id in ids {
+        let Some(fields) = stream.get(id) else {
+            entries.push(Reply::Array(vec![id_reply(id), Reply::NilArray]));
+            continue;
+        };
+        if let Some(mut pending) = group.pending_of(id).cloned() {
+            pending.at = now;
+            pending.times += 1;
+            group.set(id, pending);
+        }
+        entries.push(entry(id, fields));
+    }
+    entries
+}
+
+/// The next entries that the group has not delivered.
+fn deliver(
+    stream: &Stream,
+    group: &mut Group,
+    count: usize,
+    now: Millis,
+    consumer: &[u8],
+    acknowledged: bool,
+) -> Vec<Reply> {
+    let mut entries = Vec::new();
+    for (id, fields) in stream.after(group.delivered).take(count) {
+        group.read = match group.read {
+            Some(read) if !has_gaps(stream, id) => Some(read + 1),
+            _ => added_up_to(stream, id),
+        };
+        group.delivered = id;
+        if !acknowledged {
+            group.deliver(id, consumer, now);
+        }
+        entries.push(entry(id, fields));
+    }
+    entries
+}
+
+impl Need {
+    /// How many commands that need this find something in a stream, one after another.
+    pub(in crate::machine) fn served_by_stream(&self, stream: Option<&Stream>) -> usize {
+        match (self, stream) {
+            (Need::After(id), Some(stream)) if stream.after(*id).next().is_some() => usize::MAX,
+            (Need::Undelivered(group), Some(stream)) => match stream.group(group) {
+                Some(group) => stream.after(group.delivered).take(CALLED_MAX).count(),
+                None => usize::MAX,
+            },
+            // Without the group each is to be told so.
+            (Need::Undelivered(_), None) => usize::MAX,
+            _ => 0,
+        }
+    }
+}
+
+/// Consumers called at a time; each may take many entries.
+const CALLED_MAX: usize = 64;
