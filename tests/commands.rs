@@ -37,6 +37,8 @@ fn sample(spec: &'static Spec) -> Command {
         "xreadgroup" => &["GROUP", "g", "c", "STREAMS", "k1", "k2", ">", ">"],
         "xgroup" => &["DESTROY", "k1", "g"],
         "xinfo" => &["STREAM", "k1"],
+        "object" => &["ENCODING", "k1"],
+        "bitop" => &["AND", "k1", "k2"],
         "xadd" => &["*", "f", "v"],
         _ => &[],
     });

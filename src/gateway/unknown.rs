@@ -6,19 +6,6 @@ use crate::base::Reply;
 
 /// Commands of Redis 7.0 that are not supported: what they belong to, why, their names.
 pub const MISSING: &[(&str, &str, &[&str])] = &[
-    (
-        "bits",
-        "to come",
-        &[
-            "bitcount",
-            "bitfield",
-            "bitfield_ro",
-            "bitop",
-            "bitpos",
-            "getbit",
-            "setbit",
-        ],
-    ),
     ("waiting for replicas", "to come", &["wait"]),
     (
         "geo",
@@ -43,17 +30,9 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
     ),
     ("functions", "to come", &["fcall", "fcall_ro", "function"]),
     (
-        "values as bytes, sorting, internals of keys",
+        "values as bytes, sorting",
         "to come",
-        &[
-            "dump",
-            "lcs",
-            "object",
-            "restore",
-            "restore-asking",
-            "sort",
-            "sort_ro",
-        ],
+        &["dump", "restore", "restore-asking", "sort", "sort_ro"],
     ),
     ("several databases", "to come, or a refusal", &["move", "swapdb"]),
     (

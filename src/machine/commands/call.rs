@@ -29,13 +29,13 @@ pub struct Call {
 
 impl Call {
     /// # Errors
-    /// Where the keys cannot be told from the arguments: what the command itself says of them.
+    /// Where the keys cannot be told from the arguments, or there are none: what the command itself says of them.
     pub fn new(spec: &'static Spec, run: Run, args: Vec<Bytes>) -> Result<Call, Reply> {
         let call = Call { spec, run, args };
         if call.keys().is_empty() {
             let nothing = Keyspace::default();
             let said = call.run(&mut Overlay::new(&nothing, 0, 0));
-            return Err(said.err().unwrap_or_else(Reply::syntax));
+            return Err(said.unwrap_or_else(|error| error));
         }
         Ok(call)
     }

@@ -10,13 +10,17 @@
 
 mod apart;
 mod args;
+mod bitfield;
+mod bits;
 mod blocking;
 mod call;
 mod expiry;
 mod float;
 mod hashes;
 mod keys;
+mod lcs;
 mod lists;
+mod object;
 mod random;
 mod scanning;
 mod script;
@@ -42,7 +46,7 @@ pub use script::Eval;
 pub use strings::{SetCommand, SetCondition, SetReply};
 pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse};
 
-use super::keyspace::Value;
+use super::keyspace::{Blob, Value};
 use super::overlay::Overlay;
 use crate::base::{Millis, Reply};
 
@@ -316,6 +320,8 @@ impl Command {
 
 /// What a command comes to: its reply, or the error that kept it from doing anything.
 pub type Done = Result<Reply, Reply>;
+
+type View<'a, 'b> = &'a mut Overlay<'b>;
 
 fn flat(done: Done) -> Reply {
     done.unwrap_or_else(|error| error)

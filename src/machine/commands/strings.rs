@@ -173,7 +173,7 @@ pub fn parse_set_range(args: &mut Args<'_>) -> Result<Command, Reply> {
     Ok(Command::SetRange { key, offset, value })
 }
 
-fn too_long() -> Reply {
+pub(super) fn too_long() -> Reply {
     Reply::err("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 }
 
@@ -267,7 +267,7 @@ pub fn mset_nx(view: &mut Overlay<'_>, pairs: &[(Bytes, Bytes)]) -> Reply {
 }
 
 /// Value (empty if absent) and expiry, for commands that change a value in place.
-fn current(view: &Overlay<'_>, key: &Bytes) -> Result<(Vec<u8>, Option<Millis>), Reply> {
+pub(super) fn current(view: &Overlay<'_>, key: &Bytes) -> Result<(Vec<u8>, Option<Millis>), Reply> {
     let expires = view.get(key).and_then(|(_, expires)| expires);
     let value = view.get_str(key)?;
     Ok((value.map(|v| v.to_vec()).unwrap_or_default(), expires))

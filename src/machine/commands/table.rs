@@ -14,7 +14,10 @@ use super::strings::{
     parse_decr_by, parse_get_ex, parse_get_set, parse_incr_by_float, parse_pairs, parse_set, parse_set_ex,
     parse_set_nx, parse_set_range,
 };
-use super::{Command, Touches, hashes, lists, sets, streams, zset_aggregates, zset_ranges, zsets};
+use super::{
+    Command, Touches, bitfield, bits, hashes, lcs, lists, object, sets, streams, zset_aggregates,
+    zset_ranges, zsets,
+};
 use crate::base::Reply;
 use crate::base::limits::KEY_BYTES_MAX;
 
@@ -256,6 +259,21 @@ commands! {
     "evalsha" -3 Write SECOND_COUNTED, "Runs a script that is known by its SHA-1.", parse_eval;
     "eval_ro" -3 ReadOnly SECOND_COUNTED, "Runs a script that only reads.", parse_eval;
     "evalsha_ro" -3 ReadOnly SECOND_COUNTED, "Runs a script that only reads and is known by its SHA-1.", parse_eval;
+    }
+    Called "string" {
+    "lcs" -3 ReadOnly TWO, "Returns the longest common subsequence of two strings.", lcs::lcs;
+    }
+    Called "generic" {
+    "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
+    }
+    Called "bitmap" {
+    "setbit" 4 Write ONE, "Sets or clears the bit at an offset of a string.", bits::setbit;
+    "getbit" 3 ReadOnly ONE, "Returns the bit at an offset of a string.", bits::getbit;
+    "bitcount" -2 ReadOnly ONE, "Counts the bits that are set in a string.", bits::bitcount;
+    "bitpos" -3 ReadOnly ONE, "Finds the first bit that is set, or clear, in a string.", bits::bitpos;
+    "bitop" -4 Write ((2, -1, 1), None), "Joins strings bit by bit, and stores the result.", bits::bitop;
+    "bitfield" -2 Write ONE, "Reads, sets and adds to numbers of any width in a string.", bitfield::bitfield;
+    "bitfield_ro" -2 ReadOnly ONE, "Reads numbers of any width in a string.", bitfield::bitfield_ro;
     }
     Called "hash" {
     "hset" -4 Write ONE, "Sets fields of a hash.", hashes::hset;

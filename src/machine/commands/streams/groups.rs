@@ -19,7 +19,10 @@ pub(super) fn wrong_arguments(a: &Args<'_>, given: &[u8]) -> Reply {
 
 /// Takes the subcommand's name and checks the number of arguments behind it: `(name, arity)` as Redis counts it. Also as it
 /// was given.
-pub(super) fn subcommand(a: &mut Args<'_>, known: &[(&str, i64)]) -> Result<(String, Bytes), Reply> {
+pub(in crate::machine::commands) fn subcommand(
+    a: &mut Args<'_>,
+    known: &[(&str, i64)],
+) -> Result<(String, Bytes), Reply> {
     let given = a.next()?.clone();
     let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
     let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {

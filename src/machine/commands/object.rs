@@ -1,0 +1,77 @@
+//! OBJECT: how a key's value is held.
+
+use super::args::{Args, parse_i64};
+use super::streams::subcommand;
+use super::{Done, View};
+use crate::base::Reply;
+use crate::machine::keyspace::Value;
+use crate::machine::values::{Kind, set};
+
+/// Redis holds a string of so many bytes beside its header.
+const EMBEDDED_BYTES_MAX: usize = 44;
+/// Integers that Redis holds in one array.
+const INTEGERS_MAX: usize = 512;
+
+const OBJECT: [(&str, i64); 5] = [
+    ("encoding", 3),
+    ("refcount", 3),
+    ("idletime", 3),
+    ("freq", 3),
+    ("help", 2),
+];
+
+fn help() -> Reply {
+    let lines = [
+        "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "ENCODING <key>",
+        "REFCOUNT <key>",
+    ];
+    Reply::Array(lines.map(|line| Reply::Simple(line.into())).into())
+}
+
+/// Redis's name for a representation of this kind.
+fn encoding(value: &Value) -> &'static str {
+    let packed = matches!(value, Value::Packed(..));
+    match value.kind() {
+        None => match value {
+            Value::Str(blob) if parse_i64(blob).is_some() => "int",
+            Value::Str(blob) if blob.len() <= EMBEDDED_BYTES_MAX => "embstr",
+            _ => "raw",
+        },
+        Some(Kind::List) => "quicklist",
+        Some(Kind::Set) if packed => {
+            let all = set::iter(value);
+            if value.len() <= INTEGERS_MAX && all.into_iter().all(|member| parse_i64(&member).is_some()) {
+                "intset"
+            } else {
+                "hashtable"
+            }
+        }
+        Some(Kind::Hash | Kind::Zset) if packed => "listpack",
+        Some(Kind::Set | Kind::Hash) => "hashtable",
+        Some(Kind::Zset) => "skiplist",
+        Some(Kind::Stream) => "stream",
+    }
+}
+
+pub fn object(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let (word, _) = subcommand(a, &OBJECT)?;
+    if word == "help" {
+        return Ok(help());
+    }
+    let key = a.key()?;
+    let Some((value, _)) = view.get(&key) else {
+        return Ok(Reply::Nil);
+    };
+    match word.as_str() {
+        "encoding" => Ok(Reply::bulk(encoding(value))),
+        "refcount" => Ok(Reply::Int(1)),
+        "freq" => Err(Reply::err(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
+             between policies at runtime LRU and LFU data will take some time to adjust.",
+        )),
+        _ => Err(Reply::err(
+            "ERR the time of the last access is not tracked: nothing is evicted yet",
+        )),
+    }
+}
