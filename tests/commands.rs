@@ -132,6 +132,11 @@ fn page() -> String {
          - A consumer that waits in `XREADGROUP` is in `XINFO CONSUMERS` from its first entry on. One that waits when the stream or \
          the group goes is told `NOGROUP`, as by Redis 7.2.
 \
+         - `GEOSEARCH` and its like find what lies beyond the meridian of 180 degrees; Redis does not where the square of the place itself \
+         is at the edge of the map.
+\
+         - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
+\
          - A reply is refused that would be larger than `REPLIES_BYTES_MAX` (`src/base/limits.rs`): `SRANDMEMBER key -1000000000`.\n\
          - Where keys lie on several shards, a command that reads all that they hold first is refused when that is more than fits \
          into a reply.\n",

@@ -33,6 +33,8 @@ pub enum Reply {
     Pairs(Vec<(Reply, Reply)>),
     /// A map in RESP3, an array of pairs in RESP2.
     Keyed(Vec<(Reply, Reply)>),
+    /// A number with a fraction, spelled out.
+    Number(Bytes),
 }
 
 impl Reply {
@@ -73,7 +75,7 @@ impl Reply {
         16 + match self {
             Reply::Simple(text) => text.len(),
             Reply::Error(text) => text.len(),
-            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
+            Reply::Bulk(bytes) | Reply::Verbatim(bytes) | Reply::Number(bytes) => bytes.len(),
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
                 items.iter().map(Reply::weight).sum()
             }

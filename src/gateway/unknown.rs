@@ -8,31 +8,15 @@ use crate::base::Reply;
 pub const MISSING: &[(&str, &str, &[&str])] = &[
     ("waiting for replicas", "to come", &["wait"]),
     (
-        "geo",
-        "to come",
-        &[
-            "geoadd",
-            "geodist",
-            "geohash",
-            "geopos",
-            "georadius",
-            "georadius_ro",
-            "georadiusbymember",
-            "georadiusbymember_ro",
-            "geosearch",
-            "geosearchstore",
-        ],
-    ),
-    (
-        "HyperLogLog",
-        "to come",
-        &["pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest"],
+        "looking into HyperLogLog",
+        "no need of it",
+        &["pfdebug", "pfselftest"],
     ),
     ("functions", "to come", &["fcall", "fcall_ro", "function"]),
     (
-        "values as bytes, sorting",
+        "values as bytes",
         "to come",
-        &["dump", "restore", "restore-asking", "sort", "sort_ro"],
+        &["dump", "restore", "restore-asking"],
     ),
     ("several databases", "to come, or a refusal", &["move", "swapdb"]),
     (

@@ -69,6 +69,13 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
                 encode(second, protocol, out)
             })
         }
+        (Reply::Number(text), Protocol::Resp3) => {
+            out.put_u8(b',');
+            out.put_slice(text);
+            out.put_slice(b"\r\n");
+            Ok(())
+        }
+        (Reply::Number(text), Protocol::Resp2) => encode(&Reply::Bulk(text.clone()), protocol, out),
         (Reply::Double(number), Protocol::Resp3) => {
             out.put_slice(format!(",{}\r\n", general(*number)).as_bytes());
             Ok(())

@@ -86,8 +86,9 @@ impl<'a, 'b> Calls<'a, 'b> {
                 spec.name
             )));
         };
-        let unknown = keys.into_iter().filter(|key| !self.around.known.contains(*key));
-        let unknown: Vec<Bytes> = unknown.cloned().collect();
+        let mut unknown: Vec<Bytes> = keys.into_iter().cloned().collect();
+        unknown.extend(command.found_keys(self.view));
+        unknown.retain(|key| !self.around.known.contains(key));
         if !unknown.is_empty() {
             self.missing.extend(unknown);
             self.missed.store(true, Ordering::Relaxed);
@@ -169,7 +170,7 @@ fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
     if (spec.waiting().is_some() && spec.group != "stream") || spec.group == "scripting" {
         return Err(not_allowed());
     }
-    let command = commands::parse(spec, args)?;
+    let command = commands::parse_plain(spec, args)?;
     if command.waits().is_some() {
         return Err(Reply::err(format!(
             "ERR {} command is not allowed with BLOCK option from scripts",

@@ -5,6 +5,7 @@ use mlua::{Error, Lua, Table, Value};
 
 use crate::base::Reply;
 use crate::base::float::general;
+use crate::machine::commands::parse_f64;
 
 /// How deep tables may lie in each other in what a script returns.
 const DEPTH_MAX: usize = 128;
@@ -46,6 +47,11 @@ pub fn from_reply(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Value> 
         Reply::Bulk(bytes) | Reply::Verbatim(bytes) => string(bytes),
         Reply::Nil | Reply::NilArray if resp3 => Ok(Value::Nil),
         Reply::Nil | Reply::NilArray => Ok(Value::Boolean(false)),
+        Reply::Number(text) if !resp3 => from_reply(lua, &Reply::Bulk(text.clone()), resp3),
+        Reply::Number(text) => {
+            let number = parse_f64(text).unwrap_or_default();
+            from_reply(lua, &Reply::Double(number), resp3)
+        }
         Reply::Double(number) if resp3 => under("double", Value::Number(*number)),
         Reply::Double(number) => string(general(*number).as_bytes()),
         Reply::Map(pairs) if resp3 => {

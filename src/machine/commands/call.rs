@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 
 use super::args::{Args, parse_i64};
 use super::blocking::Waits;
-use super::streams;
 use super::table::{self, Flag, Movable, Spec};
 use super::{Command, Done};
+use super::{geo, sort, streams};
 use crate::base::Reply;
 use crate::machine::keyspace::Keyspace;
 use crate::machine::overlay::Overlay;
@@ -55,6 +55,11 @@ impl Call {
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.spec.flag == Flag::Write
+            && match self.spec.movable {
+                Some(Movable::Stored) => sort::writes(&self.args),
+                Some(Movable::StoredNear) => geo::writes(&self.args),
+                _ => true,
+            }
     }
 
     /// Its share for the shard of the keys at these places; `None`: it has none.
@@ -114,8 +119,11 @@ impl Spec {
                     .map(|at| &args[at]),
             );
         }
-        if self.movable == Some(Movable::Streams) {
-            return streams::keys(args);
+        match self.movable {
+            Some(Movable::Streams) => return streams::keys(args),
+            Some(Movable::Stored) => return sort::keys(args),
+            Some(Movable::StoredNear) => return geo::keys(args),
+            Some(Movable::Counted(_)) | None => {}
         }
         if let Some(Movable::Counted(at)) = self.movable {
             let count = args.get(at).and_then(|count| parse_i64(count));

@@ -15,8 +15,8 @@ use super::strings::{
     parse_set_nx, parse_set_range,
 };
 use super::{
-    Command, Touches, bitfield, bits, hashes, lcs, lists, object, sets, streams, zset_aggregates,
-    zset_ranges, zsets,
+    Command, Touches, bitfield, bits, geo, hashes, hll, lcs, lists, object, sets, sort, streams,
+    zset_aggregates, zset_ranges, zsets,
 };
 use crate::base::Reply;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -34,6 +34,10 @@ pub enum Movable {
     Counted(usize),
     /// Half of what comes behind `STREAMS`.
     Streams,
+    /// The first, and the one behind `STORE`, as `SORT` has it.
+    Stored,
+    /// Likewise, as `GEORADIUS` has it.
+    StoredNear,
 }
 
 /// One command as `COMMAND INFO` shows it.
@@ -53,6 +57,9 @@ pub struct Spec {
     form: Form,
 }
 
+/// Makes a script of a command by its name and arguments; `None`: it is a plain one with these.
+type Scripting = fn(&'static str, &[Bytes]) -> Option<Command>;
+
 /// How a command is held.
 #[derive(Debug, Clone, Copy)]
 enum Form {
@@ -62,13 +69,15 @@ enum Form {
     Called(Run),
     /// Likewise; it may wait outside of MULTI and scripts.
     Waits((Run, Waiting)),
+    /// Likewise; with some arguments it is a script.
+    Scripted((Run, Scripting)),
 }
 
 impl Spec {
     pub(super) fn run(&self) -> Option<Run> {
         match self.form {
             Form::Own(_) => None,
-            Form::Called(run) | Form::Waits((run, _)) => Some(run),
+            Form::Called(run) | Form::Waits((run, _)) | Form::Scripted((run, _)) => Some(run),
         }
     }
 
@@ -77,7 +86,7 @@ impl Spec {
     pub fn waiting(&self) -> Option<Waiting> {
         match self.form {
             Form::Waits((_, waiting)) => Some(waiting),
-            Form::Own(_) | Form::Called(_) => None,
+            Form::Own(_) | Form::Called(_) | Form::Scripted(_) => None,
         }
     }
 }
@@ -116,12 +125,33 @@ pub fn check_arity(spec: &Spec, args: usize) -> Result<(), Reply> {
 /// # Errors
 /// The reply that Redis would give: bad syntax, numbers out of range.
 pub fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
+    let scripted = match spec.form {
+        Form::Scripted((_, script)) => script(spec.name, args),
+        _ => None,
+    };
+    match scripted {
+        Some(script) => checked(script),
+        None => parse_plain(spec, args),
+    }
+}
+
+/// As [`parse`], for who runs scripts already.
+///
+/// # Errors
+/// Likewise.
+pub fn parse_plain(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
     let mut rest = Args::new(spec.name, args);
     let command = match spec.form {
         Form::Own(parse) => parse(&mut rest)?,
-        Form::Called(run) | Form::Waits((run, _)) => Command::Call(Call::new(spec, run, rest.all())?),
+        Form::Called(run) | Form::Waits((run, _)) | Form::Scripted((run, _)) => {
+            Command::Call(Call::new(spec, run, rest.all())?)
+        }
     };
     rest.end()?;
+    checked(command)
+}
+
+fn checked(command: Command) -> Result<Command, Reply> {
     if let Touches::Keys(keys) = command.touches()
         && keys.iter().any(|key| key.len() > KEY_BYTES_MAX)
     {
@@ -265,6 +295,32 @@ commands! {
     }
     Called "generic" {
     "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
+    }
+    Scripted "generic" {
+    "sort" -2 Write ((1, 1, 1), Some(Movable::Stored)),
+        "Sorts a list, a set or a sorted set, also by what other keys hold; may store the result.",
+        (sort::sort, sort::as_script);
+    "sort_ro" -2 ReadOnly ((1, 1, 1), Some(Movable::Stored)),
+        "Sorts a list, a set or a sorted set, also by what other keys hold.", (sort::sort, sort::as_script);
+    }
+    Called "hyperloglog" {
+    "pfadd" -2 Write ONE, "Adds elements to those whose number is estimated.", hll::pfadd;
+    "pfcount" -2 ReadOnly ALL, "Estimates how many different elements were added to any of the keys.", hll::pfcount;
+    "pfmerge" -2 Write ALL, "Adds to the first key what was added to the others.", hll::pfmerge;
+    }
+    Called "geo" {
+    "geoadd" -5 Write ONE, "Adds members with their places.", geo::geoadd;
+    "geodist" -4 ReadOnly ONE, "Returns the distance between two members.", geo::geodist;
+    "geohash" -2 ReadOnly ONE, "Returns the geohashes of members.", geo::geohash;
+    "geopos" -2 ReadOnly ONE, "Returns longitude and latitude of members.", geo::geopos;
+    "geosearch" -7 ReadOnly ONE, "Returns members within a circle or a box.", geo::geosearch;
+    "geosearchstore" -8 Write TWO, "Stores members within a circle or a box.", geo::geosearchstore;
+    "georadius" -6 Write ((1, 1, 1), Some(Movable::StoredNear)), "Returns members around a place; may store them.",
+        geo::georadius;
+    "georadius_ro" -6 ReadOnly ONE, "Returns members around a place.", geo::georadius_ro;
+    "georadiusbymember" -5 Write ((1, 1, 1), Some(Movable::StoredNear)),
+        "Returns members around another; may store them.", geo::georadiusbymember;
+    "georadiusbymember_ro" -5 ReadOnly ONE, "Returns members around another.", geo::georadiusbymember_ro;
     }
     Called "bitmap" {
     "setbit" 4 Write ONE, "Sets or clears the bit at an offset of a string.", bits::setbit;
