@@ -129,11 +129,12 @@ fn page() -> String {
          - `XADD … ~` and `XTRIM … ~` trim exactly, up to the LIMIT (10,000 entries unless it says otherwise); Redis drops whole nodes \
          of 100 entries.
 \
-         - A consumer that waits in `XREADGROUP` is in `XINFO CONSUMERS` from its first entry on. One that waits when the stream or \
-         the group goes is told `NOGROUP`, as by Redis 7.2.
+         - A consumer that waits in `XREADGROUP` when the stream or the group goes is told `NOGROUP`, as by Redis 7.2.
 \
          - `GEOSEARCH` and its like find what lies beyond the meridian of 180 degrees; Redis does not where the square of the place itself \
          is at the edge of the map.
+\
+         - `SORT … ALPHA` compares all bytes; Redis, unless it stores, by the locale of its process and up to a zero byte.
 \
          - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
 \

@@ -14,6 +14,8 @@ mod redis;
 #[path = "golden/resp.rs"]
 #[allow(dead_code)]
 mod resp;
+#[path = "differential/templates.rs"]
+mod templates;
 
 use std::env;
 use std::net::SocketAddr;

@@ -1,10 +1,13 @@
 //! Random commands from templates, over few keys and few members, so that they meet.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+
+use super::templates::{TEMPLATES, Template};
 
 /// How two replies to a command compare.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,143 +26,9 @@ pub struct Command {
     pub order: Order,
 }
 
-/// Words: `K` a key of the family, `T` another of it, `M` a member, `V` a value, `S` a score, `N` a count, `I` an index, `F` a float,
-/// `R` a limit of scores, `L` a limit of names, `#K` so many keys. `x|y`: one of them. `w?`: perhaps. `w*`: one to three times.
-/// `A+B`: A and B. The rest stand for themselves.
-const TEMPLATES: &[Template] = &[
-    ('h', Order::Exact, "HSET K M+V*"),
-    ('h', Order::Exact, "HMSET K M+V*"),
-    ('h', Order::Exact, "HSETNX K M V"),
-    ('h', Order::Exact, "HGET K M"),
-    ('h', Order::Exact, "HMGET K M*"),
-    ('h', Order::Exact, "HDEL K M*"),
-    ('h', Order::Exact, "HLEN K"),
-    ('h', Order::Exact, "HSTRLEN K M"),
-    ('h', Order::Exact, "HEXISTS K M"),
-    ('h', Order::Any, "HGETALL K"),
-    ('h', Order::Any, "HKEYS K"),
-    ('h', Order::Any, "HVALS K"),
-    ('h', Order::Exact, "HINCRBY K M N"),
-    ('h', Order::Number, "HINCRBYFLOAT K M F"),
-    ('h', Order::Size, "HRANDFIELD K N?"),
-    ('h', Order::Size, "HRANDFIELD K N WITHVALUES"),
-    ('h', Order::Any, "HRANDFIELD K 1000 WITHVALUES?"),
-    ('h', Order::Any, "HSCAN K 0 COUNT 1000"),
-    ('h', Order::Any, "HSCAN K 0 MATCH P COUNT 1000"),
-    ('l', Order::Exact, "LPUSH K M*"),
-    ('l', Order::Exact, "RPUSH K M*"),
-    ('l', Order::Exact, "LPUSHX K M*"),
-    ('l', Order::Exact, "RPUSHX K M*"),
-    ('l', Order::Exact, "LPOP K N?"),
-    ('l', Order::Exact, "RPOP K N?"),
-    ('l', Order::Exact, "LLEN K"),
-    ('l', Order::Exact, "LINDEX K I"),
-    ('l', Order::Exact, "LRANGE K I I"),
-    ('l', Order::Exact, "LTRIM K I I"),
-    ('l', Order::Exact, "LSET K I M"),
-    ('l', Order::Exact, "LINSERT K BEFORE|AFTER M M"),
-    ('l', Order::Exact, "LREM K N M"),
-    ('l', Order::Exact, "LPOS K M RANK+N? COUNT+N? MAXLEN+N?"),
-    ('l', Order::Exact, "LMOVE K T LEFT|RIGHT LEFT|RIGHT"),
-    ('l', Order::Exact, "RPOPLPUSH K T"),
-    ('l', Order::Exact, "LMPOP #K LEFT|RIGHT COUNT+N?"),
-    ('s', Order::Exact, "SADD K M*"),
-    ('s', Order::Exact, "SREM K M*"),
-    ('s', Order::Exact, "SMOVE K T M"),
-    ('s', Order::Exact, "SISMEMBER K M"),
-    ('s', Order::Exact, "SMISMEMBER K M*"),
-    ('s', Order::Exact, "SCARD K"),
-    ('s', Order::Any, "SMEMBERS K"),
-    ('s', Order::Any, "SPOP K 1000"),
-    ('s', Order::Size, "SRANDMEMBER K N?"),
-    ('s', Order::Any, "SINTER K T*"),
-    ('s', Order::Any, "SUNION K T*"),
-    ('s', Order::Any, "SDIFF K T*"),
-    ('s', Order::Exact, "SINTERSTORE K T*"),
-    ('s', Order::Exact, "SUNIONSTORE K T*"),
-    ('s', Order::Exact, "SDIFFSTORE K T*"),
-    ('s', Order::Exact, "SINTERCARD #K LIMIT+N?"),
-    ('s', Order::Any, "SSCAN K 0 COUNT 1000"),
-    ('z', Order::Exact, "ZADD K NX|XX? GT|LT? CH? S+M*"),
-    ('z', Order::Exact, "ZADD K NX|XX? GT|LT? CH? INCR S M"),
-    ('z', Order::Exact, "ZADD K S+M*"),
-    ('z', Order::Exact, "ZINCRBY K S M"),
-    ('z', Order::Exact, "ZREM K M*"),
-    ('z', Order::Exact, "ZCARD K"),
-    ('z', Order::Exact, "ZSCORE K M"),
-    ('z', Order::Exact, "ZMSCORE K M*"),
-    ('z', Order::Exact, "ZRANK K M"),
-    ('z', Order::Exact, "ZREVRANK K M"),
-    ('z', Order::Exact, "ZPOPMIN K N?"),
-    ('z', Order::Exact, "ZPOPMAX K N?"),
-    ('z', Order::Exact, "ZMPOP #K MIN|MAX COUNT+N?"),
-    ('z', Order::Size, "ZRANDMEMBER K N?"),
-    ('z', Order::Size, "ZRANDMEMBER K N WITHSCORES"),
-    ('z', Order::Any, "ZSCAN K 0 COUNT 1000"),
-    ('z', Order::Exact, "ZRANGE K I I REV? WITHSCORES?"),
-    (
-        'z',
-        Order::Exact,
-        "ZRANGE K R R BYSCORE REV? LIMIT+I+N? WITHSCORES?",
-    ),
-    (
-        'y',
-        Order::Exact,
-        "ZRANGE K L L BYLEX REV? LIMIT+I+N? WITHSCORES?",
-    ),
-    ('z', Order::Exact, "ZRANGESTORE K T I I REV?"),
-    ('z', Order::Exact, "ZRANGESTORE K T R R BYSCORE LIMIT+I+N?"),
-    ('z', Order::Exact, "ZREVRANGE K I I WITHSCORES?"),
-    ('z', Order::Exact, "ZRANGEBYSCORE K R R WITHSCORES? LIMIT+I+N?"),
-    ('z', Order::Exact, "ZREVRANGEBYSCORE K R R WITHSCORES? LIMIT+I+N?"),
-    ('y', Order::Exact, "ZRANGEBYLEX K L L LIMIT+I+N?"),
-    ('y', Order::Exact, "ZREVRANGEBYLEX K L L LIMIT+I+N?"),
-    ('z', Order::Exact, "ZCOUNT K R R"),
-    ('y', Order::Exact, "ZLEXCOUNT K L L"),
-    ('z', Order::Exact, "ZREMRANGEBYRANK K I I"),
-    ('z', Order::Exact, "ZREMRANGEBYSCORE K R R"),
-    ('y', Order::Exact, "ZREMRANGEBYLEX K L L"),
-    (
-        'z',
-        Order::Exact,
-        "ZUNION #K WEIGHTS+F+F? AGGREGATE+SUM|MIN|MAX? WITHSCORES?",
-    ),
-    (
-        'z',
-        Order::Exact,
-        "ZINTER #K WEIGHTS+F+F? AGGREGATE+SUM|MIN|MAX? WITHSCORES?",
-    ),
-    ('z', Order::Exact, "ZDIFF #K WITHSCORES?"),
-    (
-        'z',
-        Order::Exact,
-        "ZUNIONSTORE K #K WEIGHTS+F+F? AGGREGATE+SUM|MIN|MAX?",
-    ),
-    (
-        'z',
-        Order::Exact,
-        "ZINTERSTORE K #K WEIGHTS+F+F? AGGREGATE+SUM|MIN|MAX?",
-    ),
-    ('z', Order::Exact, "ZDIFFSTORE K #K"),
-    ('z', Order::Exact, "ZINTERCARD #K LIMIT+N?"),
-    ('k', Order::Exact, "SET K V NX|XX? GET?"),
-    ('k', Order::Exact, "GET K"),
-    ('k', Order::Exact, "GETDEL K"),
-    ('k', Order::Exact, "GETSET K V"),
-    ('k', Order::Exact, "APPEND K V"),
-    ('k', Order::Exact, "INCRBY K N"),
-    ('k', Order::Exact, "SETRANGE K 3 M"),
-    ('k', Order::Exact, "GETRANGE K I I"),
-    ('k', Order::Exact, "STRLEN K"),
-    ('k', Order::Exact, "MGET K T*"),
-    ('k', Order::Exact, "DEL K"),
-    ('k', Order::Exact, "TYPE K"),
-    ('k', Order::Exact, "RENAME K T"),
-    ('k', Order::Exact, "COPY K T REPLACE?"),
-    ('k', Order::Exact, "EXISTS K T"),
-];
-
-const FAMILIES: [char; 6] = ['h', 'l', 's', 'z', 'y', 'k'];
+/// Types. What estimates stand in is not compared byte by byte, so no other commands meet `p`.
+const FAMILIES: [char; 8] = ['h', 'l', 's', 'z', 'x', 'b', 'g', 'p'];
+const MEETING: usize = 7;
 const KEYS: usize = 3;
 const COUNTS: &[&str] = &[
     "0",
@@ -206,27 +75,28 @@ pub struct Generator {
     lengths: usize,
     /// Most rounds are about one type, or its keys would hardly meet.
     templates: Vec<&'static Template>,
+    /// Entries of streams so far.
+    ids: Cell<u64>,
 }
-
-type Template = (char, Order, &'static str);
 
 impl Generator {
     pub fn new(rng: &mut StdRng) -> Generator {
-        let family = *FAMILIES[..4].choose(rng).expect("there are some");
+        let family = *FAMILIES.choose(rng).expect("there are some");
         let all = rng.random_ratio(1, 4);
         let about =
             |template: &&Template| all || template.0 == family || template.0 == 'k' && rng.random_ratio(1, 3);
         let templates = TEMPLATES.iter().filter(about).collect();
         Generator {
             templates,
+            ids: Cell::new(0),
             members: *[5, 12, 60].choose(rng).expect("there are some"),
             lengths: *[1, 1, 40, 200].choose(rng).expect("there are some"),
         }
     }
 
     fn key(family: char, rng: &mut StdRng) -> Vec<u8> {
-        let family = if family != 'y' && rng.random_ratio(1, 12) {
-            *FAMILIES[..4].choose(rng).expect("some")
+        let family = if !matches!(family, 'y' | 'p') && rng.random_ratio(1, 12) {
+            *FAMILIES[..MEETING].choose(rng).expect("some")
         } else {
             family
         };
@@ -277,6 +147,45 @@ impl Generator {
             "F" => any(FLOATS),
             "R" => any(LIMITS),
             "L" => any(NAMES),
+            "O" => any(&["-", "+", "0", "2", "(3", "5-1", "(7-0", "9", "(", "x", "40"]),
+            "Q" => any(&["g", "h", "g", "none"]),
+            "C" => any(&["alice", "bob", ""]),
+            "B" => any(&["0", "1", "7", "8", "13", "63", "100", "#2", "-1", "x"]),
+            "U" => any(&[
+                "u1", "i1", "u8", "i8", "i5", "u63", "i64", "u64", "i16", "u0", "q",
+            ]),
+            "X" => any(&[
+                "0",
+                "1.5",
+                "-77.25",
+                "100.125",
+                "13.361389",
+                "15.087269",
+                "-200",
+                "x",
+            ]),
+            "Y" => any(&["0", "38.115556", "37.502669", "-60.5", "80.0625", "-0.001", "86"]),
+            "W" => any(&["0", "1", "200", "1500", "3000.5", "-1", "x"]),
+            "D" => {
+                let next = self.ids.get() + 1;
+                self.ids.set(next);
+                let near = rng.random_range(0..5);
+                match rng.random_range(0..8) {
+                    0 => format!("{next}-*"),
+                    1 => format!("{}-{near}", next.saturating_sub(near)),
+                    2 => format!("{next}-1"),
+                    _ => next.to_string(),
+                }
+                .into_bytes()
+            }
+            "E" => match rng.random_range(0..12) {
+                0 => b"0".to_vec(),
+                1 => b"$".to_vec(),
+                n => {
+                    let id = rng.random_range(0..=self.ids.get() + 1);
+                    if n == 2 { format!("{id}-1") } else { id.to_string() }.into_bytes()
+                }
+            },
             "P" => any(&["*", "m*", "a", "[0-9]*", "?"]),
             "V" => any(&[
                 "v",
@@ -311,7 +220,10 @@ impl Generator {
         let &&(family, order, template) = self.templates.choose(rng).expect("there are some");
         // Sets are sources of sorted sets' unions, and every type meets the commands on all.
         let family = match family {
-            'k' => self.templates.choose(rng).expect("some").0,
+            'k' => match self.templates.choose(rng).expect("some").0 {
+                'p' => 'b',
+                other => other,
+            },
             'z' if template.starts_with("ZUNION") && rng.random_ratio(1, 4) => 's',
             other => other,
         };
@@ -339,7 +251,7 @@ impl Generator {
     pub fn look_at_everything(&self) -> Vec<Command> {
         let mut all = Vec::new();
         let families: BTreeSet<char> = self.templates.iter().map(|template| template.0).collect();
-        for family in families {
+        for family in families.into_iter().filter(|family| *family != 'p') {
             for n in 0..KEYS {
                 for (name, rest, order) in [
                     ("TYPE", &[][..], Order::Exact),
@@ -348,10 +260,16 @@ impl Generator {
                     ("LRANGE", &["0", "-1"], Order::Exact),
                     ("SMEMBERS", &[], Order::Any),
                     ("ZRANGE", &["0", "-1", "WITHSCORES"], Order::Exact),
+                    ("XRANGE", &["-", "+"], Order::Exact),
+                    ("XINFO", &["GROUPS"], Order::Exact),
+                    ("XPENDING", &["g"], Order::Exact),
                     ("ZREVRANGEBYSCORE", &["+inf", "-inf"], Order::Exact),
                 ] {
-                    let mut args = vec![name.as_bytes().to_vec(), format!("{family}{n}").into_bytes()];
+                    let key = format!("{family}{n}").into_bytes();
+                    let mut args = vec![name.as_bytes().to_vec()];
                     args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
+                    let at = if name == "XINFO" { 2 } else { 1 };
+                    args.insert(at, key);
                     all.push(Command { args, order });
                 }
             }

@@ -102,9 +102,11 @@ fn steps(a: &mut Args<'_>, read_only: bool) -> Result<Vec<(Step, Overflow)>, Rep
     while let Some(word) = a.word() {
         let number = |text: &Bytes| parse_i64(text).ok_or_else(Reply::not_an_integer);
         match word.as_str() {
-            "GET" => steps.push((Step::Get(Field::parse(a)?), overflow)),
-            "SET" => steps.push((Step::Set(Field::parse(a)?, number(a.value()?)?), overflow)),
-            "INCRBY" => steps.push((
+            "GET" if a.remaining() >= 2 => steps.push((Step::Get(Field::parse(a)?), overflow)),
+            "SET" if a.remaining() >= 3 => {
+                steps.push((Step::Set(Field::parse(a)?, number(a.value()?)?), overflow))
+            }
+            "INCRBY" if a.remaining() >= 3 => steps.push((
                 Step::Add(Field::parse(a)?, number(a.value()?)?, overflow),
                 overflow,
             )),

@@ -75,11 +75,8 @@ pub fn getbit(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 /// `start end [BYTE|BIT]` of a string, as bits: first and one beyond the last. `None`: nothing is within.
 fn span(len: usize, start: i64, end: i64, in_bits: bool) -> Option<(u64, u64)> {
     let len = i64::try_from(len).ok()? * if in_bits { 8 } else { 1 };
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let absolute = |at: i64| if at < 0 { (len + at.max(-len)).max(0) } else { at };
-    let (start, end) = (absolute(start), absolute(end).min(len - 1));
+    let (start, end) = (absolute(start).min(len), absolute(end).min(len - 1));
     let unit = if in_bits { 1 } else { 8 };
     let (first, beyond) = (u64::try_from(start).ok()?, u64::try_from(end + 1).ok()?);
     (first < beyond).then_some((first * unit, beyond * unit))
@@ -120,7 +117,14 @@ pub fn bitcount(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         return Err(Reply::syntax());
     } else {
         let (start, end) = (a.int()?, a.int()?);
-        span(bytes.len(), start, end, unit(a)?)
+        let in_bits = unit(a)?;
+        // BITPOS has no such rule.
+        let backwards = start < 0 && end < 0 && start > end;
+        if backwards {
+            None
+        } else {
+            span(bytes.len(), start, end, in_bits)
+        }
     };
     let ones = span.map_or(0, |(first, beyond)| count(&bytes, first, beyond));
     Ok(Reply::Int(i64::try_from(ones).unwrap_or(i64::MAX)))
@@ -136,13 +140,16 @@ pub fn bitpos(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let Some(bytes) = string(view, &key)? else {
         return Ok(Reply::Int(if wanted { -1 } else { 0 }));
     };
-    let has_end = a.remaining() >= 2;
-    let start = if a.remaining() > 0 { a.int()? } else { 0 };
-    let end = if a.remaining() > 0 { a.int()? } else { -1 };
-    let in_bits = unit(a)?;
-    if a.remaining() > 0 {
+    if a.remaining() > 3 {
         return Err(Reply::syntax());
     }
+    let has_end = a.remaining() >= 2;
+    let start = if a.remaining() > 0 { a.int()? } else { 0 };
+    let end = a.next().ok();
+    let in_bits = unit(a)?;
+    let end = end
+        .map_or(Some(-1), |end| parse_i64(end))
+        .ok_or_else(Reply::not_an_integer)?;
     let found = span(bytes.len(), start, end, in_bits).and_then(|(first, beyond)| {
         let found = position(&bytes, wanted, first, beyond);
         // Behind the string, as it were, there are zeros; unless it was said where to end.

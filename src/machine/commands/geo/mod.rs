@@ -88,13 +88,13 @@ pub fn geoadd(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 
 pub fn geodist(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let (key, first, second) = (a.key()?, a.key()?, a.key()?);
+    if a.remaining() > 1 {
+        return Err(Reply::syntax());
+    }
     let unit = match a.next() {
         Ok(name) => unit(name)?,
         Err(_) => 1.0,
     };
-    if a.remaining() > 0 {
-        return Err(Reply::syntax());
-    }
     let value = zsets::read(view, &key)?;
     let both = place(value, &first).zip(place(value, &second));
     Ok(both.map_or(Reply::Nil, |(first, second)| {

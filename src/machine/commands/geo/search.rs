@@ -98,10 +98,13 @@ impl Search {
     }
 
     /// Takes the option `word`, if it says where is searched.
-    fn take_place(&mut self, word: &str, a: &mut Args<'_>) -> Result<bool, Reply> {
+    fn take_place(&mut self, word: &str, view: &Overlay<'_>, a: &mut Args<'_>) -> Result<bool, Reply> {
         match word {
             "FROMMEMBER" | "FROMLONLAT" if self.from.is_some() => return Ok(false),
-            "FROMMEMBER" if a.remaining() >= 1 => self.from = Some(From::Member(a.key()?)),
+            "FROMMEMBER" if a.remaining() >= 1 => {
+                self.from = Some(From::Member(a.key()?));
+                check_member(view, self)?;
+            }
             "FROMLONLAT" if a.remaining() >= 2 => self.from = Some(From::Point(point(a.next()?, a.next()?)?)),
             "BYRADIUS" if a.remaining() >= 2 && self.by.is_none() => {
                 let (by, unit) = radius(a)?;
@@ -121,7 +124,7 @@ impl Search {
         Ok(true)
     }
 
-    fn options(&mut self, a: &mut Args<'_>, form: Form) -> Result<(), Reply> {
+    fn options(&mut self, view: &Overlay<'_>, a: &mut Args<'_>, form: Form) -> Result<(), Reply> {
         while let Some(word) = a.word() {
             match word.as_str() {
                 "WITHCOORD" => self.with_coordinates = true,
@@ -140,7 +143,7 @@ impl Search {
                     self.store_distance = word == "STOREDIST";
                 }
                 "STOREDIST" if form == (Form::Search { store: true }) => self.store_distance = true,
-                other if matches!(form, Form::Search { .. }) && self.take_place(other, a)? => {}
+                other if matches!(form, Form::Search { .. }) && self.take_place(other, view, a)? => {}
                 _ => return Err(Reply::syntax()),
             }
         }
@@ -301,7 +304,8 @@ fn within(by: By, center: Point, point: Point) -> Option<f64> {
 
 pub fn geosearch(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let mut search = Search::new(a.key()?);
-    search.options(a, Form::Search { store: false })?;
+    zsets::read(view, &search.key)?;
+    search.options(view, a, Form::Search { store: false })?;
     search.run(view)
 }
 
@@ -309,7 +313,8 @@ pub fn geosearchstore(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let to = a.key()?;
     let mut search = Search::new(a.key()?);
     search.store = Some(to);
-    search.options(a, Form::Search { store: true })?;
+    zsets::read(view, &search.key)?;
+    search.options(view, a, Form::Search { store: true })?;
     search.run(view)
 }
 
@@ -323,9 +328,15 @@ fn around(view: View<'_, '_>, a: &mut Args<'_>, may_store: bool, by_member: bool
         From::Point(point(a.next()?, a.next()?)?)
     });
     check_member(view, &search)?;
-    let (by, unit) = radius(a)?;
-    (search.by, search.unit) = (Some(by), unit);
-    search.options(a, Form::Radius { may_store })?;
+    if by_member && zsets::read(view, &search.key)?.is_none() {
+        // As in Redis: what is not searched may have any size.
+        (a.next()?, a.next()?);
+        search.by = Some(By::Radius(0.0));
+    } else {
+        let (by, unit) = radius(a)?;
+        (search.by, search.unit) = (Some(by), unit);
+    }
+    search.options(view, a, Form::Radius { may_store })?;
     search.run(view)
 }
 

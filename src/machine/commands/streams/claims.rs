@@ -182,7 +182,6 @@ pub fn xautoclaim(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     }
     check_group(&view, &key, &group)?;
     let reply = edit_group(view, &key, &group, |stream, group| {
-        group.see(&claim.consumer, now);
         let (mut taken, mut deleted, mut left) = (Vec::new(), Vec::new(), count);
         let looked_at: Vec<(Id, Pending)> = group
             .pending(start)

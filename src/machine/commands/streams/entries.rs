@@ -156,7 +156,9 @@ pub fn xtrim(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 
 pub fn xdel(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let key = a.key()?;
-    read(view, &key)?;
+    if read(view, &key)?.is_none() {
+        return Ok(Reply::Int(0));
+    }
     let ids: Vec<Id> = a
         .all()
         .iter()

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{View, edit, edit_group, id_reply, ids, no_group, read};
+use super::{View, edit, edit_group, id_reply, ids, no_group, read, shown};
 use crate::base::Reply;
 use crate::machine::commands::Done;
 use crate::machine::commands::args::{Args, parse_i64, wrong_arity};
@@ -141,7 +141,7 @@ pub fn xgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         None => Reply::Int(i64::from(group.see(&consumer, now))),
     })?;
     changed.ok_or_else(|| {
-        let (key, group) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&group));
+        let (key, group) = (shown(&key), shown(&group));
         Reply::err(format!(
             "NOGROUP No such consumer group '{group}' for key name '{key}'"
         ))
@@ -205,19 +205,22 @@ fn summary(group: &Group) -> Reply {
 
 pub fn xpending(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let (key, name) = (a.key()?, a.key()?);
-    let (all, mut min_idle) = (a.remaining() == 0, 0);
+    let mut min_idle = 0;
     let mut rest = a.all();
+    // As in Redis, what is too much is left alone.
+    if !(rest.is_empty() || (3..=6).contains(&rest.len())) {
+        return Err(Reply::syntax());
+    }
     if rest
         .first()
         .is_some_and(|word| word.eq_ignore_ascii_case(b"IDLE"))
     {
-        let idle = rest.get(1).ok_or_else(Reply::syntax)?;
-        min_idle = parse_i64(idle).ok_or_else(Reply::not_an_integer)?;
+        min_idle = parse_i64(&rest[1]).ok_or_else(Reply::not_an_integer)?;
         rest.drain(..2);
     }
     let wanted = match rest.as_slice() {
-        [] if all => None,
-        [from, to, count] | [from, to, count, _] => {
+        [] => None,
+        [from, to, count, ..] => {
             let count = parse_i64(count).ok_or_else(Reply::not_an_integer)?;
             let span = (ids::start(from)?, ids::end(to)?);
             Some((span, usize::try_from(count).unwrap_or(0), rest.get(3)))

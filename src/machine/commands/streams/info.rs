@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::groups::{subcommand, wrong_arguments};
-use super::{View, added_up_to, entry, has_gaps, id_reply, read};
+use super::{View, added_up_to, entry, has_gaps, id_reply, read, shown};
 use crate::base::Reply;
 use crate::machine::commands::Done;
 use crate::machine::commands::args::{Args, parse_i64};
@@ -35,8 +35,9 @@ fn field(name: &'static str, value: Reply) -> (Reply, Reply) {
     (Reply::Bulk(Bytes::from_static(name.as_bytes())), value)
 }
 
+/// Also one that somebody has set so high that it counts round.
 fn number(n: u64) -> Reply {
-    Reply::Int(i64::try_from(n).unwrap_or(i64::MAX))
+    Reply::Int(n.cast_signed())
 }
 
 fn name(name: &[u8]) -> Reply {
@@ -50,10 +51,7 @@ fn lag(stream: &Stream, group: &Group) -> Reply {
         Some(read) if !has_gaps(stream, group.delivered) => Some(read),
         _ => added_up_to(stream, group.delivered),
     };
-    match read.map(|read| i128::from(stream.added) - i128::from(read)) {
-        None => Reply::Nil,
-        Some(lag) => Reply::Int(i64::try_from(lag).unwrap_or(i64::MAX)),
-    }
+    read.map_or(Reply::Nil, |read| number(stream.added.wrapping_sub(read)))
 }
 
 pub fn xinfo(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
@@ -85,7 +83,7 @@ pub fn xinfo(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         "consumers" => {
             let group_name = a.next()?;
             let group = stream.group(group_name).ok_or_else(|| {
-                let (key, group) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(group_name));
+                let (key, group) = (shown(&key), shown(group_name));
                 Reply::err(format!(
                     "NOGROUP No such consumer group '{group}' for key name '{key}'"
                 ))

@@ -7,6 +7,8 @@ mod ids;
 mod info;
 mod reading;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::base::Reply;
@@ -64,8 +66,13 @@ fn entry(id: Id, fields: &Packed) -> Reply {
     Reply::Array(vec![id_reply(id), Reply::Array(fields)])
 }
 
+/// A name as an error shows it: up to a zero byte, as Redis has it.
+fn shown(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
 fn no_group(key: &[u8], group: &[u8]) -> Reply {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    let (key, group) = (shown(key), shown(group));
     Reply::err(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
 }
 
@@ -97,5 +104,8 @@ fn added_up_to(stream: &Stream, id: Id) -> Option<u64> {
 
 /// Whether entries at or after `from` were deleted by name.
 fn has_gaps(stream: &Stream, from: Id) -> bool {
-    !stream.is_empty() && stream.max_deleted != Id::ZERO && from <= stream.max_deleted
+    let Some((first, _)) = stream.first() else {
+        return false;
+    };
+    stream.max_deleted != Id::ZERO && first <= stream.max_deleted && from <= stream.max_deleted
 }

@@ -29,7 +29,26 @@ struct Reading {
     count: usize,
     timeout_ms: Option<Millis>,
     acknowledged: bool,
-    streams: Vec<(Bytes, From)>,
+    /// What is wrong with an id is said after what is wrong with its group.
+    streams: Vec<(Bytes, Result<From, Reply>)>,
+}
+
+impl From {
+    fn parse(text: &[u8], in_group: bool) -> Result<From, Reply> {
+        match (text, in_group) {
+            (b"$", false) => Ok(From::Now),
+            (b"$", true) => Err(Reply::err(
+                "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this \
+                 consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return \
+                 an empty result set.",
+            )),
+            (b">", true) => Ok(From::New),
+            (b">", false) => Err(Reply::err(
+                "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
+            )),
+            (id, _) => ids::exact(id, 0).map(From::After),
+        }
+    }
 }
 
 fn timeout(text: &[u8]) -> Result<Millis, Reply> {
@@ -75,35 +94,16 @@ impl Reading {
             return Err(Reply::syntax());
         }
         if !rest.len().is_multiple_of(2) {
-            return Err(Reply::err(format!(
-                "ERR Unbalanced {} list of streams: for each stream key an ID or '$' must be specified.",
-                a.name().to_ascii_uppercase()
-            )));
+            return Err(Reply::err(
+                "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
+            ));
         }
         if in_group && reading.group.is_none() {
             return Err(Reply::err("ERR Missing GROUP option for XREADGROUP"));
         }
         let (keys, from) = rest.split_at(rest.len() / 2);
         for (key, from) in keys.iter().zip(from) {
-            let from = match (&from[..], in_group) {
-                (b"$", false) => From::Now,
-                (b"$", true) => {
-                    return Err(Reply::err(
-                        "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of \
-                         this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would \
-                         just return an empty result set.",
-                    ));
-                }
-                (b">", true) => From::New,
-                (b">", false) => {
-                    return Err(Reply::err(
-                        "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> \
-                         <consumer> option.",
-                    ));
-                }
-                (id, _) => From::After(ids::exact(id, 0)?),
-            };
-            reading.streams.push((key.clone(), from));
+            reading.streams.push((key.clone(), From::parse(from, in_group)));
         }
         Ok(reading)
     }
@@ -195,7 +195,7 @@ fn last_id(key: &Bytes) -> Option<Command> {
 pub fn waits(name: &str, args: &[Bytes]) -> Option<Waits> {
     let reading = Reading::parse(&mut Args::new(name, args)).ok()?;
     let timeout_ms = reading.timeout_ms?;
-    let need = |from: &From| match (from, &reading.group) {
+    let need = |from: &Result<From, Reply>| match (from.as_ref().ok()?, &reading.group) {
         (From::New, Some((group, _))) => Some(Need::Undelivered(Bytes::copy_from_slice(group))),
         (From::After(id), None) => Some(Need::After(*id)),
         (From::Now, None) => Some(Need::After(Id::MAX)),
@@ -220,9 +220,12 @@ fn found(streams: Vec<(Reply, Reply)>) -> Reply {
 
 pub fn xread(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let reading = Reading::parse(a)?;
+    for (_, from) in &reading.streams {
+        from.clone()?;
+    }
     let mut streams = Vec::new();
     for (key, from) in reading.streams {
-        let (Some(stream), From::After(id)) = (read(view, &key)?, from) else {
+        let (Some(stream), From::After(id)) = (read(view, &key)?, from?) else {
             continue;
         };
         let entries: Vec<Reply> = stream
@@ -243,7 +246,7 @@ pub fn xreadgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         return Err(Reply::syntax());
     };
     // Of all streams before any of them is read: an error delivers nothing.
-    for (key, _) in &reading.streams {
+    for (key, from) in &reading.streams {
         let known = read(view, key)?.is_some_and(|stream| stream.group(group).is_some());
         if !known {
             let Reply::Error(text) = no_group(key, group) else {
@@ -251,21 +254,25 @@ pub fn xreadgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
             };
             return Err(Reply::Error(format!("{text} in XREADGROUP with GROUP option")));
         }
+        from.clone()?;
     }
     let now = view.now();
     let mut streams = Vec::new();
     for (key, from) in &reading.streams {
+        let delivered = |stream: &Stream| stream.group(group).map(|group| group.delivered);
+        let is_new = |stream: &Stream| delivered(stream).is_some_and(|id| stream.after(id).next().is_some());
+        // Of a consumer that nothing is delivered to there is no trace.
+        if *from == Ok(From::New) && !read(view, key)?.is_some_and(is_new) {
+            continue;
+        }
         let entries = edit_group(view, key, group, |stream, group| {
             group.see(consumer, now);
             match from {
-                From::After(id) => Some(again(stream, group, consumer, *id, reading.count, now)),
-                _ => {
-                    let new = deliver(stream, group, reading.count, now, consumer, reading.acknowledged);
-                    (!new.is_empty()).then_some(new)
-                }
+                Ok(From::After(id)) => again(stream, group, consumer, *id, reading.count, now),
+                _ => deliver(stream, group, reading.count, now, consumer, reading.acknowledged),
             }
         })?;
-        if let Some(entries) = entries.flatten() {
+        if let Some(entries) = entries {
             streams.push((Reply::Bulk(key.clone()), Reply::Array(entries)));
         }
     }
@@ -316,7 +323,7 @@ fn deliver(
     let mut entries = Vec::new();
     for (id, fields) in stream.after(group.delivered).take(count) {
         group.read = match group.read {
-            Some(read) if !has_gaps(stream, id) => Some(read + 1),
+            Some(read) if !has_gaps(stream, id) => Some(read.wrapping_add(1)),
             _ => added_up_to(stream, id),
         };
         group.delivered = id;
