@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::line::WaiterId;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
+use super::settings::Setting;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -52,6 +53,8 @@ pub enum Ask {
     Script(ScriptAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
+    /// To a node: these settings have changed.
+    Settings(Vec<(Setting, u64)>),
 }
 
 impl Ask {
@@ -89,6 +92,8 @@ pub enum Told {
     PubSub(PubSubTold),
     Left,
     Failed(Failure),
+    /// It is so from now on.
+    Set,
 }
 
 /// Why the node that was asked has no answer.

@@ -18,10 +18,8 @@ use super::housekeeping::Housekeeping;
 use super::join;
 use super::line::WaiterId;
 use super::numbering::Numbering;
-use super::pubsub::PubSub;
 use super::recovery::Recovery;
 use super::router::Router;
-use super::scripts::Scripts;
 use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
@@ -203,7 +201,7 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let volatile = Volatile::new(Arc::clone(&env.clock));
+        let volatile = Volatile::new(Arc::clone(&env.clock), &config.limits);
         let router = Router::new(
             id,
             Arc::clone(&groups),
@@ -438,24 +436,12 @@ impl Node {
         &self.inner.router
     }
 
-    /// How many clients, of any node, wait here for keys of shards that are led here.
-    #[must_use]
-    pub fn in_line(&self) -> usize {
-        self.inner.volatile.turns.len()
-    }
-
-    #[must_use]
-    pub fn pubsub(&self) -> &PubSub {
-        &self.inner.volatile.pubsub
+    pub(super) fn volatile(&self) -> &Volatile {
+        &self.inner.volatile
     }
 
     pub(super) fn contention(&self) -> &Contention {
         &self.inner.contention
-    }
-
-    #[must_use]
-    pub fn scripts(&self) -> &Scripts {
-        &self.inner.volatile.scripts
     }
 
     /// A name for a client that is about to wait in line.
