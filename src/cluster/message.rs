@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::line::WaiterId;
+use super::memory::MemoryAsk;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
 use super::settings::Setting;
@@ -55,6 +56,8 @@ pub enum Ask {
     Recover(TxnId),
     /// To a node: these settings have changed.
     Settings(Vec<(Setting, u64)>),
+    /// To a node: about memory.
+    Memory(MemoryAsk),
 }
 
 impl Ask {
@@ -69,6 +72,7 @@ impl Ask {
             }
             Ask::PubSub(PubSubAsk::Publish { message, .. }) => message.len(),
             Ask::Script(ScriptAsk::Load(body)) => body.len(),
+            Ask::Memory(MemoryAsk::Accesses(keys)) => keys.iter().map(Bytes::len).sum(),
             _ => 0,
         }
     }
@@ -92,6 +96,8 @@ pub enum Told {
     PubSub(PubSubTold),
     Left,
     Failed(Failure),
+    /// Seconds since keys were asked for, and how often they are.
+    Accesses(Vec<(u32, u8)>),
     /// It is so from now on.
     Set,
 }

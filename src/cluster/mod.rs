@@ -21,6 +21,7 @@ mod housekeeping;
 mod inspect;
 mod join;
 mod line;
+mod memory;
 mod message;
 mod node;
 mod numbering;

@@ -201,7 +201,7 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let volatile = Volatile::new(Arc::clone(&env.clock), &config.limits);
+        let volatile = Volatile::new(Arc::clone(&env.clock), &config);
         let router = Router::new(
             id,
             Arc::clone(&groups),
@@ -259,6 +259,8 @@ impl Node {
                 },
                 lease: inner.config.lease_ms().map(Duration::from_millis),
                 clock: Arc::clone(&inner.clock),
+                admission: Arc::new(inner.volatile.memory.clone()),
+                used: inner.volatile.memory.used(),
                 boot: inner.boot,
             };
             Group::start(
@@ -329,13 +331,17 @@ impl Node {
             groups: Arc::clone(groups),
             links: inner.links.clone(),
             clock: Arc::clone(clock),
-            turns: inner.volatile.turns.clone(),
+            volatile: inner.volatile.clone(),
+            router: router.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
+            sweeping: Arc::default(),
             stopping: Arc::clone(&inner.stopping),
             fatal,
         };
         tokio::spawn(housekeeping.run());
+        let memory = inner.volatile.memory.clone();
+        tokio::spawn(memory.run(Arc::clone(groups), router.clone(), inner.id));
         let digests = Digests {
             me: inner.id,
             groups: Arc::clone(groups),

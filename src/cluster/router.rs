@@ -214,6 +214,11 @@ impl Router {
         (!group.is_leader() && !self.inner.groups.is_refilling()).then_some(group)
     }
 
+    /// The replica here.
+    pub(super) fn group(&self, group: GroupId) -> Option<Group> {
+        self.inner.groups.get(group)
+    }
+
     /// Whether there is a replica here, which knows better than hints who leads.
     pub(super) fn has_replica(&self, group: GroupId) -> bool {
         self.inner.groups.get(group).is_some()
@@ -284,6 +289,10 @@ impl Router {
                 self.inner.volatile.settings.set(&changes);
                 return Told::Set;
             }
+            Ask::Memory(ask) => {
+                let group = self.inner.groups.get(id);
+                return self.inner.volatile.memory.answer(group.as_ref(), ask);
+            }
             ask => ask,
         };
         let Some(group) = self.inner.groups.get(id) else {
@@ -326,7 +335,9 @@ impl Router {
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
-            Ask::Script(_) | Ask::PubSub(_) | Ask::Settings(_) => Box::pin(ready(Told::Script(None))),
+            Ask::Script(_) | Ask::PubSub(_) | Ask::Settings(_) | Ask::Memory(_) => {
+                Box::pin(ready(Told::Script(None)))
+            }
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await

@@ -16,6 +16,7 @@ mod exec;
 mod info;
 mod large;
 mod multi;
+mod object;
 mod pubsub;
 mod scripts;
 mod serve;

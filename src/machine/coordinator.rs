@@ -75,6 +75,8 @@ impl Coordinator {
                 Body::Sweep | Body::Digest => Response::Done,
                 Body::Withdraw => self.withdraw(request.id),
                 Body::Run { .. }
+                | Body::Evict(_)
+                | Body::Full
                 | Body::Prepare(_)
                 | Body::Finish(_)
                 | Body::Inquire { .. }

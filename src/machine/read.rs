@@ -96,8 +96,9 @@ impl Shard {
         if !self.hold(conditions) {
             return ReadOutcome::Ready(Seen::Conflict);
         }
+        self.note_access(commands, now);
         let mut view = Overlay::new(self.keyspace(), now, seed);
-        let replies = replies(commands, &mut view);
+        let replies = replies(commands, &mut view, false);
         let touched = match scope.filter(|_| versions) {
             None => Vec::new(),
             Some(Scope::All) => vec![Condition::Whole {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate::base::mutant::{self, Mutant};
 use quorate::base::{GroupId, Reply, RequestId, TxnId};
 use quorate::machine::{
-    Body, Command, Condition, Decide, Decision, Read, ReadOutcome, Refusal, Request, Response, Seen,
+    Body, Command, Condition, Decide, Decision, Mode, Read, ReadOutcome, Refusal, Request, Response, Seen,
 };
 use quorate::txn::{Answer, Txn};
 
@@ -279,7 +279,11 @@ impl World {
             body: Body::Run {
                 commands: part.commands.clone(),
                 conditions: part.conditions.clone(),
-                strict: running.strict,
+                mode: if running.strict {
+                    Mode::Strict
+                } else {
+                    Mode::Together
+                },
             },
         });
         let shard = part.shard;

@@ -22,6 +22,7 @@ mod hll;
 mod keys;
 mod lcs;
 mod lists;
+mod memory;
 mod object;
 mod random;
 mod scanning;
