@@ -467,7 +467,7 @@ fn settles_number(wish: &Wish) -> bool {
     wish.id.is_some() && wish.commands.iter().any(recalls)
 }
 
-fn busy() -> Error {
+pub(super) fn busy() -> Error {
     Error::Retry("too many requests wait".into())
 }
 
@@ -483,6 +483,6 @@ fn refused(refusal: Refusal, id: RequestId) -> Error {
     }
 }
 
-fn unexpected(told: &Told) -> Error {
+pub(super) fn unexpected(told: &Told) -> Error {
     Error::Stopped(format!("unexpected answer {told:?}"))
 }

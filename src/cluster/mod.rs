@@ -16,6 +16,7 @@ mod driver;
 mod env;
 mod execute;
 mod failing;
+mod fetching;
 mod forgetting;
 mod housekeeping;
 mod inspect;

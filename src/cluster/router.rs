@@ -203,13 +203,13 @@ impl Router {
 
     /// Whether a replica here that does not lead will probably answer a read as well as the leader, and sooner.
     fn reads_here(&self, group: GroupId, leader: NodeId, ask: &Ask) -> bool {
-        matches!(ask, Ask::Read(Read::Run { .. }))
+        matches!(ask, Ask::Read(Read::Run { .. } | Read::Values { .. }))
             && leader != self.inner.me
             && self.follower(group).is_some_and(|group| group.seems_current())
     }
 
     /// The replica here, if it follows and may vouch for its leader: a node that has forgotten its votes may not.
-    fn follower(&self, group: GroupId) -> Option<Group> {
+    pub(super) fn follower(&self, group: GroupId) -> Option<Group> {
         let group = self.inner.groups.get(group)?;
         (!group.is_leader() && !self.inner.groups.is_refilling()).then_some(group)
     }

@@ -199,7 +199,7 @@ impl Coordinator {
                 .decision(*id)
                 .map_or(Seen::Nothing, |d| Seen::Decision(d.clone())),
             Read::Staged(attempts) => Seen::Staged(self.still_staged(attempts)),
-            Read::Run { .. } => Seen::Nothing,
+            Read::Run { .. } | Read::Values { .. } => Seen::Nothing,
         })
     }
 

@@ -59,11 +59,15 @@ impl Shard {
         }
         for command in commands.iter().filter(|command| command.is_access()) {
             if let Touches::Keys(keys) = command.touches() {
-                for key in keys {
-                    let there = self.keyspace.slot_len(slot_of(key));
-                    self.keyspace.access.note(key, there, now);
-                }
+                self.note_keys(keys.into_iter(), now);
             }
+        }
+    }
+
+    pub(super) fn note_keys<'a>(&self, keys: impl Iterator<Item = &'a Bytes>, now: Millis) {
+        for key in keys {
+            let there = self.keyspace.slot_len(slot_of(key));
+            self.keyspace.access.note(key, there, now);
         }
     }
 

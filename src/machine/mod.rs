@@ -42,7 +42,7 @@ pub use eviction::{Candidate, Walk};
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
-pub use read::{Read, ReadOutcome, Seen};
+pub use read::{Held, Read, ReadOutcome, Seen};
 pub use request::{
     Age, Batch, Body, Condition, Decide, Decision, Finish, Mode, No, Origin, Prepare, Prepared, Refusal,
     Request, Response, Stage, Staged, Ticket, Vote,

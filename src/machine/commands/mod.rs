@@ -8,6 +8,7 @@
 //!
 //! Not here: connection commands and MULTI (gateway), and how a command over several shards is taken apart (txn).
 
+mod again;
 mod apart;
 mod args;
 mod bitfield;
