@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::settings::Settings;
 use super::turns::Turns;
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
@@ -26,6 +27,7 @@ pub struct Housekeeping {
     pub links: Links,
     pub clock: Clock,
     pub turns: Turns,
+    pub settings: Settings,
     pub placement: Placement,
     pub snapshot_log_bytes: u64,
     /// Set when the node stops in order: then replicas stop, too.
@@ -93,11 +95,9 @@ impl Housekeeping {
         let due = group.peek(|machine| {
             let shard = machine.as_shard()?;
             let locks = shard.locks();
-            let expired = shard
-                .keyspace()
-                .expiring(now)
-                .take(64)
-                .any(|(_, key)| locks.owner(key).is_none());
+            let mut expiring = shard.keyspace().expiring(now).take(64);
+            let expired =
+                self.settings.active_expire() && expiring.any(|(_, key)| locks.owner(key).is_none());
             Some(expired || shard.has_overdue(now))
         });
         if due == Some(true) {

@@ -7,6 +7,7 @@ use super::line::WaiterId;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
 use super::settings::Setting;
+use super::vitals::Size;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -55,6 +56,13 @@ pub enum Ask {
     Recover(TxnId),
     /// To a node: these settings have changed.
     Settings(Vec<(Setting, u64)>),
+    /// To a shard: how many keys are there?
+    Size,
+    /// How many other members have what is committed now? Answered when these are as many, or after so many milliseconds.
+    Replicas {
+        least: usize,
+        patience_ms: u64,
+    },
 }
 
 impl Ask {
@@ -94,6 +102,8 @@ pub enum Told {
     Failed(Failure),
     /// It is so from now on.
     Set,
+    Size(Size),
+    Replicas(usize),
 }
 
 /// Why the node that was asked has no answer.

@@ -330,6 +330,7 @@ impl Node {
             links: inner.links.clone(),
             clock: Arc::clone(clock),
             turns: inner.volatile.turns.clone(),
+            settings: inner.volatile.settings.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
             stopping: Arc::clone(&inner.stopping),
