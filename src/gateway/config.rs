@@ -3,9 +3,11 @@
 //!
 //! Not here: names of Redis's that mean nothing to Quorate (replication, its AOF, encodings); they are absent.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
-use super::client::{arity, text};
+use super::client::text;
 use super::help;
 use super::server::Shared;
 use crate::base::limits::{
@@ -187,14 +189,24 @@ fn failed(name: &Bytes, why: &str) -> Reply {
     ))
 }
 
+/// A name that is no pattern comes back as it was written.
 fn get(node: &Node, patterns: &[Bytes]) -> Reply {
-    let wanted = |name: &str| {
-        patterns
-            .iter()
-            .any(|pattern| matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
-    };
-    let shown = TABLE.iter().filter(|(name, _)| wanted(name));
-    let pairs = shown.map(|(name, value)| (Reply::bulk(*name), Reply::bulk(value.show(node))));
+    let mut shown: BTreeMap<Bytes, String> = BTreeMap::new();
+    for pattern in patterns {
+        if !pattern.iter().any(|byte| b"*?[".contains(byte)) {
+            if let Some((_, value)) = find(pattern) {
+                shown.insert(pattern.clone(), value.show(node));
+            }
+            continue;
+        }
+        let lower = pattern.to_ascii_lowercase();
+        for (name, value) in TABLE.iter().filter(|(name, _)| matches(&lower, name.as_bytes())) {
+            shown.insert(Bytes::from_static(name.as_bytes()), value.show(node));
+        }
+    }
+    let pairs = shown
+        .into_iter()
+        .map(|(name, value)| (Reply::Bulk(name), Reply::bulk(value)));
     Reply::Map(pairs.collect())
 }
 
@@ -213,7 +225,7 @@ fn changes(node: &Node, pairs: &[Bytes]) -> Result<Vec<(Setting, u64)>, Reply> {
     let mut named: Vec<(&str, &Value, &Bytes, &Bytes)> = Vec::new();
     for pair in pairs.chunks(2) {
         let [name, given] = pair else {
-            return Err(arity("config|set"));
+            return Err(Reply::syntax());
         };
         let Some((known, value)) = find(name) else {
             return Err(Reply::err(format!(
