@@ -2,6 +2,7 @@
 //! how a node is told to stop.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::eventually;
@@ -43,6 +44,14 @@ fn int(reply: &Reply) -> i64 {
         Reply::Int(n) => *n,
         other => panic!("not a number: {other:?}"),
     }
+}
+
+/// The node closes the connection, and says nothing.
+fn assert_ended(client: &mut Client) {
+    let error = client
+        .receive()
+        .expect_err("the connection is closed without a word");
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{error}");
 }
 
 #[test]
@@ -349,7 +358,7 @@ fn snapshots_are_written_when_they_are_asked_for_and_a_node_stops_when_it_is_tol
         Reply::Simple("Background saving started".into())
     );
     me.send(&encode(&["SHUTDOWN"])).expect("sent");
-    assert!(me.receive().is_err(), "the connection closes without a word");
+    assert_ended(&mut me);
     let ended = nodes.wait_end(2, Duration::from_secs(20));
     assert_eq!(ended.code(), Some(0), "{}", nodes.said(2));
     nodes.start_node(2);
@@ -409,7 +418,7 @@ fn idle_clients_are_disconnected_where_a_timeout_is_set() {
     listens.send(&encode(&["SUBSCRIBE", "c"])).expect("sent");
     listens.receive().expect("subscribed");
     ok(&mut me, &["CONFIG", "SET", "timeout", "1"]);
-    assert!(idle.receive().is_err(), "it is disconnected at another node, too");
+    assert_ended(&mut idle);
     let mut again = nodes.client(2);
     assert_eq!(call(&mut again, &["PUBLISH", "c", "m"]), Reply::Int(1));
     listens.receive().expect("who listens is not idle");
