@@ -52,8 +52,7 @@ pub struct Seen {
     pub listens: [usize; 3],
     pub monitors: bool,
     /// `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`.
-    pub no_evict: bool,
-    pub no_touch: bool,
+    pub spared: [bool; 2],
 }
 
 impl Client {
@@ -134,8 +133,8 @@ impl Client {
             (listens, 'P'),
             (seen.queued.is_some(), 'x'),
             (seen.waits, 'b'),
-            (seen.no_evict, 'e'),
-            (seen.no_touch, 'T'),
+            (seen.spared[0], 'e'),
+            (seen.spared[1], 'T'),
         ];
         let mut flags: String = of.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
         if flags.is_empty() {
@@ -181,8 +180,7 @@ impl Clients {
                 waits: false,
                 listens: [0; 3],
                 monitors: false,
-                no_evict: false,
-                no_touch: false,
+                spared: [false; 2],
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),
