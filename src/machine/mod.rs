@@ -32,6 +32,7 @@ mod sessions;
 mod shard;
 mod snapshot;
 mod strict;
+mod tally;
 pub mod values;
 
 pub use access::{Access, Counted};
@@ -50,6 +51,9 @@ pub use request::{
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
 pub use strict::Failed;
+pub use tally::Tally;
+
+use std::sync::Arc;
 
 use crate::base::{GroupId, Millis};
 
@@ -109,6 +113,13 @@ impl Machine {
         match self {
             Machine::Shard(shard) => Some(shard.access()),
             Machine::Coordinator(_) => None,
+        }
+    }
+
+    /// Goes on counting where the state that this one replaces had got.
+    pub fn keep_tally(&mut self, before: &Machine) {
+        if let (Machine::Shard(new), Machine::Shard(old)) = (self, before) {
+            new.keep_tally(Arc::clone(old.tally()));
         }
     }
 

@@ -112,6 +112,9 @@ impl Shard {
         self.note_access(commands, now);
         let mut view = Overlay::new(self.keyspace(), now, seed);
         let replies = replies(commands, &mut view, false);
+        let ((hits, misses), tally) = (view.looked(), &self.keyspace().tally);
+        tally.hits.add(hits);
+        tally.misses.add(misses);
         let touched = match scope.filter(|_| versions) {
             None => Vec::new(),
             Some(Scope::All) => vec![Condition::Whole {

@@ -14,6 +14,7 @@
 //! A `Run` holds nothing while it waits, so it may always wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ use super::run::replies;
 use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
+use super::tally::Tally;
 use crate::base::limits::{PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
@@ -118,6 +120,16 @@ impl Shard {
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// What `INFO` counts here.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.keyspace.tally
+    }
+
+    pub(super) fn keep_tally(&mut self, tally: Arc<Tally>) {
+        self.keyspace.tally = tally;
     }
 
     pub(super) fn interest(&mut self) -> &mut Interest {
