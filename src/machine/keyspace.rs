@@ -111,6 +111,8 @@ pub struct Keyspace {
     digest: u64,
     garbage: Garbage,
     pub interest: Interest,
+    /// The entry that was last given a stamp, and how many it has.
+    stamps: (u64, u32),
 }
 
 /// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
@@ -136,6 +138,7 @@ impl Default for Keyspace {
             digest: 0,
             garbage: Garbage::default(),
             interest: Interest::default(),
+            stamps: (0, 0),
         }
     }
 }
@@ -246,8 +249,20 @@ impl Keyspace {
         let before = std::mem::take(self);
         self.garbage = before.garbage;
         self.interest = before.interest;
+        // The entry goes on, and may not give a number twice.
+        self.stamps = before.stamps;
         self.interest.note_all();
         self.garbage.1.extend(before.slots.into_iter().flatten());
+    }
+
+    /// A number, from 1, that the entry at `version` gives once: entries are applied from their beginning, so all replicas give the
+    /// same, and need not remember it.
+    pub fn stamp(&mut self, version: u64) -> u32 {
+        if self.stamps.0 != version {
+            self.stamps = (version, 0);
+        }
+        self.stamps.1 = self.stamps.1.saturating_add(1);
+        self.stamps.1
     }
 
     /// What is to be freed elsewhere.
