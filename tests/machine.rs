@@ -14,6 +14,8 @@ mod digest;
 mod direct;
 #[path = "machine/expiry.rs"]
 mod expiry;
+#[path = "machine/memcached.rs"]
+mod memcached;
 #[path = "machine/parking.rs"]
 mod parking;
 #[path = "machine/prepare.rs"]

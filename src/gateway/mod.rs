@@ -1,4 +1,4 @@
-//! Floor 6: what clients see. Bytes → request → reply, sessions, MULTI, the commands that are about the connection.
+//! Floor 6: what clients see, Redis's and memcached's (`memcached`). Bytes → request → reply, sessions, MULTI, the commands that are about the connection.
 //!
 //! ```text
 //!  socket ─▶ all whole requests that are there ─▶ runs of data commands, by shard, at once ─▶ replies in order ─▶ socket
@@ -15,6 +15,7 @@ mod clients;
 mod exec;
 mod info;
 mod large;
+mod memcached;
 mod multi;
 mod pubsub;
 mod scripts;

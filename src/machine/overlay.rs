@@ -174,7 +174,9 @@ impl<'a> Overlay<'a> {
     pub fn stamp(&mut self) -> Option<u32> {
         match &mut self.base {
             Base::Kept(_) => None,
-            Base::Direct { keyspace, version, .. } => Some(keyspace.stamp(*version)),
+            Base::Direct {
+                keyspace, version, ..
+            } => Some(keyspace.stamp(*version)),
         }
     }
 

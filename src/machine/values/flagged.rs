@@ -29,7 +29,8 @@ impl Flagged {
         // Odd constants, as those in `digest.rs`. Without any of these it is still no plain string: replicas that differ in
         // this differ.
         let marks = u64::from(self.flags) << 2 | u64::from(self.stale) << 1 | u64::from(self.won);
-        let beside = marks.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ self.told.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        let beside =
+            marks.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ self.told.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         (data ^ beside).rotate_left(1)
     }
 }

@@ -34,7 +34,9 @@ pub fn current(view: &Overlay<'_>, key: &[u8], item: &Item) -> u64 {
 pub fn put_and_tell(view: View<'_, '_>, key: &Bytes, mut item: Item) -> Result<u64, Reply> {
     if let (Some(entry), Some(stamp)) = (view.entry(), view.stamp()) {
         if stamp > STAMP_MAX {
-            return Err(Reply::err("TRYAGAIN too many unique numbers are asked for at once"));
+            return Err(Reply::err(
+                "TRYAGAIN too many unique numbers are asked for at once",
+            ));
         }
         item.told = entry << STAMP_BITS | u64::from(stamp);
     }

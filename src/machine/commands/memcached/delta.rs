@@ -35,8 +35,7 @@ impl Delta {
             let item = Item::new(initial.to_string().as_bytes(), 0, expiry(exptime, now));
             return self.put(view, item, initial, -1);
         };
-        let not_a_number =
-            || Reply::err("CLIENT_ERROR cannot increment or decrement non-numeric value");
+        let not_a_number = || Reply::err("CLIENT_ERROR cannot increment or decrement non-numeric value");
         if item.data.is_empty() {
             return Err(not_a_number());
         }

@@ -29,9 +29,20 @@ pub(super) fn get(view: View<'_, '_>, key: &Bytes, wants_cas: bool) -> Done {
     let Some(item) = Item::of(view, key)? else {
         return Ok(Reply::Nil);
     };
-    let cas = if wants_cas { cas::tell(view, key, &item)? } else { 0 };
-    let left = ttl(item.expires, view.now());
-    Ok(item.shown(cas, (left, left), marks(&item, false)))
+    let data = Reply::Bulk(item.data.to_bytes());
+    if item.flags == 0 && !wants_cas {
+        return Ok(data);
+    }
+    let cas = if wants_cas {
+        cas::tell(view, key, &item)?
+    } else {
+        0
+    };
+    Ok(Reply::Array(vec![
+        data,
+        Reply::Int(i64::from(item.flags)),
+        cas::reply(cas),
+    ]))
 }
 
 fn marks(item: &Item, wins: bool) -> u8 {

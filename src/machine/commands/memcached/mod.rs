@@ -32,9 +32,11 @@ use crate::machine::values::Flagged;
 /// An expiry of more seconds than 30 days' is a time of Unix's.
 const RELATIVE_SECONDS_MAX: i64 = 60 * 60 * 24 * 30;
 
+/// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Memcached {
-    /// Replies an array: of each key what [`Item::shown`] says, nil, or an error. `cas`: the unique numbers are wanted.
+    /// Replies an array: of each key nil, an error, or data, flags and unique number; of plain strings the data alone, unless the
+    /// unique numbers are wanted (`cas`).
     Get {
         keys: Vec<Bytes>,
         cas: bool,

@@ -88,8 +88,16 @@ impl Store {
             Mode::Append | Mode::Prepend if self.cas.is_some_and(|cas| cas != 0 && cas != current) => {
                 Err(Word::Exists)
             }
-            Mode::Append => Ok(Item::new(&[&old.data, &self.value[..]].concat(), old.flags, old.expires)),
-            Mode::Prepend => Ok(Item::new(&[&self.value[..], &old.data].concat(), old.flags, old.expires)),
+            Mode::Append => Ok(Item::new(
+                &[&old.data, &self.value[..]].concat(),
+                old.flags,
+                old.expires,
+            )),
+            Mode::Prepend => Ok(Item::new(
+                &[&self.value[..], &old.data].concat(),
+                old.flags,
+                old.expires,
+            )),
         }
     }
 }
