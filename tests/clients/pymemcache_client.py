@@ -102,7 +102,7 @@ def base_client(node):
     assert c.get_many([f"many{n}" for n in range(100)]) == {f"many{n}": str(n).encode() for n in range(100)}
     assert c.delete("a") is True and c.delete("a") is False
     assert c.delete_many([f"many{n}" for n in range(100)]) is True
-    assert c.gat("b", 50) == b"2" and c.gats("b", 50)[0] == b"2"
+    assert c.raw_command("gat 50 b", b"END\r\n") == b"VALUE b 0 1\r\n2\r\n"
     assert c.version().startswith(b"1.6.18")
     stats = c.stats()
     assert stats[b"curr_items"] == 1 and stats[b"version"].startswith(b"1.6"), stats
