@@ -106,7 +106,7 @@ def base_client(node):
     assert c.version().startswith(b"1.6.18")
     stats = c.stats()
     assert stats[b"curr_items"] == 1 and stats[b"version"].startswith(b"1.6"), stats
-    assert c.stats("settings")[b"cas_enabled"] is True
+    assert c.stats("settings")[b"cas_enabled"] == b"yes"
     assert c.cache_memlimit(64) is True
     c.quit()
 
