@@ -16,6 +16,12 @@ pub const LARGE_COMMANDS_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 pub const LARGE_QUEUES_BYTES_MAX: usize = 512 << 20;
 /// Bytes of an inline command line.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a memcached client's line that asks for many keys.
+pub const MEMCACHED_GETS_BYTES_MAX: usize = 1 << 20;
+/// Bytes of any other line of a memcached client.
+pub const MEMCACHED_LINE_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a memcached client's key.
+pub const MEMCACHED_KEY_BYTES_MAX: usize = 250;
 /// Commands queued by one MULTI.
 pub const TXN_COMMANDS_MAX: usize = 16 << 10;
 /// Bytes queued by one MULTI.
@@ -140,7 +146,9 @@ pub const DEBUG_DIGEST_KEYS_MAX: usize = 1 << 20;
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 10_000;
 
-const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX);
+const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX + MEMCACHED_LINE_BYTES_MAX);
+const _: () =
+    assert!(MEMCACHED_GETS_BYTES_MAX <= LARGE_BYTES && MEMCACHED_LINE_BYTES_MAX < MEMCACHED_GETS_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX >= COMMAND_BYTES_MAX && REPLIES_BYTES_MAX > 2 * BULK_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX + WATCHED_BYTES_MAX + WATCHED_KEYS_MAX * 32 < WORK_BYTES_MAX);
 // Commands and conditions, and the keys of both once more; or all replies.

@@ -1,4 +1,4 @@
-//! Floor 6: what clients see. Bytes → request → reply, sessions, MULTI, the commands that are about the connection.
+//! Floor 6: what clients see, Redis's and memcached's (`memcached`). Bytes → request → reply, sessions, MULTI, the commands that are about the connection.
 //!
 //! ```text
 //!  socket ─▶ all whole requests that are there ─▶ runs of data commands, by shard, at once ─▶ replies in order ─▶ socket
@@ -21,6 +21,7 @@ mod help;
 mod info;
 mod large;
 mod latency;
+mod memcached;
 mod memory;
 mod monitor;
 mod multi;

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::admin;
 use super::clients::Clients;
 use super::large::Large;
 use super::latency::Latency;
+use super::memcached;
 use super::monitor::Monitors;
 use super::pause::Pause;
 use super::session::Session;
@@ -72,6 +73,9 @@ pub struct Shared {
     pub pause: Pause,
     pub large: Large,
     pub clients: Clients,
+    pub memcached: memcached::Stats,
+    /// Connections are numbered, whatever they speak.
+    next_client: AtomicU64,
     /// Told once, when a client wants the node to stop in order.
     pub shutdown: Notify,
 }
@@ -110,6 +114,8 @@ impl Shared {
             pause: Pause::default(),
             large: Large::default(),
             clients: Clients::default(),
+            memcached: memcached::Stats::default(),
+            next_client: AtomicU64::new(1),
             shutdown: Notify::new(),
         }
     }
@@ -288,6 +294,10 @@ async fn run(
     let clients = bind(&env, "client", section.client).await?;
     let peers = bind(&env, "peer", section.peer).await?;
     let admin_port = bind(&env, "admin", section.admin).await?;
+    let memcached = match section.memcached {
+        Some(address) => Some(bind(&env, "memcached", address).await?),
+        None => None,
+    };
     let shared = Arc::new(Shared::new((env.clock)()));
     let permits = Arc::new(Semaphore::new(config.limits.connections));
     let starting = Node::start(NodeOptions {
@@ -302,13 +312,16 @@ async fn run(
     if let Listener::Tcp(port) = admin_port {
         tokio::spawn(admin::serve(port, node.clone(), Arc::clone(&shared)));
     }
-    tokio::spawn(accept(
-        clients,
-        node.clone(),
-        Arc::clone(&shared),
-        Arc::clone(&permits),
-    ));
     tokio::spawn(look_after(node.clone(), Arc::clone(&shared)));
+    let accepting = Accepting {
+        node: node.clone(),
+        shared: Arc::clone(&shared),
+        permits: Arc::clone(&permits),
+    };
+    if let Some(listener) = memcached {
+        tokio::spawn(accepting.clone().accept(listener, Face::Memcached));
+    }
+    tokio::spawn(accepting.accept(clients, Face::Redis));
     let mut fatal = node.fatal();
     tokio::select! {
         biased;
@@ -376,46 +389,73 @@ async fn announce(node: &Node, ready: &watch::Sender<bool>) {
     std::future::pending::<()>().await;
 }
 
-async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
-    let mut next_id = 1;
-    let section = node.config().node(node.id());
-    let here = section.map_or_else(|_| String::new(), |section| section.client.to_string());
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                tracing::warn!("cannot accept a client: {e}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        if permits.is_closed() {
-            return;
-        }
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            shared.stats.refused.add(1);
-            tokio::spawn(refuse(stream));
-            continue;
-        };
-        shared.stats.accepted.add(1);
-        let id = next_id;
-        next_id += 1;
-        let client = shared.clients.enter(id, address.to_string(), here.clone());
-        let session = Session::new(node.clone(), Arc::clone(&shared), id, client);
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            shared.connections.fetch_add(1, Ordering::Relaxed);
-            if let Err(e) = session.serve(stream).await {
-                tracing::debug!(%address, "connection ended: {e}");
-            }
-            shared.clients.leave(id);
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(permit);
+/// What the clients of a port speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Face {
+    Redis,
+    Memcached,
+}
+
+/// Takes connections, of all ports together as many as are allowed.
+#[derive(Clone)]
+struct Accepting {
+    node: Node,
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+}
+
+impl Accepting {
+    async fn accept(self, listener: Listener, face: Face) {
+        let section = self.node.config().node(self.node.id()).ok();
+        let here = section.and_then(|section| match face {
+            Face::Redis => Some(section.client),
+            Face::Memcached => section.memcached,
         });
+        let here = here.map_or_else(String::new, |address| address.to_string());
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!("cannot accept a client: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            if self.permits.is_closed() {
+                return;
+            }
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                self.shared.stats.refused.add(1);
+                tokio::spawn(refuse(stream, face));
+                continue;
+            };
+            let Accepting { node, shared, .. } = self.clone();
+            shared.stats.accepted.add(1);
+            let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
+            let client = shared.clients.enter(id, address.to_string(), here.clone());
+            tokio::spawn(async move {
+                shared.connections.fetch_add(1, Ordering::Relaxed);
+                let own = Arc::clone(&shared);
+                let served = match face {
+                    Face::Redis => Session::new(node, own, id, client).serve(stream).await,
+                    Face::Memcached => memcached::Session::new(node, own, client).serve(stream).await,
+                };
+                if let Err(e) = served {
+                    tracing::debug!(%address, "connection ended: {e}");
+                }
+                shared.clients.leave(id);
+                shared.connections.fetch_sub(1, Ordering::Relaxed);
+                drop(permit);
+            });
+        }
     }
 }
 
-async fn refuse(mut stream: Stream) {
+async fn refuse(mut stream: Stream, face: Face) {
+    let why: &[u8] = match face {
+        Face::Redis => b"-ERR max number of clients reached\r\n",
+        Face::Memcached => b"ERROR Too many open connections\r\n",
+    };
     // The socket is new and its buffer empty: the line goes at once, or the client is gone.
-    let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+    let _ = stream.write_all(why).await;
 }

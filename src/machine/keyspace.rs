@@ -120,6 +120,8 @@ pub struct Keyspace {
     pub tally: Arc<Tally>,
     /// Sum of all times at which keys expire.
     expiry_sum: u128,
+    /// The entry that was last given a stamp, and how many it has.
+    stamps: (u64, u32),
 }
 
 /// What a key takes beside its bytes and its value's: its place in a node of the tree, the value's header, and their share of room
@@ -168,6 +170,7 @@ impl Default for Keyspace {
             access: Access::default(),
             tally: Arc::default(),
             expiry_sum: 0,
+            stamps: (0, 0),
         }
     }
 }
@@ -300,8 +303,20 @@ impl Keyspace {
         self.interest = before.interest;
         self.access = before.access;
         self.tally = before.tally;
+        // The entry goes on, and may not give a number twice.
+        self.stamps = before.stamps;
         self.interest.note_all();
         self.garbage.1.extend(before.slots.into_iter().flatten());
+    }
+
+    /// A number, from 1, that the entry at `version` gives once: entries are applied from their beginning, so all replicas give the
+    /// same, and need not remember it.
+    pub fn stamp(&mut self, version: u64) -> u32 {
+        if self.stamps.0 != version {
+            self.stamps = (version, 0);
+        }
+        self.stamps.1 = self.stamps.1.saturating_add(1);
+        self.stamps.1
     }
 
     /// What is to be freed elsewhere.

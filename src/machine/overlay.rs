@@ -172,6 +172,31 @@ impl<'a> Overlay<'a> {
         self.looked.get()
     }
 
+    /// Log index of the entry that last changed a key, as of what lies below the writes; 0: it is not there.
+    #[must_use]
+    pub fn version(&self, key: &[u8]) -> u64 {
+        self.base().get(key).map_or(0, |object| object.version)
+    }
+
+    /// Log index of the entry that is being applied; `None`: nothing is written at once.
+    #[must_use]
+    pub fn entry(&self) -> Option<u64> {
+        match self.base {
+            Base::Kept(_) => None,
+            Base::Direct { version, .. } => Some(version),
+        }
+    }
+
+    /// See [`Keyspace::stamp`]; `None` where nothing is written at once.
+    pub fn stamp(&mut self) -> Option<u32> {
+        match &mut self.base {
+            Base::Kept(_) => None,
+            Base::Direct {
+                keyspace, version, ..
+            } => Some(keyspace.stamp(*version)),
+        }
+    }
+
     /// The string a key holds.
     ///
     /// # Errors
@@ -179,8 +204,7 @@ impl<'a> Overlay<'a> {
     pub fn get_str(&self, key: &[u8]) -> Result<Option<&Blob>, Reply> {
         match self.get(key) {
             None => Ok(None),
-            Some((Value::Str(blob), _)) => Ok(Some(blob)),
-            Some(_) => Err(Reply::wrong_type()),
+            Some((value, _)) => value.as_str().map(Some).ok_or_else(Reply::wrong_type),
         }
     }
 

@@ -35,9 +35,9 @@ fn help() -> Reply {
 fn encoding(value: &Value) -> &'static str {
     let packed = matches!(value, Value::Packed(..));
     match value.kind() {
-        None => match value {
-            Value::Str(blob) if parse_i64(blob).is_some() => "int",
-            Value::Str(blob) if blob.len() <= EMBEDDED_BYTES_MAX => "embstr",
+        None => match value.as_str() {
+            Some(blob) if parse_i64(blob).is_some() => "int",
+            Some(blob) if blob.len() <= EMBEDDED_BYTES_MAX => "embstr",
             _ => "raw",
         },
         Some(Kind::List) => "quicklist",
