@@ -17,6 +17,7 @@ mod env;
 mod execute;
 mod failing;
 mod forgetting;
+mod functions;
 mod housekeeping;
 mod inspect;
 mod join;

@@ -15,9 +15,9 @@ use super::wish::{Outcome, Wish};
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
 use crate::host::{blocking, chance};
-use crate::machine::commands::Apart;
+use crate::machine::commands::{Apart, Eval};
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Condition};
+use crate::machine::{Command, Condition, Libraries};
 use crate::script::{self, Ran, Surroundings};
 use crate::txn::Optimistic;
 
@@ -41,6 +41,7 @@ struct Script {
     now: Millis,
     seed: u64,
     stop: Arc<AtomicBool>,
+    libraries: Arc<Libraries>,
 }
 
 impl Script {
@@ -62,6 +63,7 @@ impl Script {
         let around = Surroundings {
             known: self.keys.iter().cloned().collect(),
             stop: self.stop,
+            libraries: self.libraries,
         };
         let (mut missing, mut messages) = (Vec::new(), Vec::new());
         let execute = |command: &Command, view: &mut Overlay<'_>| match command {
@@ -159,9 +161,14 @@ impl Node {
         let Some(plan) = self.plan(&looks, &[]) else {
             return Ok(None);
         };
-        let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+        let (read, libraries) = tokio::join!(
+            self.read_each(&plan.work, true, deadline),
+            self.libraries_for(wish, deadline)
+        );
+        let Some((replies, touched)) = read? else {
             return Ok(None);
         };
+        let script = script.zip(Some(libraries?));
         let mut seen = plan.merge(&replies);
         if keys.is_empty() {
             seen = vec![Reply::Array(Vec::new())];
@@ -174,6 +181,14 @@ impl Node {
         }
         let here = self.run_here(wish, apart.as_ref(), keys, &seen, script).await?;
         Ok(Some((here, touched.into_values().flatten().collect())))
+    }
+
+    /// The libraries as they are now, if a function is among the commands.
+    async fn libraries_for(&self, wish: &Wish, deadline: Instant) -> Result<Arc<Libraries>> {
+        if evals(wish).any(|eval| eval.function.is_some()) {
+            return self.libraries_by(deadline).await;
+        }
+        Ok(Arc::default())
     }
 
     /// Commits what a run has come to, if nothing that it has `touched` has changed. `None`: something has.
@@ -218,7 +233,7 @@ impl Node {
         apart: Option<&Apart>,
         keys: &[Bytes],
         seen: &[Reply],
-        script: Option<&Running>,
+        script: Option<(&Running, Arc<Libraries>)>,
     ) -> Result<Here> {
         let unreadable = |why| Error::Invalid(format!("what it needs cannot be read: {why}"));
         let wanted = (wish.commands.as_slice(), wish.strict);
@@ -228,7 +243,7 @@ impl Node {
                 let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
                 Optimistic::run(wanted, keys, fetched, self.now(), chance(), execute)
             }
-            (None, [fetched], Some(running)) => {
+            (None, [fetched], Some((running, libraries))) => {
                 let script = Script {
                     commands: wish.commands.clone(),
                     strict: wish.strict,
@@ -237,6 +252,7 @@ impl Node {
                     now: self.now(),
                     seed: chance(),
                     stop: Arc::clone(&running.stop),
+                    libraries,
                 };
                 let _slot = self.scripts().slot().await;
                 return script.run_within_time().await?.map_err(Error::Invalid);
@@ -248,11 +264,8 @@ impl Node {
 
     /// A note that scripts run, if there are any among the commands.
     fn script(&self, wish: &Wish) -> Option<Running> {
-        let is_script = |command: &Command| matches!(command, Command::Eval(_));
-        wish.commands
-            .iter()
-            .any(is_script)
-            .then(|| self.scripts().begin())
+        evals(wish).next()?;
+        Some(self.scripts().begin(evals(wish)))
     }
 
     /// Whether all conditions hold at one moment.
@@ -263,6 +276,13 @@ impl Node {
         };
         Ok(Box::pin(self.execute(wish)).await? != Outcome::Conflict)
     }
+}
+
+fn evals(wish: &Wish) -> impl Iterator<Item = &Eval> {
+    wish.commands.iter().filter_map(|command| match command {
+        Command::Eval(eval) => Some(&**eval),
+        _ => None,
+    })
 }
 
 /// What it takes is beyond a limit. Under the client's own number, an earlier copy may have found less to read or write.

@@ -13,6 +13,7 @@ mod burst;
 mod client;
 mod clients;
 mod exec;
+mod functions;
 mod info;
 mod large;
 mod multi;

@@ -15,7 +15,7 @@ use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
 use super::unknown;
-use super::{pubsub, scripts};
+use super::{functions, pubsub, scripts};
 use crate::base::limits::{KEY_BYTES_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
 use crate::base::{Reply, RequestId, gateway_of};
 use crate::cluster::{Listener, Node, Outcome, Wish};
@@ -315,6 +315,7 @@ impl Session {
             "client" => self.client_command(args),
             "command" => table::command(args),
             "script" => scripts::script(&self.node, args).await,
+            "function" => functions::function(&self.node, args).await,
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
             "pubsub" => pubsub::pubsub(&self.node, args).await,
             "time" => scripts::time(&self.node),

@@ -13,6 +13,8 @@
 pub mod commands;
 mod coordinator;
 mod digest;
+mod function_dump;
+mod functions;
 pub mod glob;
 mod interest;
 pub mod keyspace;
@@ -35,6 +37,8 @@ pub mod values;
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
 pub use digest::Digest;
+pub use function_dump::dumped_codes;
+pub use functions::{Function, FunctionChange, FunctionFlag, Libraries, Library, RestorePolicy};
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};

@@ -9,7 +9,7 @@ use super::overlay::Overlay;
 use super::request::Condition;
 use super::run::replies;
 use super::shard::{Fate, Shard};
-use super::{Command, Decision};
+use super::{Command, Decision, Libraries};
 use crate::base::{AttemptId, Millis, Mutant, Reply, RequestId, mutant};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub enum Read {
     Status(RequestId),
     /// Coordinator: which of these are staged and not decided?
     Staged(Vec<AttemptId>),
+    /// First shard: the libraries of functions, unless they are those of this version.
+    Functions(u64),
 }
 
 /// What a read saw, in one state.
@@ -42,6 +44,8 @@ pub enum Seen {
     Request(Fate),
     Staged(Vec<AttemptId>),
     Nothing,
+    /// `None`: as known.
+    Functions(Option<Libraries>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +68,11 @@ impl Shard {
             } => self.read_run(commands, conditions, *seed, *versions, now, asked),
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
             Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
+            Read::Functions(known) => {
+                let libraries = self.libraries();
+                let news = libraries.version() != *known;
+                ReadOutcome::Ready(Seen::Functions(news.then(|| libraries.clone())))
+            }
         }
     }
 

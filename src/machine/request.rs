@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Failed, Scope};
+use super::{Command, Failed, FunctionChange, Scope};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
 /// Names a request by where it stands: log index, and place in the entry.
@@ -70,6 +70,8 @@ pub enum Body {
     Withdraw,
     /// Any group: changes nothing; every replica notes the digest of its state behind this entry.
     Digest,
+    /// First shard: change the libraries of functions.
+    Functions(Box<FunctionChange>),
 }
 
 /// What must still be so for a transaction to go on.
@@ -292,6 +294,7 @@ impl Request {
             Body::Decide(decide) => 256 + decide.decision.weight(),
             Body::Stage(_) => 256,
             Body::Forget(attempts) => attempts.len() * 32,
+            Body::Functions(change) => change.weight(),
             Body::Digest
             | Body::Finish(_)
             | Body::Sweep

@@ -69,6 +69,32 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
                 encode(second, protocol, out)
             })
         }
+        (Reply::Bool(yes), _) => {
+            let (two, three) = if *yes {
+                (b":1\r\n", b"#t\r\n")
+            } else {
+                (b":0\r\n", b"#f\r\n")
+            };
+            out.put_slice(if protocol == Protocol::Resp2 { two } else { three });
+            Ok(())
+        }
+        (Reply::BigNumber(text) | Reply::Formatted(_, text), Protocol::Resp2) => {
+            encode(&Reply::Bulk(text.clone()), protocol, out)
+        }
+        (Reply::BigNumber(text), Protocol::Resp3) => {
+            out.put_u8(b'(');
+            out.put_slice(text);
+            out.put_slice(b"\r\n");
+            Ok(())
+        }
+        (Reply::Formatted(format, text), Protocol::Resp3) => {
+            header(out, '=', format.len() + 1 + text.len());
+            out.put_slice(format);
+            out.put_u8(b':');
+            out.put_slice(text);
+            out.put_slice(b"\r\n");
+            Ok(())
+        }
         (Reply::Number(text), Protocol::Resp3) => {
             out.put_u8(b',');
             out.put_slice(text);
@@ -181,6 +207,14 @@ mod tests {
                 "%2\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n_\r\n",
             ),
             (Reply::Verbatim("x".into()), "$1\r\nx\r\n", "=5\r\ntxt:x\r\n"),
+            (
+                Reply::Formatted(*b"mkd", "x".into()),
+                "$1\r\nx\r\n",
+                "=5\r\nmkd:x\r\n",
+            ),
+            (Reply::BigNumber("12".into()), "$2\r\n12\r\n", "(12\r\n"),
+            (Reply::Bool(true), ":1\r\n", "#t\r\n"),
+            (Reply::Bool(false), ":0\r\n", "#f\r\n"),
         ];
         for (reply, two, three) in cases {
             assert_eq!(text(&reply, Protocol::Resp2), two);
