@@ -25,6 +25,8 @@ mod disk;
 mod exactly_once;
 #[path = "cluster/failpoints.rs"]
 mod failpoints;
+#[path = "cluster/functions.rs"]
+mod functions;
 #[path = "cluster/hibernation.rs"]
 mod hibernation;
 #[path = "cluster/jobs.rs"]

@@ -14,6 +14,8 @@ mod digest;
 mod direct;
 #[path = "machine/expiry.rs"]
 mod expiry;
+#[path = "machine/functions.rs"]
+mod functions;
 #[path = "machine/parking.rs"]
 mod parking;
 #[path = "machine/prepare.rs"]

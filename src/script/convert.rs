@@ -20,6 +20,17 @@ pub fn argument(value: &Value) -> Option<Bytes> {
     }
 }
 
+/// A number, or text that is one.
+pub fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => text.to_string_lossy().trim().parse().ok(),
+        #[expect(clippy::cast_precision_loss, reason = "Lua 5.1 has no integers")]
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
+}
+
 /// What a command, or a function of ours, raises as `{err = text}`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -263,12 +274,14 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// Which code it is in.
     pub source: &'static str,
+    /// There is but one, so it need not be found.
+    pub only_line: bool,
 }
 
 /// What a script replies that has raised an error, at this line.
 pub fn failure(raised: &str, place: Place<'_>, at: Option<usize>) -> Reply {
     let at = at.map_or_else(|| "?".to_owned(), |line: usize| line.to_string());
-    let Place { name, source } = place;
+    let Place { name, source, .. } = place;
     let text = format!("{raised} script: {name}, on @{source}:{at}.");
     Reply::Error(line(text.as_bytes()))
 }

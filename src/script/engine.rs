@@ -302,6 +302,7 @@ pub fn run_script(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) ->
     let place = Place {
         name: &eval.sha,
         source: SCRIPT,
+        only_line: !body.contains(&b'\n'),
     };
     let run = |bound: Table, line: &_| engine.run_script(&function, eval, &bound, line);
     Ok(engine.run(calls, around, place, run))
@@ -334,6 +335,7 @@ impl Engine {
             Ok(Err(raised)) => raised,
             Err(error) => text_of(&error),
         };
-        Ran::Replied(failure(&raised, place, line.into_inner()), calls.messages)
+        let line = line.into_inner().or(place.only_line.then_some(1));
+        Ran::Replied(failure(&raised, place, line), calls.messages)
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::calls::knows;
-use super::convert::{argument, error_table, raise};
+use super::convert::{argument, error_table, number, raise};
 use super::sha1_hex;
 use crate::base::REDIS_VERSION;
 
@@ -33,14 +33,6 @@ impl Tables {
             functions,
             scripts,
         })
-    }
-}
-
-/// A number, or text that is one.
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::String(text) => text.to_string_lossy().trim().parse().ok(),
-        other => other.as_number(),
     }
 }
 
@@ -85,7 +77,7 @@ fn while_running(lua: &Lua, redis: &Table) -> mlua::Result<()> {
     };
     redis.set("status_reply", lua.create_function(status)?)?;
     let error = move |lua: &Lua, args: MultiValue| match text(&args) {
-        Some(text) => error_table(lua, unmarked(&text)),
+        Some(text) => error_table(lua, &with_code(&text)),
         None => wrong(lua),
     };
     redis.set("error_reply", lua.create_function(error)?)?;
@@ -134,9 +126,11 @@ fn while_running(lua: &Lua, redis: &Table) -> mlua::Result<()> {
     redis.set("acl_check_cmd", check)
 }
 
-/// An error's text without its mark, and without the ends of lines behind it.
-fn unmarked(text: &[u8]) -> &[u8] {
+/// An error's text without its mark, and without the ends of lines behind it. What is but one word gets a code.
+fn with_code(text: &[u8]) -> Vec<u8> {
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
-    &text[..end.map_or(0, |end| end + 1)]
+    let text = &text[..end.map_or(0, |end| end + 1)];
+    let code: &[u8] = if text.contains(&b' ') { b"" } else { b"ERR " };
+    [code, text].concat()
 }

@@ -85,6 +85,7 @@ pub fn call(name: &[u8], eval: &Eval, view: &mut Overlay<'_>, around: &Surroundi
     let place = Place {
         name: &function.name,
         source: SOURCE,
+        only_line: false,
     };
     let run = |bound: Table, line: &RefCell<Option<usize>>| {
         let registered = RefCell::default();

@@ -8,7 +8,7 @@
 
 use mlua::{Lua, LuaString, MultiValue, Table, Value};
 
-use super::convert::{argument, located};
+use super::convert::{argument, located, number as number_of};
 
 /// Bytes of the largest integer, and of the largest alignment that is there by itself.
 const INTEGER_BYTES_MAX: usize = 32;
@@ -184,10 +184,7 @@ fn text(format: &Format<'_>, args: &MultiValue, place: usize) -> mlua::Result<Ve
 }
 
 fn number(format: &Format<'_>, args: &MultiValue, place: usize) -> mlua::Result<f64> {
-    let number = args.get(place - 1).and_then(|value| match value {
-        Value::String(text) => text.to_string_lossy().trim().parse().ok(),
-        other => other.as_number(),
-    });
+    let number = args.get(place - 1).and_then(number_of);
     number.ok_or_else(|| {
         let found = args.get(place - 1).map_or("no value", Value::type_name);
         format.argument(place, &format!("number expected, got {found}"))
@@ -259,7 +256,7 @@ fn unpack(lua: &Lua, args: MultiValue) -> mlua::Result<MultiValue> {
             b'x' => None,
             b'c' => {
                 if item.bytes == 0 {
-                    let wanted = values.pop_back().and_then(|value: Value| value.as_number());
+                    let wanted = values.pop_back().as_ref().and_then(number_of);
                     let wanted = wanted.ok_or_else(|| located(lua, "format 'c0' needs a previous size"))?;
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut off")]
                     let wanted = wanted as usize;
