@@ -117,6 +117,8 @@ pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
 pub const FUNCTIONS_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds that the code of a library may take to register its functions.
 pub const FUNCTION_LOAD_MS_MAX: u64 = 2_000;
+/// Milliseconds that the libraries of one `FUNCTION RESTORE` may take together.
+pub const FUNCTIONS_RESTORE_MS_MAX: u64 = 20_000;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;

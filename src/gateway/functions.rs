@@ -1,8 +1,12 @@
 //! `FUNCTION`: libraries of functions.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::client::{arity, text};
+use crate::base::limits::FUNCTIONS_RESTORE_MS_MAX;
 use crate::base::{Error, Reply};
 use crate::cluster::Node;
 use crate::machine::glob;
@@ -183,7 +187,11 @@ async fn restore(node: &Node, args: &[Bytes]) -> Answer {
         _ => return Err(too_many(args)),
     };
     let mut libraries = Vec::new();
+    let end = Instant::now() + Duration::from_millis(FUNCTIONS_RESTORE_MS_MAX);
     for code in dumped_codes(&args[1])? {
+        if Instant::now() > end {
+            return Err(Reply::err("ERR the libraries take too long to load"));
+        }
         libraries.push(try_library(node, &code).await?);
     }
     change(node, FunctionChange::Restore { libraries, policy }).await

@@ -57,8 +57,8 @@ pub struct Engine {
     /// Runs a function, and says where it fails.
     guard: Function,
     pub redis: Tables,
-    /// By name.
-    compiled: RefCell<BTreeMap<String, Function>>,
+    /// By name, with the version.
+    compiled: RefCell<BTreeMap<String, (u64, Function)>>,
 }
 
 thread_local! {
@@ -112,35 +112,41 @@ impl Engine {
         })
     }
 
-    /// What is known by this name, compiled before or now.
+    /// What is known by this name at this version, compiled before or now.
     ///
     /// # Errors
     /// Why it cannot be compiled, in Lua's words.
-    pub fn known(&self, name: &str, body: &[u8], source: &str) -> Result<Function, String> {
-        if let Some(function) = self.compiled.borrow().get(name) {
-            return Ok(function.clone());
-        }
-        let function = self.compile(body, source)?;
+    pub fn known(&self, name: &str, version: u64, body: &[u8], source: &str) -> Result<Function, String> {
         let mut compiled = self.compiled.borrow_mut();
-        if compiled.len() >= SCRIPTS_COMPILED_MAX {
-            compiled.clear();
+        match compiled.get(name) {
+            Some((known, function)) if *known == version => return Ok(function.clone()),
+            _ if compiled.len() >= SCRIPTS_COMPILED_MAX => compiled.clear(),
+            _ => drop(compiled.remove(name)),
         }
-        compiled.insert(name.to_owned(), function.clone());
+        let function = self.compile(body, source);
+        let function = function.or_else(|why| {
+            // What others have left may have filled the memory.
+            compiled.clear();
+            let again = self.lua.gc_collect().and_then(|()| self.load_chunk(body, source));
+            again.map_err(|_| why)
+        })?;
+        compiled.insert(name.to_owned(), (version, function.clone()));
         Ok(function)
     }
 
     /// # Errors
     /// As for [`Engine::known`].
     pub fn compile(&self, body: &[u8], source: &str) -> Result<Function, String> {
-        let chunk = self
-            .lua
-            .load(shebang::source(body))
-            .set_name(format!("={source}"));
-        let chunk = chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function();
-        chunk.map_err(|error| match error {
+        self.load_chunk(body, source).map_err(|error| match error {
             Error::SyntaxError { message, .. } => message,
             other => other.to_string(),
         })
+    }
+
+    fn load_chunk(&self, body: &[u8], source: &str) -> mlua::Result<Function> {
+        let chunk = self.lua.load(shebang::source(body));
+        let chunk = chunk.set_name(format!("={source}"));
+        chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()
     }
 
     /// Ends the script at its next look once one of `stops` is set; whatever it catches, it is ended again.
@@ -297,7 +303,7 @@ pub fn run_script(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) ->
         Some(flags) => only_reads(flags.contains(&FunctionFlag::NoWrites), eval.read_only)?,
     };
     let engine = Engine::of_this_thread()?;
-    let function = engine.known(&eval.sha, &body, SCRIPT).map_err(uncompiled)?;
+    let function = engine.known(&eval.sha, 0, &body, SCRIPT).map_err(uncompiled)?;
     let calls = RefCell::new(Calls::new(view, around, read_only));
     let place = Place {
         name: &eval.sha,

@@ -78,8 +78,9 @@ pub fn call(name: &[u8], eval: &Eval, view: &mut Overlay<'_>, around: &Surroundi
     }
     let read_only = only_reads(function.flags.contains(&FunctionFlag::NoWrites), eval.read_only)?;
     let engine = Engine::of_this_thread()?;
-    let known = format!("{} {}", around.libraries.version(), library.name);
-    let chunk = engine.known(&known, &library.code, SOURCE);
+    // No script's name has a blank.
+    let (known, version) = (format!("library {}", library.name), around.libraries.version());
+    let chunk = engine.known(&known, version, &library.code, SOURCE);
     let chunk = chunk.map_err(|why| Reply::err(format!("ERR Error compiling function: {why}")))?;
     let calls = RefCell::new(Calls::new(view, around, read_only));
     let place = Place {
