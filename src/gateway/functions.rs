@@ -70,6 +70,7 @@ pub fn only_looks(args: &[Bytes]) -> bool {
         .is_some_and(|sub| looks.iter().any(|name| sub.eq_ignore_ascii_case(name.as_bytes())))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(error: Error) -> Reply {
     Reply::err(error.to_string())
 }

@@ -44,7 +44,7 @@ pub fn raise(text: impl Into<String>) -> Error {
 /// An error that says where in the script it is, as those of Lua itself do.
 pub fn located(lua: &Lua, why: &str) -> Error {
     let place = lua.inspect_stack(1, |debug| {
-        let source = debug.source().short_src.map(|source| source.into_owned());
+        let source = debug.source().short_src.map(std::borrow::Cow::into_owned);
         Some(format!("{}:{}: ", source?, debug.current_line()?))
     });
     Error::runtime(format!("{}{why}", place.flatten().unwrap_or_default()))

@@ -105,9 +105,8 @@ fn words(line: &str) -> Option<Vec<String>> {
     let mut rest = line.trim_start();
     while !rest.is_empty() {
         let mut word = String::new();
-        let mut chars = rest.char_indices();
         let mut end = rest.len();
-        while let Some((at, char)) = chars.next() {
+        for (at, char) in rest.char_indices() {
             match char {
                 quote @ ('"' | '\'') => {
                     let (_, quoted) = rest.split_at_checked(at + 1)?;

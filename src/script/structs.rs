@@ -17,8 +17,10 @@ const ALIGN_BYTES: usize = 8;
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
     let library = lua.create_table()?;
     library.set("pack", lua.create_function(pack)?)?;
-    library.set("unpack", lua.create_function(unpack)?)?;
-    library.set("size", lua.create_function(size)?)?;
+    let unpack = lua.create_function(|lua, args: MultiValue| unpack(lua, &args))?;
+    library.set("unpack", unpack)?;
+    let size = lua.create_function(|lua, args: MultiValue| size(lua, &args))?;
+    library.set("size", size)?;
     Ok(library)
 }
 
@@ -226,13 +228,13 @@ fn pack(lua: &Lua, mut args: MultiValue) -> mlua::Result<LuaString> {
     lua.create_string(bytes)
 }
 
-fn unpack(lua: &Lua, args: MultiValue) -> mlua::Result<MultiValue> {
-    let format = first(lua, "unpack", &args)?;
+fn unpack(lua: &Lua, args: &MultiValue) -> mlua::Result<MultiValue> {
+    let format = first(lua, "unpack", args)?;
     let mut format = Format::new(lua, "unpack", &format);
-    let data = text(&format, &args, 2)?;
+    let data = text(&format, args, 2)?;
     let from = match args.get(2) {
         None | Some(Value::Nil) => 1.0,
-        Some(_) => number(&format, &args, 3)?,
+        Some(_) => number(&format, args, 3)?,
     };
     if from < 1.0 {
         return Err(format.argument(3, "offset must be 1 or greater"));
@@ -280,8 +282,8 @@ fn unpack(lua: &Lua, args: MultiValue) -> mlua::Result<MultiValue> {
     Ok(values)
 }
 
-fn size(lua: &Lua, args: MultiValue) -> mlua::Result<usize> {
-    let format = first(lua, "size", &args)?;
+fn size(lua: &Lua, args: &MultiValue) -> mlua::Result<usize> {
+    let format = first(lua, "size", args)?;
     let mut format = Format::new(lua, "size", &format);
     let mut bytes: usize = 0;
     while let Some(item) = format.next(bytes)? {

@@ -238,7 +238,9 @@ fn libraries_outlive_all_nodes_and_come_with_a_snapshot_to_one_that_has_lost_its
     };
     nodes.kill_all();
     nodes.start_all();
-    NODES.into_iter().for_each(|node| check(&nodes, node));
+    for node in NODES {
+        check(&nodes, node);
+    }
 
     // Behind a snapshot the log knows nothing of them.
     let big = "x".repeat(30_000);
