@@ -27,6 +27,8 @@ mod eviction;
 mod exactly_once;
 #[path = "cluster/failpoints.rs"]
 mod failpoints;
+#[path = "cluster/functions.rs"]
+mod functions;
 #[path = "cluster/hibernation.rs"]
 mod hibernation;
 #[path = "cluster/jobs.rs"]

@@ -123,6 +123,12 @@ pub const SCRIPT_MS_MAX: u64 = 5_000;
 pub const SCRIPT_ROUNDS_MAX: u32 = 256;
 /// Bytes of scripts that a node knows by their names.
 pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
+/// Bytes of all libraries of functions together, with what they register.
+pub const FUNCTIONS_BYTES_MAX: usize = 16 << 20;
+/// Milliseconds that the code of a library may take to register its functions.
+pub const FUNCTION_LOAD_MS_MAX: u64 = 2_000;
+/// Milliseconds that the libraries of one `FUNCTION RESTORE` may take together.
+pub const FUNCTIONS_RESTORE_MS_MAX: u64 = 20_000;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;

@@ -18,6 +18,7 @@ mod execute;
 mod failing;
 mod fetching;
 mod forgetting;
+mod functions;
 mod housekeeping;
 mod inspect;
 mod join;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::burst;
+use super::functions;
 use super::multi::Queued;
 use super::session::Session;
 use super::stats::Place;
@@ -105,6 +106,9 @@ impl Session {
                 // What has been said cannot be taken back, so it is said when nothing can fail any more.
                 Queued::Data(_) => None,
                 Queued::Own(_) if PUBLISHES.contains(name) => None,
+                Queued::Own(request) if *name == "function" && !functions::only_looks(&request[1..]) => {
+                    Some(Reply::err("ERR a change of functions cannot be rolled back"))
+                }
                 // No copy of this request can be parsed, so none can commit.
                 Queued::Failed(reply) => Some(reply.clone()),
                 Queued::Own(request) => Some(self.own_queued(name, request).await),

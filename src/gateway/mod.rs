@@ -17,6 +17,7 @@ mod config;
 mod control;
 mod debug;
 mod exec;
+mod functions;
 mod help;
 mod info;
 mod large;

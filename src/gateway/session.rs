@@ -15,7 +15,7 @@ use super::stats::Place;
 use super::table::{self, Own};
 use super::txn;
 use super::unknown;
-use super::{control, object, pubsub, scripts};
+use super::{control, functions, object, pubsub, scripts};
 use crate::base::{Reply, RequestId};
 use crate::cluster::{Listener, Node, Outcome, Wish};
 use crate::machine::commands::Waits;
@@ -435,6 +435,7 @@ impl Session {
             "client" => self.client_command(args),
             "command" => table::command(args),
             "script" => scripts::script(&self.node, args).await,
+            "function" => functions::function(&self.node, args).await,
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
             "pubsub" => pubsub::pubsub(&self.node, args).await,
             "time" => scripts::time(&self.node),

@@ -34,6 +34,7 @@ own! {
     "command" -1 false "Returns detailed information about all commands.";
     "info" -1 false "Returns information and statistics about the server.";
     "script" -2 false "LOAD, EXISTS, FLUSH scripts by their SHA-1; KILL ends those that run on this node.";
+    "function" -2 false "LOAD, DELETE, LIST, DUMP, RESTORE, FLUSH: libraries of functions, durable on all nodes. KILL, STATS: of those that run on this node.";
     "time" 1 false "Returns the server's time.";
     "publish" 3 false "Sends a message to a channel, at whichever node it is listened to; replies how many hear it.";
     "spublish" 3 false "Sends a message to a shard channel.";

@@ -11,7 +11,6 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
         "no need of it",
         &["pfdebug", "pfselftest"],
     ),
-    ("functions", "to come", &["fcall", "fcall_ro", "function"]),
     (
         "values as bytes",
         "to come",

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use super::functions::Libraries;
 use super::interest::Interest;
 use super::keyspace::{Garbage, Keyspace, Object};
 use super::locks::{Locks, Scope, scope_of};
@@ -91,6 +92,8 @@ pub struct Head {
 pub struct Shard {
     pub(super) keyspace: Keyspace,
     pub(super) head: Head,
+    /// Of the first shard alone.
+    pub(super) libraries: Libraries,
 }
 
 /// The entry being applied, and the answers so far.
@@ -104,8 +107,12 @@ pub(super) struct Applying {
 
 impl Shard {
     #[must_use]
-    pub fn from_parts(keyspace: Keyspace, head: Head) -> Shard {
-        Shard { keyspace, head }
+    pub fn from_parts(keyspace: Keyspace, head: Head, libraries: Libraries) -> Shard {
+        Shard {
+            keyspace,
+            head,
+            libraries,
+        }
     }
 
     #[must_use]
@@ -261,6 +268,7 @@ impl Shard {
                 self.remember(request.id, &response);
                 Some(response)
             }
+            Body::Functions(change) => Some(self.change_functions(change, request.id, applying.index)),
             Body::Forget(attempts) => {
                 self.forget_kept(attempts);
                 Some(Response::Done)
@@ -286,7 +294,7 @@ impl Shard {
         id.is_none_or(|id| self.head.sessions.may_have_forgotten(id.session))
     }
 
-    fn remember(&mut self, id: Option<RequestId>, response: &Response) {
+    pub(super) fn remember(&mut self, id: Option<RequestId>, response: &Response) {
         let forget = !matches!(response, Response::Replies(_)) && mutant::is(Mutant::RefusalsNotRemembered);
         if let Some(id) = id.filter(|_| !forget) {
             self.head.sessions.record(id, Answered::Done(response.clone()));

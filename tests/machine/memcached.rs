@@ -5,7 +5,7 @@ use bytes::Bytes;
 use quorate::base::Reply;
 use quorate::machine::commands::Memcached;
 use quorate::machine::commands::memcached::{Delete, Delta, Look, Mode, Store, Word};
-use quorate::machine::{Body, Command, Mode, Read, ReadOutcome, Request, Response, Seen};
+use quorate::machine::{Body, Command, Read, ReadOutcome, Request, Response, Seen};
 
 use crate::snapshot::{bytes_of, thaw};
 use crate::talk::*;
@@ -14,7 +14,7 @@ fn request(command: Memcached) -> Request {
     Request::anonymous(Body::Run {
         commands: vec![Command::Memcached(Box::new(command))],
         conditions: Vec::new(),
-        mode: Mode::Together,
+        mode: quorate::machine::Mode::Together,
     })
 }
 

@@ -253,6 +253,8 @@ pub fn as_script(name: &'static str, args: &[Bytes]) -> Option<Command> {
         keys: keys(args).into_iter().cloned().collect(),
         args: args.get(1..)?.to_vec(),
         read_only: !writes(args),
+        function: None,
+        refuse: None,
     })))
 }
 
