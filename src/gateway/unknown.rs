@@ -13,11 +13,6 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
         &["pfdebug", "pfselftest"],
     ),
     ("functions", "to come", &["fcall", "fcall_ro", "function"]),
-    (
-        "values as bytes",
-        "to come",
-        &["dump", "restore", "restore-asking"],
-    ),
     ("several databases", "to come, or a refusal", &["move", "swapdb"]),
     (
         "the server",

@@ -15,7 +15,7 @@ use super::strings::{
     parse_set_nx, parse_set_range,
 };
 use super::{
-    Command, Touches, bitfield, bits, geo, hashes, hll, lcs, lists, object, sets, sort, streams,
+    Command, Touches, bitfield, bits, dump, geo, hashes, hll, lcs, lists, object, sets, sort, streams,
     zset_aggregates, zset_ranges, zsets,
 };
 use crate::base::Reply;
@@ -294,6 +294,9 @@ commands! {
     "lcs" -3 ReadOnly TWO, "Returns the longest common subsequence of two strings.", lcs::lcs;
     }
     Called "generic" {
+    "dump" 2 ReadOnly ONE, "Returns what a key holds as bytes, in Redis's form.", dump::dump;
+    "restore" -4 Write ONE, "Makes a key of what DUMP has returned, here or in Redis.", dump::restore;
+    "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
     "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
     }
     Scripted "generic" {
