@@ -1,5 +1,14 @@
 //! `docs/commands.md` is made from the command table; `QUORATE_WRITE_DOCS=1 cargo test --test commands` writes it anew.
 
+#[path = "commands/redis.rs"]
+mod beside_redis;
+#[path = "differential/redis.rs"]
+#[allow(dead_code)]
+mod redis;
+#[path = "golden/resp.rs"]
+#[allow(dead_code)]
+mod resp;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;

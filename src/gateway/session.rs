@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::burst::{self, Item};
 use super::client::{self, ClientState};
 use super::clients::{self, Client};
+use super::command;
 use super::info;
 use super::multi::{Multi, Queued};
 use super::server::Shared;
@@ -313,7 +314,7 @@ impl Session {
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
             "client" => self.client_command(args),
-            "command" => table::command(args),
+            "command" => command::command(args),
             "script" => scripts::script(&self.node, args).await,
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
             "pubsub" => pubsub::pubsub(&self.node, args).await,

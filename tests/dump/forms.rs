@@ -125,7 +125,7 @@ fn node() -> Vec<u8> {
 /// A stream of so many nodes, each of entries that share one field of so many bytes.
 pub fn shared_field(bytes: usize, nodes: u8) -> Vec<u8> {
     use Item::{N, S};
-    const ENTRIES: u8 = 100;
+    const ENTRIES: u8 = 60;
     let field = vec![b'f'; bytes];
     let mut items = vec![N(ENTRIES), N(0), N(1), S(&field), N(0)];
     for seq in 1..=ENTRIES {

@@ -280,6 +280,8 @@ commands! {
     "keys" 2 ReadOnly NONE, "Returns all key names that match a pattern.",
         |a| Ok(Command::Keys { pattern: a.key()? });
     "randomkey" 1 ReadOnly NONE, "Returns a random key name from the database.", |_| Ok(Command::RandomKey);
+    }
+    Own "server" {
     "dbsize" 1 ReadOnly NONE, "Returns the number of keys in the database.", |_| Ok(Command::DbSize);
     "flushall" -1 Write NONE, "Removes all keys from all databases.", parse_flush;
     "flushdb" -1 Write NONE, "Removes all keys from the current database.", parse_flush;
@@ -296,8 +298,10 @@ commands! {
     Called "generic" {
     "dump" 2 ReadOnly ONE, "Returns what a key holds as bytes, in Redis's form.", dump::dump;
     "restore" -4 Write ONE, "Makes a key of what DUMP has returned, here or in Redis.", dump::restore;
-    "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
     "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
+    }
+    Called "server" {
+    "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
     }
     Scripted "generic" {
     "sort" -2 Write ((1, 1, 1), Some(Movable::Stored)),

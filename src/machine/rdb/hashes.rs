@@ -39,11 +39,14 @@ pub fn load(r: &mut Reader<'_>, form: u8) -> Result<Value, Refused> {
     Ok(value)
 }
 
-pub fn save(w: &mut Writer, value: &Value) -> Result<(), Refused> {
+/// Whether Redis packs it.
+pub fn is_packed(value: &Value) -> bool {
     let short = |item: &[u8]| item.len() <= PACKED_ITEM_BYTES_MAX;
-    let packed = value.len() <= PACKED_PAIRS_MAX
-        && hash::iter(value).all(|(field, worth)| short(&field) && short(&worth));
-    if packed {
+    value.len() <= PACKED_PAIRS_MAX && hash::iter(value).all(|(field, worth)| short(&field) && short(&worth))
+}
+
+pub fn save(w: &mut Writer, value: &Value) -> Result<(), Refused> {
+    if is_packed(value) {
         w.form(form::HASH_LISTPACK);
         let mut all = Builder::new();
         for (field, worth) in hash::iter(value) {

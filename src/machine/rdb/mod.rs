@@ -83,6 +83,17 @@ impl Room {
     }
 }
 
+/// Whether Redis holds a collection like this in one packed blob: few elements, and short ones, or numbers.
+#[must_use]
+pub fn is_packed(value: &Value) -> bool {
+    match value.kind() {
+        Some(Kind::Set) => sets::is_packed(value),
+        Some(Kind::Hash) => hashes::is_packed(value),
+        Some(Kind::Zset) => zsets::is_packed(value),
+        Some(Kind::List | Kind::Stream) | None => false,
+    }
+}
+
 /// What `DUMP` replies for a value.
 ///
 /// # Errors

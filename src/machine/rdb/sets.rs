@@ -50,6 +50,11 @@ fn numbers(value: &Value) -> Option<Vec<i64>> {
     Some(all)
 }
 
+/// Whether Redis keeps it as numbers alone.
+pub fn is_packed(value: &Value) -> bool {
+    numbers(value).is_some()
+}
+
 pub fn save(w: &mut Writer, value: &Value) -> Result<(), Refused> {
     if let Some(numbers) = numbers(value) {
         w.form(form::SET_INTSET);

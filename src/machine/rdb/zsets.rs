@@ -54,6 +54,7 @@ pub fn load(r: &mut Reader<'_>, form: u8) -> Result<Value, Refused> {
     let mut value = Value::empty(Kind::Zset);
     match form {
         form::ZSET | form::ZSET_2 => {
+            let mut all = Vec::new();
             for _ in 0..r.number()? {
                 let member = r.element()?;
                 let score = if form == form::ZSET {
@@ -61,6 +62,11 @@ pub fn load(r: &mut Reader<'_>, form: u8) -> Result<Value, Refused> {
                 } else {
                     f64::from_le_bytes(r.array()?)
                 };
+                all.push((score, member));
+            }
+            // In ascending order each comes last, which is where it costs least.
+            all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+            for (score, member) in all {
                 insert(&mut value, &member, score)?;
             }
         }
@@ -76,10 +82,14 @@ pub fn load(r: &mut Reader<'_>, form: u8) -> Result<Value, Refused> {
     Ok(value)
 }
 
+/// Whether Redis packs it.
+pub fn is_packed(value: &Value) -> bool {
+    value.len() <= PACKED_PAIRS_MAX
+        && zset::iter(value).all(|(member, _)| member.len() <= PACKED_ITEM_BYTES_MAX)
+}
+
 pub fn save(w: &mut Writer, value: &Value) -> Result<(), Refused> {
-    let packed = value.len() <= PACKED_PAIRS_MAX
-        && zset::iter(value).all(|(member, _)| member.len() <= PACKED_ITEM_BYTES_MAX);
-    if packed {
+    if is_packed(value) {
         w.form(form::ZSET_LISTPACK);
         let mut all = Builder::new();
         for (member, score) in zset::iter(value) {
