@@ -351,7 +351,7 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         .map(|sub| sub.to_ascii_lowercase())
         .unwrap_or_default();
     let wanted = match sub.as_slice() {
-        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" => 1..=1,
+        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"help" => 1..=1,
         b"setname" | b"no-evict" | b"reply" => 2..=2,
         b"setinfo" => 3..=3,
         b"unblock" => 2..=3,

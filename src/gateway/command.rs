@@ -14,12 +14,8 @@ const OWN_SINCE: &str = concat!("quorate ", env!("CARGO_PKG_VERSION"));
 /// Subcommands of Redis that are not here, though others of their command are.
 pub const ABSENT: &[&str] = &[
     "client|caching",
-    "client|kill",
-    "client|list",
     "client|pause",
-    "client|reply",
     "client|tracking",
-    "client|unblock",
     "client|unpause",
 ];
 
@@ -214,6 +210,24 @@ pub fn command(args: &[Bytes]) -> Reply {
         }),
         _ => help(),
     }
+}
+
+/// Whether a command's arguments are `HELP` alone.
+#[must_use]
+pub fn is_help(args: &[Bytes]) -> bool {
+    matches!(args, [word] if word.eq_ignore_ascii_case(b"help"))
+}
+
+/// `HELP` of a command: its subcommands.
+#[must_use]
+pub fn help_on(name: &str) -> Reply {
+    let title = format!(
+        "{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        name.to_ascii_uppercase()
+    );
+    let subs = subcommands(name).filter_map(|sub| sub.name.split_once('|'));
+    let lines = std::iter::once(title).chain(subs.map(|(_, sub)| sub.to_ascii_uppercase()));
+    Reply::Array(lines.map(|line| Reply::Simple(line.into())).collect())
 }
 
 fn help() -> Reply {

@@ -313,6 +313,7 @@ impl Session {
             }
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
+            "client" | "pubsub" | "script" if command::is_help(args) => command::help_on(name),
             "client" => self.client_command(args),
             "command" => command::command(args),
             "script" => scripts::script(&self.node, args).await,

@@ -101,7 +101,7 @@ fn a_payload_that_lies_is_refused_or_is_a_value_like_any_other() {
     let strategy = (any::<Index>(), prop::collection::vec(lie(), 1..4));
     let (mut taken, mut refused) = (0_u32, 0_u32);
     let config = Config {
-        cases: 60_000,
+        cases: 15_000,
         failure_persistence: None,
         ..Config::default()
     };

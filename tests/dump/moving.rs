@@ -11,7 +11,7 @@ use crate::redis::{Connection, Server};
 use crate::resp::{Reply, render};
 use crate::values::{KINDS, assert_same, make, whole};
 
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 25;
 
 fn redis() -> Option<Server> {
     let server = Server::start();
@@ -68,6 +68,13 @@ fn random_values_of_every_type_go_from_redis_to_quorate_and_back() {
             );
             let back = whole(kind, "back", &mut |args| redis.call(args));
             assert_same(&back, &there, &format!("{kind}, seed {seed}: back in Redis"));
+            let held = |key| words(&["OBJECT", "ENCODING", key]);
+            let (here, there) = (quorate.call(&held("again")), redis.call(&held("back")));
+            assert_eq!(
+                render(&here),
+                render(&there),
+                "{kind}, seed {seed}: how it is held"
+            );
         }
     }
 }
@@ -173,4 +180,35 @@ fn a_loop_of_dump_and_restore_moves_all_keys_from_redis_to_a_cluster_and_on_to_a
             assert!(left == -2 || (700_000..=900_000).contains(&left), "{key}: {left}");
         }
     }
+}
+
+#[test]
+fn a_list_that_is_restored_serves_who_waits_for_one() {
+    let cluster = Cluster::start(3, 2).expect("a cluster");
+    let open = |node: usize| Connection::open(cluster.addrs()[node], Protocol::Resp3);
+    let (mut waiting, mut other) = (open(0), open(1));
+    other.call(&words(&["RPUSH", "from", "a", "b"]));
+    let payload = bulk(other.call(&words(&["DUMP", "from"])));
+    let id = waiting.call(&words(&["CLIENT", "ID"]));
+    let waiter = std::thread::spawn(move || render(&waiting.call(&words(&["BLPOP", "to", "20"]))));
+    // It waits when its node shows it blocked.
+    let mut node = open(0);
+    let blocked = |node: &mut Connection| match node.call(&words(&[
+        "CLIENT",
+        "LIST",
+        "ID",
+        &render(&id).replace("(integer) ", ""),
+    ])) {
+        Reply::Bulk(text) => String::from_utf8_lossy(&text).contains("cmd=blpop"),
+        other => render(&other).contains("cmd=blpop"),
+    };
+    while !blocked(&mut node) {
+        std::thread::yield_now();
+    }
+    assert_eq!(render(&other.call(&restore("to", payload))), "OK");
+    assert_eq!(waiter.join().expect("it is served"), r#"["to", "a"]"#);
+    assert_eq!(
+        render(&other.call(&words(&["LRANGE", "to", "0", "-1"]))),
+        r#"["b"]"#
+    );
 }

@@ -4,8 +4,11 @@ use super::listpack::{self, Builder};
 use super::packing::{Items, Packing};
 use super::reader::Reader;
 use super::writer::Writer;
-use super::{PACKED_ITEM_BYTES_MAX, PACKED_PAIRS_MAX, Refused, form, ziplist};
+use super::{PACKED_ITEM_BYTES_MAX, Refused, form, ziplist};
 use crate::machine::values::{Kind, Value, hash};
+
+/// Redis packs one of up to so many fields.
+const PACKED_FIELDS_MAX: usize = 512;
 
 fn insert(value: &mut Value, field: &[u8], worth: &[u8]) -> Result<(), Refused> {
     let new = hash::insert(value, field, worth);
@@ -42,7 +45,7 @@ pub fn load(r: &mut Reader<'_>, form: u8) -> Result<Value, Refused> {
 /// Whether Redis packs it.
 pub fn is_packed(value: &Value) -> bool {
     let short = |item: &[u8]| item.len() <= PACKED_ITEM_BYTES_MAX;
-    value.len() <= PACKED_PAIRS_MAX && hash::iter(value).all(|(field, worth)| short(&field) && short(&worth))
+    value.len() <= PACKED_FIELDS_MAX && hash::iter(value).all(|(field, worth)| short(&field) && short(&worth))
 }
 
 pub fn save(w: &mut Writer, value: &Value) -> Result<(), Refused> {

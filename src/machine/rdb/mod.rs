@@ -62,8 +62,7 @@ mod form {
     pub const STREAM_LISTPACKS_3: u8 = 21;
 }
 
-/// Redis packs a hash or a sorted set of up to so many pairs, each item of up to so many bytes.
-const PACKED_PAIRS_MAX: usize = 128;
+/// Redis packs hashes and sorted sets of which no item has more bytes.
 const PACKED_ITEM_BYTES_MAX: usize = 64;
 
 /// What may still be packed or unpacked.

@@ -4,10 +4,13 @@ use super::listpack::{self, Builder};
 use super::packing::{Element, Items, Packing};
 use super::reader::Reader;
 use super::writer::Writer;
-use super::{PACKED_ITEM_BYTES_MAX, PACKED_PAIRS_MAX, Refused, form, ziplist};
+use super::{PACKED_ITEM_BYTES_MAX, Refused, form, ziplist};
 use crate::base::float;
 use crate::machine::values::zset::{self, Score};
 use crate::machine::values::{Kind, Value};
+
+/// Redis packs one of up to so many members.
+const PACKED_MEMBERS_MAX: usize = 128;
 
 /// Lengths that say what the score is.
 const NAN: u8 = 253;
@@ -84,7 +87,7 @@ pub fn load(r: &mut Reader<'_>, form: u8) -> Result<Value, Refused> {
 
 /// Whether Redis packs it.
 pub fn is_packed(value: &Value) -> bool {
-    value.len() <= PACKED_PAIRS_MAX
+    value.len() <= PACKED_MEMBERS_MAX
         && zset::iter(value).all(|(member, _)| member.len() <= PACKED_ITEM_BYTES_MAX)
 }
 
