@@ -145,6 +145,10 @@ fn page() -> String {
 \
          - `SORT … ALPHA` compares all bytes; Redis, unless it stores, by the locale of its process and up to a zero byte.
 \
+         - `RESTORE` looks at all of a payload (as Redis with `sanitize-dump-payload yes`) and refuses bytes behind the value; \
+         `IDLETIME` and `FREQ` are read and not kept. `DUMP` and `RESTORE` have limits: `DUMPED_BYTES_MAX`, `BULK_BYTES_MAX`. What \
+         Redis compresses is compressed, but not to the same bytes.\n\
+         - `OBJECT ENCODING` is told from what is there: a collection that has shrunk counts as small again.\n\
          - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
 \
          - A reply is refused that would be larger than `REPLIES_BYTES_MAX` (`src/base/limits.rs`): `SRANDMEMBER key -1000000000`.\n\

@@ -169,7 +169,7 @@ fn keys_and_what_becomes_of_them_are_told_as_redis_tells() {
     let calls = "
         GET k|MSET a 1 b 2|SET k v|SET k v EX 10 GET|SET k v NX|BITFIELD k GET u8 0|BITFIELD k SET u8 0 1 GET u8 0
         BITFIELD k INCRBY u8 0 1|BITFIELD_RO k GET u8 0|SORT k BY w_* GET # LIMIT 0 10 STORE d|SORT k|SORT_RO k BY w_*
-        SORT k BY store GET x STORE a STORE b|ZUNIONSTORE d 2 a b WEIGHTS 1 2|ZUNION 2 a b|ZUNION 3 a b|ZUNION x a b
+        SORT k BY store GET x|SORT k BY store GET x STORE a STORE b|ZUNIONSTORE d 2 a b WEIGHTS 1 2|ZUNION 2 a b|ZUNION 3 a b|ZUNION x a b
         EVAL script 2 a b c|EVAL script 0|EVALSHA_RO x 1 k|XREAD COUNT 1 STREAMS a b 0 0|XREAD COUNT 1 2 3
         XREADGROUP GROUP g c STREAMS a b c > > >|XGROUP CREATE k g $|XINFO STREAM k|OBJECT ENCODING k|OBJECT k
         GEORADIUS k 1 1 1 km STORE d|GEORADIUS k 1 1 1 km STOREDIST d|GEORADIUS k 1 1 1 km|GEOSEARCHSTORE d s FROMMEMBER m BYRADIUS 1 km

@@ -184,6 +184,68 @@ fn stream(form: u8, version: u8) -> Vec<u8> {
     out
 }
 
+/// Bodies that no Redis writes, each with what is wrong.
+pub fn wrong() -> Vec<(&'static str, Vec<u8>)> {
+    use Item::{N, S};
+    let intset = |numbers: &[i16]| {
+        let mut blob = [&2_u32.to_le_bytes()[..], &[short(numbers.len()), 0, 0, 0]].concat();
+        numbers
+            .iter()
+            .for_each(|number| blob.extend(number.to_le_bytes()));
+        [&[11][..], &string(&blob)].concat()
+    };
+    let packed = |form: u8, items: &[Item<'_>]| [&[form][..], &string(&listpack(items))].concat();
+    let edited = |at: usize, byte: u8| {
+        let mut body = stream(19, 2);
+        assert_ne!(std::mem::replace(&mut body[at], byte), byte);
+        body
+    };
+    // Behind the nodes: entries, the last id, the first, the largest deleted, added, groups.
+    let head = 2 + node().len();
+    let consumer_pending = stream(19, 2).len() - 17;
+    vec![
+        ("numbers out of order", intset(&[2, 1])),
+        ("a number twice", intset(&[1, 1])),
+        ("no numbers", intset(&[])),
+        ("a member twice", [&[2, 2][..], &strings(&["a", "a"])].concat()),
+        ("a member twice, packed", packed(20, &[N(1), N(1)])),
+        ("a field twice", packed(16, &[S(b"f"), N(1), S(b"f"), N(2)])),
+        ("a field without a value", packed(16, &[S(b"f"), N(1), S(b"g")])),
+        (
+            "a scored member twice",
+            packed(17, &[S(b"m"), N(1), S(b"m"), N(2)]),
+        ),
+        ("a score that is no number", packed(17, &[S(b"m"), S(b"nan")])),
+        (
+            "a score that is no number, alone",
+            [&[5, 1, 1, b'm'][..], &f64::NAN.to_le_bytes()].concat(),
+        ),
+        ("an empty list", vec![1, 0]),
+        (
+            "an empty node",
+            [&[18, 1, 2][..], &string(&listpack(&[]))].concat(),
+        ),
+        ("a node of no kind", [&[18, 1, 3][..], &string(b"x")].concat()),
+        ("bytes behind the value", vec![0, 1, b'x', 0]),
+        (
+            "entries out of order",
+            [&[19, 2][..], &node(), &node(), &[4, 6, 0, 5, 1, 0, 0, 4, 0]].concat(),
+        ),
+        ("another number of entries", edited(head, 3)),
+        ("a last id before the last entry", edited(head + 1, 5)),
+        ("nobody's pending entry", {
+            let mut body = stream(19, 2);
+            body.truncate(consumer_pending);
+            body.push(0);
+            body
+        }),
+        (
+            "a consumer's entry that is not pending",
+            edited(stream(19, 2).len() - 1, 9),
+        ),
+    ]
+}
+
 /// Kind, body, and the version of Redis's format that first has it.
 pub fn all() -> Vec<(&'static str, Vec<u8>, u16)> {
     use Item::{N, S};

@@ -187,3 +187,10 @@ fn what_unpacks_to_more_than_fits_is_refused_by_name_of_the_limit() {
     assert_eq!(shared(1).map(|value| value.len()), Ok(60));
     assert!(matches!(shared(5), Err(Refused::TooLarge(_))));
 }
+
+#[test]
+fn what_no_redis_writes_is_refused() {
+    for (what, body) in forms::wrong() {
+        assert_eq!(rdb::load(&trailer::seal(body)), Err(Refused::Format), "{what}");
+    }
+}
