@@ -1,5 +1,7 @@
 //! `docs/commands.md` is made from the command table; `QUORATE_WRITE_DOCS=1 cargo test --test commands` writes it anew.
 
+#![allow(clippy::disallowed_methods)] // Clocks: this is no simulation.
+
 #[path = "commands/redis.rs"]
 mod beside_redis;
 #[path = "differential/redis.rs"]

@@ -189,9 +189,7 @@ pub fn wrong() -> Vec<(&'static str, Vec<u8>)> {
     use Item::{N, S};
     let intset = |numbers: &[i16]| {
         let mut blob = [&2_u32.to_le_bytes()[..], &[short(numbers.len()), 0, 0, 0]].concat();
-        numbers
-            .iter()
-            .for_each(|number| blob.extend(number.to_le_bytes()));
+        blob.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         [&[11][..], &string(&blob)].concat()
     };
     let packed = |form: u8, items: &[Item<'_>]| [&[form][..], &string(&listpack(items))].concat();
@@ -251,7 +249,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>, u16)> {
     use Item::{N, S};
     let quicklist = |nodes: &[Vec<u8>]| {
         let mut out = vec![14, short(nodes.len())];
-        nodes.iter().for_each(|node| out.extend(string(node)));
+        out.extend(nodes.iter().flat_map(|node| string(node)));
         out
     };
     let mixed = [

@@ -28,7 +28,7 @@ pub fn element(rng: &mut StdRng) -> Vec<u8> {
         8 => format!("{:05}", rng.random_range(0..100)).into_bytes(),
         _ => {
             let len = [62, 63, 64, 65, 126, 127, 128, 4000, 9000, 20_000][rng.random_range(0..10)];
-            (0..len).map(|at| (at % 7 * (at % 11)) as u8).collect()
+            (0..len).map(|at: u32| (at % 7 * (at % 11)) as u8).collect()
         }
     }
 }

@@ -213,7 +213,7 @@ mod tests {
             );
         }
         let mut long = blob.clone();
-        long[6] = 0x80 | 40;
+        long[6] = 0xa8;
         let read: Vec<_> = items(&long).expect("framed").collect();
         assert_eq!(read, [Err(Refused::Format)], "and it ends");
     }

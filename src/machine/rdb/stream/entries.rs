@@ -24,6 +24,11 @@ const NODE_ENTRIES_MAX: u8 = 100;
 
 type Fields<'a> = Vec<Cow<'a, [u8]>>;
 
+/// A count as a listpack holds it.
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Reads a node onto the stream.
 pub fn load(r: &mut Reader<'_>, stream: &mut Stream) -> Result<(), Refused> {
     let key = r.string()?;
@@ -78,7 +83,7 @@ fn entry(
     let mut all = Fields::new();
     let same = flags & SAME_FIELDS != 0;
     let count = if same {
-        fields.len() as i64
+        signed(fields.len())
     } else {
         items.want_int()?
     };
@@ -96,7 +101,7 @@ fn entry(
     }
     r.room.take(0)?;
     let elements = if same { all.len() / 2 + 3 } else { all.len() + 4 };
-    if count < 0 || items.want_int()? != elements as i64 {
+    if count < 0 || items.want_int()? != signed(elements) {
         return Err(Refused::Format);
     }
     Ok((id, Packed::of(&all)))
@@ -145,7 +150,7 @@ impl<'a> Node<'a> {
         let mut blob = Builder::new();
         blob.push_int(0);
         blob.push_int(0);
-        blob.push_int(fields.len() as i64);
+        blob.push_int(signed(fields.len()));
         for field in &fields {
             blob.push(field);
         }
@@ -169,7 +174,7 @@ impl<'a> Node<'a> {
             .push_int(id.ms.wrapping_sub(self.master.ms).cast_signed());
         self.blob
             .push_int(id.seq.wrapping_sub(self.master.seq).cast_signed());
-        let count = (items.len() / 2) as i64;
+        let count = signed(items.len() / 2);
         if same {
             for value in items.iter().skip(1).step_by(2) {
                 self.blob.push(value);
