@@ -20,6 +20,9 @@ pub enum Error {
     /// Nothing happened; no quorum or no leader could be reached in time.
     #[error("CLUSTERDOWN {0}")]
     Unavailable(String),
+    /// Nothing happened: it needs more memory than `maxmemory` leaves.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
     /// It may have happened; `TXN STATUS <id>` tells.
     #[error("UNKNOWN {id} {why}")]
     Unknown { id: TxnId, why: String },

@@ -103,6 +103,10 @@ pub const LISTED_KEY_BYTES_MAX: usize = 64;
 pub const TXN_WAIT_MS_MAX: u64 = 60_000;
 /// Keys removed by one logged expiry.
 pub const EXPIRE_KEYS_MAX: usize = 512;
+/// Keys that one entry evicts.
+pub const EVICT_KEYS_MAX: usize = 512;
+/// Keys of a shard that are kept ready to be evicted.
+pub const EVICT_POOL_KEYS: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.
 pub const OPTIMISTIC_TRIES_MAX: u32 = 64;
 /// Scripts that a node runs at a time; others wait.

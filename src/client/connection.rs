@@ -108,6 +108,7 @@ pub(super) fn check(frame: Frame) -> Result<Frame> {
                 Err(_) => Error::Stopped(data.to_string()),
             }
         }
+        "OOM" => Error::OutOfMemory,
         "ERR" => Error::Invalid(rest.into()),
         _ => Error::Invalid(data.to_string()),
     })

@@ -16,7 +16,8 @@ use super::wish::{Outcome, Wish};
 use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
 use crate::host::chance;
 use crate::machine::{
-    Body, Command, Condition, Decide, Decision, Failed, Read, Refusal, Request, Response, Seen, scope_of,
+    Body, Command, Condition, Decide, Decision, Failed, Mode, Read, Refusal, Request, Response, Seen,
+    scope_of,
 };
 use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 
@@ -49,7 +50,7 @@ enum Wrote {
 #[derive(Clone, Copy)]
 struct Asked {
     id: Option<(RequestId, u64)>,
-    strict: bool,
+    mode: Mode,
     deadline: Instant,
 }
 
@@ -87,7 +88,11 @@ impl Node {
         };
         let asked = Asked {
             id: wish.id,
-            strict: wish.is_all_or_nothing(),
+            mode: if wish.is_all_or_nothing() {
+                Mode::Strict
+            } else {
+                Mode::Together
+            },
             deadline,
         };
         let read_only = wish.commands.iter().all(|command| !command.is_write()) && !settles_number(&wish);
@@ -148,7 +153,7 @@ impl Node {
         } else {
             let asked = Asked {
                 id: None,
-                strict: false,
+                mode: Mode::Each,
                 deadline,
             };
             match self.write_one(shard, work, asked).await? {
@@ -288,12 +293,13 @@ impl Node {
             body: Body::Run {
                 commands: work.commands,
                 conditions: work.conditions,
-                strict: asked.strict,
+                mode: asked.mode,
             },
         });
         match self.router().ask(group, &ask, asked.deadline).await {
             Ok(Told::Response(Response::Replies(replies))) => Ok(Wrote::Replies(replies)),
             Ok(Told::Response(Response::Conflict)) => Ok(Wrote::Conflict),
+            Ok(Told::Response(Response::Failed(failed))) if failed.for_memory() => Err(Error::OutOfMemory),
             Ok(Told::Response(Response::Failed(failed))) => Ok(Wrote::Failed(failed)),
             Ok(Told::Response(Response::Refused(refusal))) => Err(refused(refusal, number.id())),
             Ok(other) => Err(unexpected(&other)),
@@ -317,6 +323,7 @@ impl Node {
             tries += 1;
             match self.transact_once(work, asked).await? {
                 Answer::Conflict => return Ok(Ran::Conflict),
+                Answer::Failed(_, failed) if failed.for_memory() => return Err(Error::OutOfMemory),
                 Answer::Failed(GroupId::Shard(shard), failed) => return Ok(Ran::Failed(shard, failed)),
                 Answer::Failed(group, _) => {
                     return Err(Error::Stopped(format!("{group} takes part in a transaction")));
@@ -340,7 +347,7 @@ impl Node {
     }
 
     async fn transact_once(&self, work: &BTreeMap<u16, Work>, asked: Asked) -> Result<Answer> {
-        let Asked { id, strict, deadline } = asked;
+        let Asked { id, mode, deadline } = asked;
         let part = |(&shard, work): (&u16, &Work)| Part {
             shard: GroupId::Shard(shard),
             scope: scope_of(&work.commands, &work.conditions),
@@ -356,7 +363,7 @@ impl Node {
             started: now,
             deadline: now + self.txn_timeout().as_millis() as u64,
             parts: work.iter().map(part).collect(),
-            strict,
+            strict: mode == Mode::Strict,
         };
         let txn_deadline = txn.deadline;
         let ask = Ask::Begin(Box::new(txn));
@@ -460,7 +467,7 @@ fn settles_number(wish: &Wish) -> bool {
     wish.id.is_some() && wish.commands.iter().any(recalls)
 }
 
-fn busy() -> Error {
+pub(super) fn busy() -> Error {
     Error::Retry("too many requests wait".into())
 }
 
@@ -476,6 +483,6 @@ fn refused(refusal: Refusal, id: RequestId) -> Error {
     }
 }
 
-fn unexpected(told: &Told) -> Error {
+pub(super) fn unexpected(told: &Told) -> Error {
     Error::Stopped(format!("unexpected answer {told:?}"))
 }

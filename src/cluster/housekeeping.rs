@@ -1,23 +1,27 @@
 //! What a node does by the clock: logs expiries, cuts snapshots, spreads leaders, notices stopped replicas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::turns::Turns;
-use crate::base::{GroupId, NodeId};
+use super::router::Router;
+use super::volatile::Volatile;
+use crate::base::{GroupId, Millis, NodeId};
 use crate::host::Clock;
-use crate::machine::{Body, Request};
+use crate::machine::{Body, Machine, Request};
 use crate::raft::{Group, Groups, Links};
 use crate::ring::Placement;
 
 const TICK: Duration = Duration::from_millis(100);
 /// This part of the log that makes a snapshot due is kept behind it.
 const KEPT_SHARE: u64 = 4;
+/// Between two entries that remove expired keys: so many times what one took.
+const SWEEP_REST: u32 = 2;
 const BALANCE_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Housekeeping {
@@ -25,9 +29,12 @@ pub struct Housekeeping {
     pub groups: Arc<Groups>,
     pub links: Links,
     pub clock: Clock,
-    pub turns: Turns,
+    pub volatile: Volatile,
+    pub router: Router,
     pub placement: Placement,
     pub snapshot_log_bytes: u64,
+    /// Groups whose expired keys are being removed.
+    pub sweeping: Arc<Mutex<BTreeSet<GroupId>>>,
     /// Set when the node stops in order: then replicas stop, too.
     pub stopping: Arc<AtomicBool>,
     /// Set once, when a replica has stopped: the node has to end.
@@ -47,8 +54,10 @@ impl Housekeeping {
             let groups = self.groups.all();
             self.cut_snapshot(&groups, &mut cut).await;
             let linked = self.links.connected();
-            self.turns
+            self.volatile
+                .turns
                 .tidy(&self.groups, |node| node == self.me || linked.contains(&node));
+            self.volatile.memory.tend(&groups, &linked, self.me, &self.router);
             for group in &groups {
                 self.let_time_pass(group);
                 group.purge_behind_snapshot(self.kept(group, &linked)).await;
@@ -84,30 +93,25 @@ impl Housekeeping {
         usize::try_from(self.snapshot_log_bytes / KEPT_SHARE).unwrap_or(usize::MAX)
     }
 
-    /// At the leader: keys that have expired, and requests whose deadline has passed, need an entry to say so.
+    /// At the leader: keys that have expired, and requests whose deadline has passed, need an entry to say so; many keys many
+    /// entries, between which there is room for others.
     fn let_time_pass(&self, group: &Group) {
-        if !group.is_leader() {
+        let active = self.volatile.settings.active_expire();
+        if !is_due(group, (self.clock)(), active) || !self.sweeping.lock().insert(group.id()) {
             return;
         }
-        let now = (self.clock)();
-        let due = group.peek(|machine| {
-            let shard = machine.as_shard()?;
-            let locks = shard.locks();
-            let expired = shard
-                .keyspace()
-                .expiring(now)
-                .take(64)
-                .any(|(_, key)| locks.owner(key).is_none());
-            Some(expired || shard.has_overdue(now))
-        });
-        if due == Some(true) {
-            let group = group.clone();
-            tokio::spawn(async move {
+        let (group, clock, sweeping) = (group.clone(), Arc::clone(&self.clock), Arc::clone(&self.sweeping));
+        tokio::spawn(async move {
+            while is_due(&group, clock(), active) {
+                let begun = Instant::now();
                 if let Err(e) = group.propose(Request::anonymous(Body::Sweep)).await {
                     tracing::debug!(group = %group.id(), "expiry not logged yet: {e}");
+                    break;
                 }
-            });
-        }
+                tokio::time::sleep(begun.elapsed() * SWEEP_REST).await;
+            }
+            sweeping.lock().remove(&group.id());
+        });
     }
 
     /// Cuts the snapshot that is most due, one at a time: groups under even load would all write theirs at the same moment.
@@ -138,6 +142,18 @@ impl Housekeeping {
             group.transfer_leader(preferred).await;
         }
     }
+}
+
+/// Whether the leader of a group has to let time pass.
+fn is_due(group: &Group, now: Millis, active: bool) -> bool {
+    let due = |machine: &Machine| {
+        let shard = machine.as_shard()?;
+        let locks = shard.locks();
+        let mut expired = shard.keyspace().expiring(now).take(64);
+        let free = active && expired.any(|(_, key)| locks.owner(key).is_none());
+        Some(free || shard.has_overdue(now))
+    };
+    group.is_leader() && group.peek(due) == Some(true)
 }
 
 /// Of replicas, each of which writes a snapshot or does not, and has so many bytes of log that make one due or none: which is

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::line::WaiterId;
+use super::memory::MemoryAsk;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
+use super::settings::Setting;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -52,6 +54,10 @@ pub enum Ask {
     Script(ScriptAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
+    /// To a node: these settings have changed.
+    Settings(Vec<(Setting, u64)>),
+    /// To a node: about memory.
+    Memory(MemoryAsk),
 }
 
 impl Ask {
@@ -66,6 +72,7 @@ impl Ask {
             }
             Ask::PubSub(PubSubAsk::Publish { message, .. }) => message.len(),
             Ask::Script(ScriptAsk::Load(body)) => body.len(),
+            Ask::Memory(MemoryAsk::Accesses(keys)) => keys.iter().map(Bytes::len).sum(),
             _ => 0,
         }
     }
@@ -89,6 +96,10 @@ pub enum Told {
     PubSub(PubSubTold),
     Left,
     Failed(Failure),
+    /// Seconds since keys were asked for, and how often they are.
+    Accesses(Vec<(u32, u8)>),
+    /// It is so from now on.
+    Set,
 }
 
 /// Why the node that was asked has no answer.

@@ -18,10 +18,8 @@ use super::housekeeping::Housekeeping;
 use super::join;
 use super::line::WaiterId;
 use super::numbering::Numbering;
-use super::pubsub::PubSub;
 use super::recovery::Recovery;
 use super::router::Router;
-use super::scripts::Scripts;
 use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
@@ -203,7 +201,7 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let volatile = Volatile::new(Arc::clone(&env.clock));
+        let volatile = Volatile::new(Arc::clone(&env.clock), &config);
         let router = Router::new(
             id,
             Arc::clone(&groups),
@@ -261,6 +259,8 @@ impl Node {
                 },
                 lease: inner.config.lease_ms().map(Duration::from_millis),
                 clock: Arc::clone(&inner.clock),
+                admission: Arc::new(inner.volatile.memory.clone()),
+                used: inner.volatile.memory.used(),
                 boot: inner.boot,
             };
             Group::start(
@@ -331,13 +331,17 @@ impl Node {
             groups: Arc::clone(groups),
             links: inner.links.clone(),
             clock: Arc::clone(clock),
-            turns: inner.volatile.turns.clone(),
+            volatile: inner.volatile.clone(),
+            router: router.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
+            sweeping: Arc::default(),
             stopping: Arc::clone(&inner.stopping),
             fatal,
         };
         tokio::spawn(housekeeping.run());
+        let memory = inner.volatile.memory.clone();
+        tokio::spawn(memory.run(Arc::clone(groups), router.clone(), inner.id));
         let digests = Digests {
             me: inner.id,
             groups: Arc::clone(groups),
@@ -438,24 +442,12 @@ impl Node {
         &self.inner.router
     }
 
-    /// How many clients, of any node, wait here for keys of shards that are led here.
-    #[must_use]
-    pub fn in_line(&self) -> usize {
-        self.inner.volatile.turns.len()
-    }
-
-    #[must_use]
-    pub fn pubsub(&self) -> &PubSub {
-        &self.inner.volatile.pubsub
+    pub(super) fn volatile(&self) -> &Volatile {
+        &self.inner.volatile
     }
 
     pub(super) fn contention(&self) -> &Contention {
         &self.inner.contention
-    }
-
-    #[must_use]
-    pub fn scripts(&self) -> &Scripts {
-        &self.inner.volatile.scripts
     }
 
     /// A name for a client that is about to wait in line.

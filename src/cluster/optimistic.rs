@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::node::Node;
@@ -15,16 +16,18 @@ use super::wish::{Outcome, Wish};
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
 use crate::host::{blocking, chance};
-use crate::machine::commands::Apart;
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Condition};
+use crate::machine::{Command, Condition, Held};
 use crate::script::{self, Ran, Surroundings};
 use crate::txn::Optimistic;
 
+/// A script that would have to commit more than so many bytes of values commits its commands instead.
+const REPLAYED_FROM_BYTES: usize = 4 << 10;
+
 /// How a run at the gateway ended.
 enum Here {
-    /// With what is to be published when it is committed.
-    Ran(Optimistic, Messages),
+    /// With what is to be published when it is committed, and the commands that make the same changes, if that can be said.
+    Ran(Optimistic, Messages, Option<Vec<Command>>),
     /// A script came upon keys that were not read.
     Needs(Vec<Bytes>),
 }
@@ -37,7 +40,7 @@ struct Script {
     commands: Vec<Command>,
     strict: bool,
     keys: Vec<Bytes>,
-    fetched: Reply,
+    held: Vec<Held>,
     now: Millis,
     seed: u64,
     stop: Arc<AtomicBool>,
@@ -59,9 +62,16 @@ impl Script {
     }
 
     fn run(self) -> std::result::Result<Here, String> {
+        let expired = |held: &Held| {
+            held.as_ref()
+                .is_some_and(|(_, at)| at.is_some_and(|at| at <= self.now))
+        };
+        // What is absent here may be there yet where it is committed.
+        let some_expired = self.held.iter().any(expired);
         let around = Surroundings {
             known: self.keys.iter().cloned().collect(),
             stop: self.stop,
+            wrote: Mutex::new(Some(Vec::new()).filter(|_| !some_expired)),
         };
         let (mut missing, mut messages) = (Vec::new(), Vec::new());
         let execute = |command: &Command, view: &mut Overlay<'_>| match command {
@@ -75,17 +85,21 @@ impl Script {
                     Reply::Nil
                 }
             },
-            command => command.run(view),
+            command => {
+                let reply = command.run(view);
+                around.note(command, &reply);
+                reply
+            }
         };
         let wanted = (self.commands.as_slice(), self.strict);
-        let ran = Optimistic::run(wanted, &self.keys, &self.fetched, self.now, self.seed, execute)?;
+        let ran = Optimistic::run(wanted, &self.keys, self.held, self.now, self.seed, execute);
         if around.stop.load(Ordering::Relaxed) {
             return Err(format!(
                 "a script was killed, or took more than {SCRIPT_MS_MAX} ms; nothing has happened"
             ));
         }
         Ok(if missing.is_empty() {
-            Here::Ran(ran, messages)
+            Here::Ran(ran, messages, around.wrote.into_inner())
         } else {
             Here::Needs(missing)
         })
@@ -112,7 +126,14 @@ impl Node {
                 break;
             };
             let (run, messages) = match here {
-                Here::Ran(run, messages) => (run, messages),
+                Here::Ran(mut run, messages, again) => {
+                    if let Some(again) = again.filter(|_| run.weight() > REPLAYED_FROM_BYTES)
+                        && self.plan(&again, &[]).is_some()
+                    {
+                        run.replay(again);
+                    }
+                    (run, messages)
+                }
                 Here::Needs(more) => {
                     rounds += 1;
                     if rounds >= SCRIPT_ROUNDS_MAX {
@@ -155,25 +176,25 @@ impl Node {
         script: Option<&Running>,
         deadline: Instant,
     ) -> Result<Option<(Here, Vec<Condition>)>> {
-        let (looks, apart) = Optimistic::looks(&wish.commands, keys);
-        let Some(plan) = self.plan(&looks, &[]) else {
-            return Ok(None);
-        };
-        let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
-            return Ok(None);
-        };
-        let mut seen = plan.merge(&replies);
-        if keys.is_empty() {
-            seen = vec![Reply::Array(Vec::new())];
+        if let Some(apart) = Optimistic::apart(&wish.commands) {
+            let Some(plan) = self.plan(&apart.looks, &[]) else {
+                return Ok(None);
+            };
+            let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+                return Ok(None);
+            };
+            let moves = Optimistic::moves(&apart, wish.strict, &plan.merge(&replies));
+            let moves =
+                moves.map_err(|why| Error::Invalid(format!("what it needs cannot be read: {why}")))?;
+            let touched = touched.into_values().flatten().collect();
+            return Ok(Some((Here::Ran(moves, Vec::new(), None), touched)));
         }
-        if let (None, Some(Reply::Error(why))) = (&apart, seen.first()) {
-            return Err(too_large(
-                wish,
-                format!("what it needs cannot be read at once: {why}"),
-            ));
-        }
-        let here = self.run_here(wish, apart.as_ref(), keys, &seen, script).await?;
-        Ok(Some((here, touched.into_values().flatten().collect())))
+        let fetched = match self.fetch(keys, deadline).await {
+            Err(Error::Invalid(why)) => return Err(too_large(wish, why)),
+            other => other?,
+        };
+        let here = self.run_here(wish, keys, fetched.held, script).await?;
+        Ok(Some((here, fetched.touched)))
     }
 
     /// Commits what a run has come to, if nothing that it has `touched` has changed. `None`: something has.
@@ -211,39 +232,31 @@ impl Node {
         }
     }
 
-    /// What the commands come to, from what was `seen`.
+    /// What the commands come to, from what was found.
     async fn run_here(
         &self,
         wish: &Wish,
-        apart: Option<&Apart>,
         keys: &[Bytes],
-        seen: &[Reply],
+        held: Vec<Held>,
         script: Option<&Running>,
     ) -> Result<Here> {
-        let unreadable = |why| Error::Invalid(format!("what it needs cannot be read: {why}"));
-        let wanted = (wish.commands.as_slice(), wish.strict);
-        let run = match (apart, seen, script) {
-            (Some(apart), ..) => Optimistic::moves(apart, wish.strict, seen),
-            (None, [fetched], None) => {
-                let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
-                Optimistic::run(wanted, keys, fetched, self.now(), chance(), execute)
-            }
-            (None, [fetched], Some(running)) => {
-                let script = Script {
-                    commands: wish.commands.clone(),
-                    strict: wish.strict,
-                    keys: keys.to_vec(),
-                    fetched: fetched.clone(),
-                    now: self.now(),
-                    seed: chance(),
-                    stop: Arc::clone(&running.stop),
-                };
-                let _slot = self.scripts().slot().await;
-                return script.run_within_time().await?.map_err(Error::Invalid);
-            }
-            (None, ..) => Err("not one reply to one Fetch".to_owned()),
+        let Some(running) = script else {
+            let wanted = (wish.commands.as_slice(), wish.strict);
+            let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
+            let run = Optimistic::run(wanted, keys, held, self.now(), chance(), execute);
+            return Ok(Here::Ran(run, Vec::new(), None));
         };
-        run.map(|run| Here::Ran(run, Vec::new())).map_err(unreadable)
+        let script = Script {
+            commands: wish.commands.clone(),
+            strict: wish.strict,
+            keys: keys.to_vec(),
+            held,
+            now: self.now(),
+            seed: chance(),
+            stop: Arc::clone(&running.stop),
+        };
+        let _slot = self.scripts().slot().await;
+        script.run_within_time().await?.map_err(Error::Invalid)
     }
 
     /// A note that scripts run, if there are any among the commands.

@@ -203,15 +203,20 @@ impl Router {
 
     /// Whether a replica here that does not lead will probably answer a read as well as the leader, and sooner.
     fn reads_here(&self, group: GroupId, leader: NodeId, ask: &Ask) -> bool {
-        matches!(ask, Ask::Read(Read::Run { .. }))
+        matches!(ask, Ask::Read(Read::Run { .. } | Read::Values { .. }))
             && leader != self.inner.me
             && self.follower(group).is_some_and(|group| group.seems_current())
     }
 
     /// The replica here, if it follows and may vouch for its leader: a node that has forgotten its votes may not.
-    fn follower(&self, group: GroupId) -> Option<Group> {
+    pub(super) fn follower(&self, group: GroupId) -> Option<Group> {
         let group = self.inner.groups.get(group)?;
         (!group.is_leader() && !self.inner.groups.is_refilling()).then_some(group)
+    }
+
+    /// The replica here.
+    pub(super) fn group(&self, group: GroupId) -> Option<Group> {
+        self.inner.groups.get(group)
     }
 
     /// Whether there is a replica here, which knows better than hints who leads.
@@ -280,6 +285,14 @@ impl Router {
         let ask = match ask {
             Ask::Script(ask) => return self.inner.volatile.scripts.answer(ask),
             Ask::PubSub(ask) => return Told::PubSub(self.inner.volatile.pubsub.answer(ask)),
+            Ask::Settings(changes) => {
+                self.inner.volatile.settings.set(&changes);
+                return Told::Set;
+            }
+            Ask::Memory(ask) => {
+                let group = self.inner.groups.get(id);
+                return self.inner.volatile.memory.answer(group.as_ref(), ask);
+            }
             ask => ask,
         };
         let Some(group) = self.inner.groups.get(id) else {
@@ -322,7 +335,9 @@ impl Router {
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
-            Ask::Script(_) | Ask::PubSub(_) => Box::pin(ready(Told::Script(None))),
+            Ask::Script(_) | Ask::PubSub(_) | Ask::Settings(_) | Ask::Memory(_) => {
+                Box::pin(ready(Told::Script(None)))
+            }
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await

@@ -15,6 +15,20 @@ pub struct NodeStatus {
     pub refilling: bool,
     pub groups: Vec<GroupStatus>,
     pub ring: Vec<ShardShare>,
+    pub memory: MemoryStatus,
+}
+
+/// What keys and values take on a node.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryStatus {
+    /// Bytes.
+    pub used: u64,
+    /// Bytes; 0: no limit.
+    pub limit: u64,
+    pub policy: &'static str,
+    /// Keys that were evicted here since the node runs, and keys that have expired.
+    pub evicted: u64,
+    pub expired: u64,
 }
 
 /// How much of the ring a shard owns, and what it holds here.
@@ -52,6 +66,7 @@ impl Node {
                 prepared: held.map(|(_, prepared)| prepared),
             }
         };
+        let (evicted, expired) = self.gone();
         NodeStatus {
             node: self.id(),
             version: env!("CARGO_PKG_VERSION"),
@@ -64,6 +79,13 @@ impl Node {
                 .map(crate::raft::Group::status)
                 .collect(),
             ring: (0..ring.shards()).map(share).collect(),
+            memory: MemoryStatus {
+                used: self.memory_used(),
+                limit: self.settings().maxmemory(),
+                policy: self.settings().maxmemory_policy().name(),
+                evicted,
+                expired,
+            },
         }
     }
 }

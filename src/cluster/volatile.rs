@@ -1,9 +1,20 @@
 //! What a node knows that no log has: it is gone with the process, and nothing durable depends on it.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::memory::Memory;
+use super::node::Node;
 use super::pubsub::PubSub;
 use super::scripts::Scripts;
+use super::settings::Settings;
 use super::turns::Turns;
+use crate::base::GroupId;
+use crate::config::Config;
 use crate::host::Clock;
+use crate::machine::Shard;
+use crate::raft::Group;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -14,15 +25,71 @@ pub struct Volatile {
     pub scripts: Scripts,
     /// Who listens to channels.
     pub pubsub: PubSub,
+    /// What can be changed while the node runs.
+    pub settings: Settings,
+    /// What keys take, and which may go.
+    pub memory: Memory,
 }
 
 impl Volatile {
     #[must_use]
-    pub fn new(clock: Clock) -> Volatile {
+    pub fn new(clock: Clock, config: &Config) -> Volatile {
+        let settings = Settings::new(&config.limits);
+        let memory = Memory::new(settings.clone(), Arc::clone(&clock), config.placement());
         Volatile {
             turns: Turns::new(clock),
             scripts: Scripts::default(),
             pubsub: PubSub::default(),
+            settings,
+            memory,
         }
+    }
+}
+
+impl Node {
+    /// How many clients, of any node, wait here for keys of shards that are led here.
+    #[must_use]
+    pub fn in_line(&self) -> usize {
+        self.volatile().turns.len()
+    }
+
+    #[must_use]
+    pub fn pubsub(&self) -> &PubSub {
+        &self.volatile().pubsub
+    }
+
+    #[must_use]
+    pub fn scripts(&self) -> &Scripts {
+        &self.volatile().scripts
+    }
+
+    /// Bytes that keys and values take here.
+    #[must_use]
+    pub fn memory_used(&self) -> u64 {
+        self.volatile().memory.used().get()
+    }
+
+    /// Keys that were evicted here, and that have expired, since the node runs.
+    #[must_use]
+    pub fn gone(&self) -> (u64, u64) {
+        let of = |group: &Group| group.peek(|machine| machine.as_shard().map(Shard::gone));
+        let all = self.local_groups();
+        let all = all.iter().filter_map(of);
+        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// Since how many seconds no client has asked for a key at any node, and the largest counter of an LFU policy.
+    pub async fn access_of(&self, key: &Bytes) -> (u32, u8) {
+        let group = GroupId::Shard(self.ring().shard_of(key));
+        self.volatile()
+            .memory
+            .access_of(group, key, self.router(), self.id())
+            .await
+    }
+
+    /// What `CONFIG SET` changes.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.volatile().settings
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::multi::Queued;
 use super::session::Session;
-use crate::base::{Reply, RequestId};
+use crate::base::{Error, Reply, RequestId};
 use crate::cluster::{Outcome, Wish};
 use crate::machine::{Command, Condition};
 
@@ -40,7 +40,7 @@ impl Session {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(_, reply)) => return reply,
-            Err(error) => return Reply::err(error.to_string()),
+            Err(error) => return failed(&error),
         };
         let mut all = Vec::with_capacity(multi.queue.len());
         for (name, queued) in multi.queue {
@@ -113,7 +113,7 @@ impl Session {
                 };
                 return rolled_back(at, name, why);
             }
-            Err(error) => return Reply::err(error.to_string()),
+            Err(error) => return failed(&error),
         };
         let mut answers = Vec::with_capacity(all.len());
         for (reply, (name, queued)) in all.into_iter().zip(&queue) {
@@ -129,6 +129,13 @@ impl Session {
 
 /// Own commands whose effect cannot be undone.
 const PUBLISHES: &[&str] = &["publish", "spublish"];
+
+fn failed(error: &Error) -> Reply {
+    match error {
+        Error::OutOfMemory => Reply::err(format!("EXECABORT Transaction discarded because of: {error}")),
+        _ => Reply::err(error.to_string()),
+    }
+}
 
 fn data(queue: &Queue) -> Vec<Command> {
     let data = queue.iter().filter_map(|(_, queued)| match queued {

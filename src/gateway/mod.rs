@@ -18,6 +18,7 @@ pub mod facts;
 mod info;
 mod large;
 mod multi;
+mod object;
 mod pubsub;
 mod scripts;
 mod serve;

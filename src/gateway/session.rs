@@ -16,7 +16,7 @@ use super::server::Shared;
 use super::table::{self, Own};
 use super::txn;
 use super::unknown;
-use super::{pubsub, scripts};
+use super::{object, pubsub, scripts};
 use crate::base::limits::{KEY_BYTES_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
 use crate::base::{Reply, RequestId, gateway_of};
 use crate::cluster::{Listener, Node, Outcome, Wish};
@@ -107,6 +107,11 @@ impl Session {
             {
                 command = Some(spec.name);
                 scripts::look_up(&self.node, spec, args).await;
+                if spec.name == "object" && object::is_access(args) {
+                    self.flush(&mut items).await;
+                    items.push(Item::Ready(object::access(&self.node, args).await));
+                    continue;
+                }
                 let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()

@@ -75,6 +75,8 @@ impl Coordinator {
                 Body::Sweep | Body::Digest => Response::Done,
                 Body::Withdraw => self.withdraw(request.id),
                 Body::Run { .. }
+                | Body::Evict(_)
+                | Body::Full
                 | Body::Prepare(_)
                 | Body::Finish(_)
                 | Body::Inquire { .. }
@@ -197,7 +199,7 @@ impl Coordinator {
                 .decision(*id)
                 .map_or(Seen::Nothing, |d| Seen::Decision(d.clone())),
             Read::Staged(attempts) => Seen::Staged(self.still_staged(attempts)),
-            Read::Run { .. } => Seen::Nothing,
+            Read::Run { .. } | Read::Values { .. } => Seen::Nothing,
         })
     }
 

@@ -2,11 +2,13 @@
 //! that clones one slot's map at the most.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::access::Access;
 use super::digest::{share, share_by_bytes};
 use super::interest::Interest;
 pub use super::values::{Blob, Key, Value};
@@ -109,8 +111,32 @@ pub struct Keyspace {
     len: usize,
     /// Sum of the shares of all keys.
     digest: u64,
+    /// Sum of what all keys cost.
+    bytes: u64,
     garbage: Garbage,
     pub interest: Interest,
+    pub access: Access,
+    pub gone: Gone,
+}
+
+/// Keys that were removed since this replica runs, though nobody had asked for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gone {
+    pub evicted: u64,
+    pub expired: u64,
+}
+
+/// What a key takes beside its bytes and its value's: its place in a node of the tree, the value's header, and their share of room
+/// that is free.
+const KEY_COST: u64 = 96;
+/// What an expiry takes: the time twice, the key once more, a node's share.
+const EXPIRY_COST: u64 = 96;
+
+/// Bytes that a key takes with what it holds, roughly, and the same on every replica.
+#[must_use]
+pub fn cost(key: &[u8], object: &Object) -> u64 {
+    let expiry = object.expires().map_or(0, |_| EXPIRY_COST + key.len() as u64);
+    KEY_COST + expiry + (key.len() + object.value().weight()) as u64
 }
 
 /// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
@@ -134,8 +160,11 @@ impl Default for Keyspace {
             expiries: BTreeSet::new(),
             len: 0,
             digest: 0,
+            bytes: 0,
             garbage: Garbage::default(),
             interest: Interest::default(),
+            access: Access::default(),
+            gone: Gone::default(),
         }
     }
 }
@@ -156,6 +185,18 @@ impl Keyspace {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// Bytes that all keys take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The same, by a walk over all keys.
+    #[must_use]
+    pub fn bytes_by_walk(&self) -> u64 {
+        self.iter().map(|(key, object)| cost(key, object)).sum()
     }
 
     /// The same, by a walk over all keys.
@@ -180,12 +221,16 @@ impl Keyspace {
         let slot = Arc::make_mut(slot.get_or_insert_default());
         let expires = object.as_ref().and_then(Object::expires);
         let added = object.as_ref().map_or(0, |object| share(key, object));
+        self.bytes += object.as_ref().map_or(0, |object| cost(key, object));
         let old = match object {
             Some(object) => match slot.get_mut(key) {
                 Some(old) => Some(std::mem::replace(old, object)),
                 None => {
                     self.len += 1;
-                    slot.insert(Key::from(key), object)
+                    slot.insert(Key::from(key), object);
+                    let all = slot.keys().map(|key| &key[..]);
+                    self.access.fit(slot_of(key), slot.len(), all);
+                    None
                 }
             },
             None => {
@@ -195,6 +240,7 @@ impl Keyspace {
         };
         let removed = old.as_ref().map_or(0, |object| share(key, object));
         self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
+        self.bytes -= old.as_ref().map_or(0, |object| cost(key, object));
         let old_expires = old.as_ref().and_then(Object::expires);
         if let Some(old) = old
             && old.value().kind().is_some()
@@ -224,7 +270,7 @@ impl Keyspace {
     ) -> Option<(R, Edited)> {
         let slot = self.slots[usize::from(slot_of(key))].as_mut()?;
         let object = Arc::make_mut(slot).get_mut(key)?;
-        let before = share(key, object);
+        let (before, cost_before) = (share(key, object), cost(key, object));
         let (result, changed) = edit(object.value_mut());
         if !changed {
             return Some((result, Edited::Nothing));
@@ -235,6 +281,7 @@ impl Keyspace {
         self.interest.note(key);
         let after = share(key, object);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+        self.bytes = self.bytes + cost(key, object) - cost_before;
         if object.value().is_empty() {
             self.set(key, None);
             return Some((result, Edited::Removed));
@@ -246,6 +293,8 @@ impl Keyspace {
         let before = std::mem::take(self);
         self.garbage = before.garbage;
         self.interest = before.interest;
+        self.access = before.access;
+        self.gone = before.gone;
         self.interest.note_all();
         self.garbage.1.extend(before.slots.into_iter().flatten());
     }
@@ -264,6 +313,27 @@ impl Keyspace {
     /// Keys of one slot, in order.
     pub fn slot(&self, slot: u16) -> impl Iterator<Item = (&Key, &Object)> {
         self.slots[usize::from(slot)].iter().flat_map(|slot| slot.iter())
+    }
+
+    /// Keys of one slot behind this one, in order; `None`: all of it.
+    pub fn slot_behind<'a>(
+        &'a self,
+        slot: u16,
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = self.slots[usize::from(slot)].as_ref();
+        keys.map(|keys| keys.range::<[u8], _>((from, Bound::Unbounded)))
+            .into_iter()
+            .flatten()
+    }
+
+    /// How many keys a slot holds.
+    #[must_use]
+    pub fn slot_len(&self, slot: u16) -> usize {
+        self.slots[usize::from(slot)]
+            .as_ref()
+            .map_or(0, |slot| slot.len())
     }
 
     /// All keys, by slot and then by name.
@@ -293,6 +363,7 @@ impl Keyspace {
                 *object = Object::new(object.value().clone(), None, object.version);
             }
             self.digest = self.digest.wrapping_add(share(key, object));
+            self.bytes += cost(key, object);
             let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
             self.expiries.extend(expiry);
         }
@@ -345,6 +416,7 @@ mod tests {
         assert_eq!(keyspace.load(keys(&["{a}3"])), Ok(()));
         assert_eq!((keyspace.len(), keyspace.expiring(7).count()), (3, 3));
         assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
+        assert_eq!(keyspace.bytes(), keyspace.bytes_by_walk());
         assert!(keyspace.load(keys(&["{a}3"])).is_err(), "the key is there");
         assert!(
             keyspace.load(keys(&["{b}1", "{c}1"])).is_err(),

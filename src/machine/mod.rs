@@ -8,11 +8,13 @@
 //!
 //! Absence as an invariant: no clock is read and no die is cast here; time and seed arrive in the entry.
 //!
-//! Not here: evicting keys.
+//! Not here: which keys are evicted, and when (cluster); what is chosen arrives in the entry.
 
+mod access;
 pub mod commands;
 mod coordinator;
 mod digest;
+mod eviction;
 pub mod glob;
 mod interest;
 pub mod keyspace;
@@ -33,16 +35,18 @@ mod snapshot;
 mod strict;
 pub mod values;
 
+pub use access::{Access, Counted};
 pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
 pub use digest::Digest;
+pub use eviction::{Candidate, Walk};
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
-pub use read::{Read, ReadOutcome, Seen};
+pub use read::{Held, Read, ReadOutcome, Seen};
 pub use request::{
-    Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request,
-    Response, Stage, Staged, Ticket, Vote,
+    Age, Batch, Body, Condition, Decide, Decision, Finish, Mode, No, Origin, Prepare, Prepared, Refusal,
+    Request, Response, Stage, Staged, Ticket, Vote,
 };
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
@@ -97,6 +101,14 @@ impl Machine {
     pub fn interest(&mut self) -> Option<&mut Interest> {
         match self {
             Machine::Shard(shard) => Some(shard.interest()),
+            Machine::Coordinator(_) => None,
+        }
+    }
+
+    /// What is counted about keys here; nothing at a coordinator.
+    pub fn access(&mut self) -> Option<&mut Access> {
+        match self {
+            Machine::Shard(shard) => Some(shard.access()),
             Machine::Coordinator(_) => None,
         }
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::keyspace::Value;
 use super::locks::Scope;
 use super::locks::scope_of;
 use super::overlay::Overlay;
@@ -26,7 +27,12 @@ pub enum Read {
     Status(RequestId),
     /// Coordinator: which of these are staged and not decided?
     Staged(Vec<AttemptId>),
+    /// Shard: what these keys hold, unless it is more than so many bytes.
+    Values { keys: Vec<Bytes>, most: u64 },
 }
+
+/// Value and expiry of a key that is there.
+pub type Held = Option<(Value, Option<Millis>)>;
 
 /// What a read saw, in one state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +48,12 @@ pub enum Seen {
     Request(Fate),
     Staged(Vec<AttemptId>),
     Nothing,
+    Values {
+        held: Vec<Held>,
+        touched: Vec<Condition>,
+    },
+    /// The values that were asked for are so many bytes.
+    TooMuch(u64),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +76,7 @@ impl Shard {
             } => self.read_run(commands, conditions, *seed, *versions, now, asked),
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
             Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
+            Read::Values { keys, most } => self.read_values(keys, *most, now, asked),
         }
     }
 
@@ -96,8 +109,9 @@ impl Shard {
         if !self.hold(conditions) {
             return ReadOutcome::Ready(Seen::Conflict);
         }
+        self.note_access(commands, now);
         let mut view = Overlay::new(self.keyspace(), now, seed);
-        let replies = replies(commands, &mut view);
+        let replies = replies(commands, &mut view, false);
         let touched = match scope.filter(|_| versions) {
             None => Vec::new(),
             Some(Scope::All) => vec![Condition::Whole {
@@ -106,6 +120,34 @@ impl Shard {
             Some(Scope::Keys(keys)) => keys.into_iter().map(|key| self.touched(key)).collect(),
         };
         ReadOutcome::Ready(Seen::Run { replies, touched })
+    }
+
+    fn read_values(&self, keys: &[Bytes], most: u64, now: Millis, asked: u64) -> ReadOutcome {
+        let now = now.max(self.time());
+        let scope = Scope::Keys(keys.to_vec());
+        if !self.is_decided(&scope, asked) && !mutant::is(Mutant::ReadsIgnoreLocks) {
+            return ReadOutcome::Locked;
+        }
+        if self.sees_unlogged_expiry(&scope, now) && !mutant::is(Mutant::ExpiryByLocalClock) {
+            return ReadOutcome::Expired;
+        }
+        let view = Overlay::new(self.keyspace(), now, 0);
+        let there = keys.iter().map(|key| view.get(key));
+        let bytes: u64 = there
+            .clone()
+            .flatten()
+            .map(|(value, _)| value.weight() as u64)
+            .sum();
+        if bytes > most {
+            return ReadOutcome::Ready(Seen::TooMuch(bytes));
+        }
+        self.note_keys(keys.iter(), now);
+        let held = there.map(|held| held.map(|(value, expires)| (value.clone(), expires)));
+        let touched = keys.iter().map(|key| self.touched(key.clone()));
+        ReadOutcome::Ready(Seen::Values {
+            held: held.collect(),
+            touched: touched.collect(),
+        })
     }
 
     /// Whether no transaction that was prepared by log index `asked` is undecided here. What was prepared later had not

@@ -46,8 +46,7 @@ pub enum Body {
     Run {
         commands: Vec<Command>,
         conditions: Vec<Condition>,
-        /// Only if none of the commands fails.
-        strict: bool,
+        mode: Mode,
     },
     /// Shard: first phase of a transaction over several shards.
     Prepare(Box<Prepare>),
@@ -70,6 +69,21 @@ pub enum Body {
     Withdraw,
     /// Any group: changes nothing; every replica notes the digest of its state behind this entry.
     Digest,
+    /// Shard: remove these keys, which memory is wanted for, where they are still at these versions and not locked.
+    Evict(Vec<(Bytes, u64)>),
+    /// Shard: memory is full; what stands behind this in the entry and would need more is refused.
+    Full,
+}
+
+/// What the commands of a `Run` have to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Nothing: they came one behind the other.
+    Each,
+    /// All are executed, or none if one fails.
+    Strict,
+    /// They are one transaction: an error is a reply like any other, but none is left out for want of memory.
+    Together,
 }
 
 /// What must still be so for a transaction to go on.
@@ -277,6 +291,16 @@ impl Request {
         }
     }
 
+    /// Whether it may take more memory for keys and values.
+    #[must_use]
+    pub fn grows(&self) -> bool {
+        match &self.body {
+            Body::Run { commands, .. } => commands.iter().any(Command::grows),
+            Body::Prepare(prepare) => prepare.commands.iter().any(Command::grows),
+            _ => false,
+        }
+    }
+
     /// Bytes, roughly, for bounding batches.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -292,11 +316,13 @@ impl Request {
             Body::Decide(decide) => 256 + decide.decision.weight(),
             Body::Stage(_) => 256,
             Body::Forget(attempts) => attempts.len() * 32,
+            Body::Evict(keys) => keys.iter().map(|(key, _)| key.len() + 16).sum(),
             Body::Digest
             | Body::Finish(_)
             | Body::Sweep
             | Body::Retire(_)
             | Body::Withdraw
+            | Body::Full
             | Body::Inquire { .. } => 0,
         }
     }

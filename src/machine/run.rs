@@ -1,8 +1,9 @@
 //! Running a request's commands on one shard.
 
 use super::commands::Command;
+use super::eviction::out_of_memory;
 use super::overlay::Overlay;
-use super::request::{Condition, Response};
+use super::request::{Condition, Mode, Response};
 use super::shard::{Applying, Shard};
 use super::strict::failed;
 use crate::base::limits::REPLIES_BYTES_MAX;
@@ -14,16 +15,20 @@ impl Shard {
         &mut self,
         commands: &[Command],
         conditions: &[Condition],
-        strict: bool,
+        mode: Mode,
         applying: &Applying,
     ) -> Response {
         if !self.hold(conditions) && !mutant::is(Mutant::ConditionsIgnoredAtRun) {
             return Response::Conflict;
         }
         let (index, time, seed) = (applying.index, self.head.time, applying.seed);
-        if !strict {
+        if let Some(failed) = applying.left_out(commands).filter(|_| mode != Mode::Each) {
+            return Response::Failed(failed);
+        }
+        self.note_access(commands, time);
+        if mode != Mode::Strict {
             let mut view = Overlay::direct(&mut self.keyspace, index, time, seed);
-            let replies = replies(commands, &mut view);
+            let replies = replies(commands, &mut view, applying.full);
             let done = view.done();
             if done.changed {
                 self.head.last_write = index;
@@ -32,9 +37,9 @@ impl Shard {
             return Response::Replies(replies);
         }
         let mut view = Overlay::new(&self.keyspace, time, seed);
-        let replies = replies(commands, &mut view);
+        let replies = replies(commands, &mut view, false);
         let writes = view.writes;
-        if let Some(failed) = failed(strict, commands, &replies) {
+        if let Some(failed) = failed(true, commands, &replies) {
             return Response::Failed(failed);
         }
         self.write(writes, index);
@@ -42,9 +47,13 @@ impl Shard {
     }
 }
 
-/// Runs commands one after the other. Their replies fit into one answer.
-pub(super) fn replies(commands: &[Command], view: &mut Overlay<'_>) -> Vec<Reply> {
-    let mut replies: Vec<Reply> = commands.iter().map(|command| command.run(view)).collect();
+/// Runs commands one after the other, without those that need more memory where it is `full`. Their replies fit into one answer.
+pub(super) fn replies(commands: &[Command], view: &mut Overlay<'_>, full: bool) -> Vec<Reply> {
+    let run = |command: &Command| match full && command.grows() {
+        true => out_of_memory(),
+        false => command.run(view),
+    };
+    let mut replies: Vec<Reply> = commands.iter().map(run).collect();
     Reply::leave_out(replies.iter_mut(), REPLIES_BYTES_MAX);
     replies
 }

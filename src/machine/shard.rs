@@ -32,7 +32,7 @@ use super::run::replies;
 use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
-use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
+use crate::base::limits::{PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
 /// A prepared transaction: its intent and what it holds.
@@ -95,6 +95,8 @@ pub struct Shard {
 pub(super) struct Applying {
     pub(super) index: u64,
     pub(super) seed: u64,
+    /// What needs more memory is refused.
+    pub(super) full: bool,
     pub(super) out: Vec<(Ticket, Response)>,
 }
 
@@ -181,6 +183,7 @@ impl Shard {
         let mut applying = Applying {
             index,
             seed: batch.seed,
+            full: false,
             out: Vec::with_capacity(batch.requests.len()),
         };
         self.forget_finished();
@@ -213,11 +216,11 @@ impl Shard {
             Body::Run {
                 commands,
                 conditions,
-                strict,
+                mode,
             } => match self.in_the_way_of(commands, conditions) {
                 Some(scope) => self.park(ticket, request, scope),
                 None => {
-                    let response = self.run(commands, conditions, *strict, applying);
+                    let response = self.run(commands, conditions, *mode, applying);
                     self.remember(request.id, &response);
                     Some(response)
                 }
@@ -233,6 +236,14 @@ impl Shard {
                 Some(Response::Done)
             }
             Body::Digest => Some(Response::Done),
+            Body::Evict(keys) => {
+                self.evict(keys, applying.index);
+                Some(Response::Done)
+            }
+            Body::Full => {
+                applying.full = true;
+                Some(Response::Done)
+            }
             Body::Withdraw => {
                 let response = Response::Refused(Refusal::Deadline);
                 self.remember(request.id, &response);
@@ -406,8 +417,12 @@ impl Shard {
         if !self.hold(&prepare.conditions) && !mutant::is(Mutant::ConditionsIgnoredAtPrepare) {
             return self.refuse(prepare, No::Condition);
         }
+        if let Some(failed) = applying.left_out(&prepare.commands) {
+            return self.refuse(prepare, No::Failed(failed));
+        }
+        self.note_access(&prepare.commands, self.head.time);
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
-        let replies = replies(&prepare.commands, &mut view);
+        let replies = replies(&prepare.commands, &mut view, false);
         if let Some(failed) = failed(prepare.strict, &prepare.commands, &replies) {
             return self.refuse(prepare, No::Failed(failed));
         }
@@ -447,11 +462,11 @@ impl Shard {
                 Body::Run {
                     commands,
                     conditions,
-                    strict,
+                    mode,
                 } if self.head.locks.in_the_way(&parked.scope).is_empty() => {
-                    let (commands, conditions, strict) = (commands.clone(), conditions.clone(), *strict);
+                    let (commands, conditions, mode) = (commands.clone(), conditions.clone(), *mode);
                     let id = parked.request.id;
-                    let response = self.run(&commands, &conditions, strict, applying);
+                    let response = self.run(&commands, &conditions, mode, applying);
                     self.remember(id, &response);
                     response
                 }
@@ -461,23 +476,5 @@ impl Shard {
                 Self::answer(&parked, ticket, &response, &mut applying.out);
             }
         }
-    }
-
-    /// Removes expired keys, soonest first; locked ones stay until their transaction is decided.
-    fn sweep(&mut self, index: u64) {
-        let free = |key: &[u8]| self.head.locks.owner(key).is_none();
-        let expired = self
-            .keyspace
-            .expiring(self.head.time)
-            .filter(|(_, key)| free(key));
-        let keys: Vec<_> = expired
-            .take(EXPIRE_KEYS_MAX)
-            .map(|(_, key)| key.clone())
-            .collect();
-        let writes = Writes {
-            flush: false,
-            keys: keys.into_iter().map(|key| (key, None)).collect(),
-        };
-        self.write(writes, index);
     }
 }

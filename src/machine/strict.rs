@@ -15,6 +15,14 @@ pub struct Failed {
     pub reply: Reply,
 }
 
+impl Failed {
+    /// Whether it failed for want of memory.
+    #[must_use]
+    pub fn for_memory(&self) -> bool {
+        matches!(&self.reply, Reply::Error(why) if why.starts_with("OOM "))
+    }
+}
+
 /// The first command that has failed, if a transaction of that kind minds.
 pub(super) fn failed(strict: bool, commands: &[Command], replies: &[Reply]) -> Option<Failed> {
     if !strict || mutant::is(Mutant::StrictErrorsApplied) {

@@ -25,8 +25,11 @@ use super::shared::Shared;
 use super::wire::{Call, Return};
 use crate::base::limits::GROUP_QUEUE_MAX;
 use crate::base::{Millis, Mutant, NodeId, mutant};
-use crate::machine::ReadOutcome;
+use crate::machine::{Read, ReadOutcome};
 use crate::storage::Journal;
+
+/// How long a read of large values waits for this replica to catch up: a follower hears within some milliseconds what is committed.
+const CATCH_UP: Duration = Duration::from_millis(200);
 
 /// What a read at a follower has to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,9 @@ impl FollowerReader {
             };
             // Another one may have been elected while this one was silent.
             let leader = self.leader.lock().0;
+            if let Some(told) = told.filter(|told| told.index > self.applied()) {
+                self.put_off(&mut waiting, told);
+            }
             self.shared.with(|state| {
                 let applied = state.applied.map_or(0, |id| id.index);
                 for Query { read, answer } in waiting.drain(..) {
@@ -70,6 +76,33 @@ impl FollowerReader {
                         ReadOutcome::Locked | ReadOutcome::Expired => Err(GroupError::NotLeader(leader)),
                     });
                 }
+            });
+        }
+    }
+
+    fn applied(&self) -> u64 {
+        self.shared.with(|state| state.applied.map_or(0, |id| id.index))
+    }
+
+    /// Large values are better waited for than sent: such reads are answered once this replica has applied what they must see.
+    fn put_off(&self, waiting: &mut Vec<Query>, told: ReadIndex) {
+        let patient = waiting.extract_if(.., |query| matches!(query.read, Read::Values { .. }));
+        for Query { read, answer } in patient {
+            let (shared, leader) = (Arc::clone(&self.shared), Arc::clone(&self.leader));
+            tokio::spawn(async move {
+                let mut applied = shared.watch_applied();
+                let there = applied.wait_for(|applied| *applied >= told.index);
+                // Where it takes too long, the leader is asked.
+                let there = tokio::time::timeout(CATCH_UP, there).await.is_ok();
+                let outcome = match there {
+                    true => shared.with(|state| state.machine.read(&read, told.now, told.index)),
+                    false => ReadOutcome::Locked,
+                };
+                let leader = leader.lock().0;
+                answer.send(match outcome {
+                    ReadOutcome::Ready(seen) => Ok(seen),
+                    ReadOutcome::Locked | ReadOutcome::Expired => Err(GroupError::NotLeader(leader)),
+                });
             });
         }
     }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Raft;
+use super::admission::{Admission, Used};
 use super::confirm::{Confirmer, Leadership};
 use super::follower::{FollowerReader, ReadIndex};
 use super::hibernation::{Hibernation, HibernationOptions};
@@ -27,7 +28,7 @@ use super::wire::Call;
 use crate::base::limits::{APPEND_ENTRIES_MAX, GROUP_QUEUE_MAX};
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
-use crate::machine::{Interest, Machine, Read, Request, Response, Seen};
+use crate::machine::{Access, Interest, Machine, Read, Request, Response, Seen};
 use crate::storage::{GroupLog, Journal, Snapshots};
 
 /// Why a group did not answer.
@@ -59,6 +60,8 @@ pub struct GroupOptions {
     pub lease: Option<Duration>,
     pub hibernation: HibernationOptions,
     pub clock: Clock,
+    pub admission: Arc<dyn Admission>,
+    pub used: Used,
     /// Distinguishes this process from its earlier lives.
     pub boot: u32,
 }
@@ -106,7 +109,7 @@ impl Group {
         links: Links,
         confirmer: Confirmer,
     ) -> Result<Group, String> {
-        let shared = Arc::new(Shared::new(id, options.node));
+        let shared = Arc::new(Shared::new(id, options.node, options.used.clone()));
         let leadership = Leadership::new(journal.clone(), Arc::clone(&shared));
         let raft = start_raft(&options, &shared, &journal, snapshots, links.clone()).await?;
         let hibernation = Arc::new(Hibernation::new(raft.clone(), options.hibernation));
@@ -119,6 +122,7 @@ impl Group {
             options.boot,
             hurried,
             Arc::clone(&hibernation),
+            Arc::clone(&options.admission),
         );
         tokio::spawn(proposer.run(queue));
         let (questions, queue) = mpsc::channel(GROUP_QUEUE_MAX);
@@ -296,6 +300,11 @@ impl Group {
     /// Looks at the replica's state as it is here, however old.
     pub fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         self.inner.shared.with(|state| look(&state.machine))
+    }
+
+    /// Changes what is counted about keys; no part of the state.
+    pub fn access<T>(&self, change: impl FnOnce(&mut Access) -> T) -> Option<T> {
+        self.inner.shared.with(|state| state.machine.access().map(change))
     }
 
     /// Makes a key one of interest, or one of none any more; looks at the state at the same moment.

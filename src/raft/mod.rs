@@ -11,6 +11,7 @@
 //!
 //! Not here: membership changes.
 
+mod admission;
 mod bare_commits;
 mod confirm;
 mod entry;
@@ -32,6 +33,7 @@ mod upkeep;
 mod waiter;
 mod wire;
 
+pub use admission::{Admission, Used};
 pub use confirm::Confirmer;
 pub use framing::time_for;
 pub use group::{Group, GroupError, GroupOptions};

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Raft;
+use super::admission::Admission;
 use super::entry::Payload;
 use super::group::GroupError;
 use super::hibernation::Hibernation;
@@ -46,6 +47,7 @@ pub struct Proposer {
     /// Whether reads wait for locks.
     hurry: watch::Receiver<bool>,
     hibernation: Arc<Hibernation>,
+    admission: Arc<dyn Admission>,
     /// What can wait, and until when.
     lingering: Vec<Proposal>,
     until: Instant,
@@ -62,6 +64,7 @@ impl Proposer {
         boot: u32,
         hurry: watch::Receiver<bool>,
         hibernation: Arc<Hibernation>,
+        admission: Arc<dyn Admission>,
     ) -> Proposer {
         Proposer {
             raft,
@@ -70,6 +73,7 @@ impl Proposer {
             next_nonce: u64::from(boot) << 32,
             hurry,
             hibernation,
+            admission,
             lingering: Vec::new(),
             until: Instant::now(),
         }
@@ -141,7 +145,17 @@ impl Proposer {
             requests.push(request);
             waiters.push(answer);
         }
-        let time = (self.clock)().max(self.shared.with(|state| state.machine.time()));
+        let (time, before) = self.shared.with(|state| {
+            let before = self
+                .admission
+                .before(self.shared.group, &state.machine, &requests);
+            (state.machine.time(), before)
+        });
+        if let Some(body) = before {
+            requests.insert(0, Request::anonymous(body));
+            waiters.insert(0, Waiter::nobody());
+        }
+        let time = time.max((self.clock)());
         let seed = chance();
         let origin = Origin {
             node: self.shared.node,

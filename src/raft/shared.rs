@@ -6,12 +6,13 @@ use std::io;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::admission::Used;
 use super::faults;
 use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
 use crate::base::{GroupId, NodeId, codec};
-use crate::machine::{Batch, Body, Digest, Machine, Response, Ticket};
+use crate::machine::{Batch, Body, Digest, Machine, Response, Shard, Ticket};
 
 /// One replica. Held by its state machine, proposer and reader.
 pub struct Shared {
@@ -22,6 +23,7 @@ pub struct Shared {
     applied: watch::Sender<u64>,
     /// Keys of interest were written.
     pub written: Notify,
+    used: Used,
 }
 
 pub struct State {
@@ -39,6 +41,8 @@ pub struct State {
     /// Requests parked on locks, by where they stand in the log.
     parked: BTreeMap<Ticket, Waiter<Response>>,
     pub digests: Digests,
+    /// Bytes of keys and values when they were last added up.
+    bytes: u64,
 }
 
 /// What this replica's state came to at entries that asked for it, to be compared with the other replicas'.
@@ -64,7 +68,7 @@ impl Digests {
 
 impl Shared {
     #[must_use]
-    pub fn new(group: GroupId, node: NodeId) -> Shared {
+    pub fn new(group: GroupId, node: NodeId, used: Used) -> Shared {
         let state = State {
             machine: Machine::new(group),
             applied: None,
@@ -75,6 +79,7 @@ impl Shared {
             proposed: BTreeMap::new(),
             parked: BTreeMap::new(),
             digests: Digests::default(),
+            bytes: 0,
         };
         Shared {
             group,
@@ -82,6 +87,15 @@ impl Shared {
             state: Mutex::new(state),
             applied: watch::Sender::new(0),
             written: Notify::new(),
+            used,
+        }
+    }
+
+    fn add_up(&self, state: &mut State) {
+        let bytes = state.machine.as_shard().map_or(0, Shard::bytes);
+        if bytes != state.bytes {
+            self.used.change(state.bytes, bytes);
+            state.bytes = bytes;
         }
     }
 
@@ -162,6 +176,7 @@ impl Shared {
         {
             self.written.notify_one();
         }
+        self.add_up(&mut state);
         drop(state);
         self.applied.send_replace(id.index);
         Ok(())
@@ -187,11 +202,15 @@ impl Shared {
             *new = interest;
             self.written.notify_one();
         }
+        if let (Some(new), Some(old)) = (machine.access(), state.machine.access()) {
+            std::mem::swap(new, old);
+        }
         state.machine = machine;
         state.applied = applied;
         state.membership = membership;
         state.bytes_since_snapshot = 0;
         state.digests.changed = true;
+        self.add_up(&mut state);
         drop(state);
         self.applied.send_replace(applied.map_or(0, |id| id.index));
     }

@@ -7,6 +7,7 @@ use openraft::storage::RaftLogStorage;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 
+use super::admission::Used;
 use super::log_store::LogStore;
 use super::shared::Shared;
 use super::state_machine::StateMachine;
@@ -24,7 +25,11 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
             .expect("snapshots");
         let group = GroupId::Shard(3);
         let log = LogStore::new(group.number(), journal.clone());
-        let machine = StateMachine::new(Arc::new(Shared::new(group, 1)), journal, snapshots);
+        let machine = StateMachine::new(
+            Arc::new(Shared::new(group, 1, Used::default())),
+            journal,
+            snapshots,
+        );
         Ok((dir, log, machine))
     }
 }

@@ -29,6 +29,15 @@ impl<T> Waiter<T> {
         })
     }
 
+    /// Nobody waits for the answer.
+    #[must_use]
+    pub fn nobody() -> Waiter<T> {
+        Waiter::PassedOn(PassedOn {
+            then: None,
+            dropped: None,
+        })
+    }
+
     pub fn send(self, answer: Answer<T>) {
         match self {
             // A caller that has timed out does not listen any more; that is its affair.

@@ -94,7 +94,9 @@ impl<'a, 'b> Calls<'a, 'b> {
             self.missed.store(true, Ordering::Relaxed);
             return Err(Reply::err("ERR the value of a key is not here yet"));
         }
-        Ok(command.run(self.view))
+        let reply = command.run(self.view);
+        self.around.note(&command, &reply);
+        Ok(reply)
     }
 
     /// Counts what is written: as much as a transaction may have.

@@ -22,11 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 
 pub use engine::{check, run};
 
 use crate::base::Reply;
+use crate::machine::Command;
 
 /// The name of a script: its SHA-1 in hex.
 #[must_use]
@@ -40,12 +42,25 @@ pub fn sha1_hex(body: &[u8]) -> String {
 }
 
 /// What a run depends on besides the script and the view.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Surroundings {
     /// The keys whose values the view has.
     pub known: BTreeSet<Bytes>,
     /// Set when the script has to end.
     pub stop: Arc<AtomicBool>,
+    /// Commands that make the changes which were made so far. `None`: there are none.
+    pub wrote: Mutex<Option<Vec<Command>>>,
+}
+
+impl Surroundings {
+    /// A command was run, and replied so.
+    pub fn note(&self, command: &Command, reply: &Reply) {
+        let mut wrote = self.wrote.lock();
+        *wrote = wrote.take().and_then(|mut all| {
+            all.extend(command.again(reply)?);
+            Some(all)
+        });
+    }
 }
 
 /// How a run ended.

@@ -2,8 +2,8 @@
 //! scratch keyspace, then commit the writes under the condition that nothing that was read has changed.
 //!
 //! ```text
-//!  keys ─Fetch─▶ values + versions ─run─▶ replies + writes ─▶ Put … if versions still hold ─conflict─▶ again
-//!                                     └─strict, and one failed─▶ nothing but the replies, likewise
+//!  keys ─▶ values + versions ─run─▶ replies + writes ─▶ Put … if versions still hold ─conflict─▶ again
+//!                                └─strict, and one failed─▶ nothing but the replies, likewise
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::base::{Millis, Mutant, Reply, mutant};
 use crate::machine::commands::Apart;
 use crate::machine::keyspace::{Keyspace, Object};
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Condition, Touches};
+use crate::machine::{Command, Condition, Held, Touches};
 
 /// One run of such a transaction.
 #[derive(Debug)]
@@ -40,18 +40,13 @@ impl Optimistic {
         Some(keys.into_iter().collect())
     }
 
-    /// What to read for `commands`: little, if it is one that can be taken apart, else all that `keys` hold.
+    /// How to read little for `commands`, if it is one that can be taken apart; else all that its keys hold is needed.
     #[must_use]
-    pub fn looks(commands: &[Command], keys: &[Bytes]) -> (Vec<Command>, Option<Apart>) {
-        let apart = match commands {
+    pub fn apart(commands: &[Command]) -> Option<Apart> {
+        match commands {
             [command] => command.apart(),
             _ => None,
-        };
-        let all = || vec![Command::Fetch { keys: keys.to_vec() }];
-        (
-            apart.as_ref().map_or_else(all, |apart| apart.looks.clone()),
-            apart,
-        )
+        }
     }
 
     /// What comes of a command that was taken apart, from what was `seen`.
@@ -71,27 +66,21 @@ impl Optimistic {
         })
     }
 
-    /// Runs `commands` on what `Fetch` replied for `keys`, at time `now`, each by `execute`: a script is the affair of another
-    /// floor.
-    ///
-    /// # Errors
-    /// A value that cannot be read.
+    /// Runs `commands` on what `keys` were found to hold, at time `now`, each by `execute`: a script is the affair of another floor.
+    #[must_use]
     pub fn run(
         wanted: (&[Command], bool),
         keys: &[Bytes],
-        fetched: &Reply,
+        held: Vec<Held>,
         now: Millis,
         seed: u64,
         mut execute: impl FnMut(&Command, &mut Overlay<'_>) -> Reply,
-    ) -> Result<Optimistic, String> {
+    ) -> Optimistic {
         let (commands, strict) = wanted;
         let mut keyspace = Keyspace::default();
-        if let Reply::Array(values) = fetched {
-            for (key, value) in keys.iter().zip(values) {
-                let fetched = Command::fetched(value)?;
-                let object = fetched.map(|(value, expires)| Object::new(value, expires, 1));
-                keyspace.set(key, object);
-            }
+        for (key, held) in keys.iter().zip(held) {
+            let object = held.map(|(value, expires)| Object::new(value, expires, 1));
+            keyspace.set(key, object);
         }
         let mut view = Overlay::new(&keyspace, now, seed);
         let replies: Vec<Reply> = commands
@@ -106,13 +95,25 @@ impl Optimistic {
         };
         let puts = writes.into_iter().map(|(key, value)| Command::Put { key, value });
         let key = keys.first().cloned().unwrap_or_default();
-        Ok(Optimistic {
+        Optimistic {
             commands: [Command::Recall { key, replies }]
                 .into_iter()
                 .chain(puts)
                 .collect(),
             failed,
-        })
+        }
+    }
+
+    /// Commits these commands, which make the same changes, in place of the values.
+    pub fn replay(&mut self, commands: Vec<Command>) {
+        self.commands.truncate(1);
+        self.commands.extend(commands);
+    }
+
+    /// Bytes of the values that it has to commit.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.commands.iter().skip(1).map(Command::weight).sum()
     }
 
     /// The first reply that is an error, and its place.

@@ -1,7 +1,7 @@
 //! A run writes to the keyspace as it goes, or, where it may be rolled back, to a buffer first. Nobody must be able to tell.
 
 use quorate::base::GroupId;
-use quorate::machine::{Body, Request, Response};
+use quorate::machine::{Body, Mode, Request, Response};
 
 use crate::talk::{Talk, commands_of};
 
@@ -63,7 +63,7 @@ fn ask(talk: &mut Talk, text: &str, strict: bool) -> Response {
     talk.ask(Request::anonymous(Body::Run {
         commands: commands_of(text),
         conditions: Vec::new(),
-        strict,
+        mode: if strict { Mode::Strict } else { Mode::Together },
     }))
 }
 

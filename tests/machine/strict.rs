@@ -2,7 +2,7 @@
 
 use quorate::base::{GroupId, Reply};
 use quorate::machine::{
-    Body, Failed, Fate, Machine, No, Prepare, Read, ReadOutcome, Request, Response, Seen,
+    Body, Failed, Fate, Machine, Mode, No, Prepare, Read, ReadOutcome, Request, Response, Seen,
 };
 use quorate::txn::{Answer, Coordinator, Effect, Part, Txn};
 
@@ -10,7 +10,7 @@ use crate::talk::*;
 
 fn strict(mut request: Request) -> Request {
     match &mut request.body {
-        Body::Run { strict, .. } => *strict = true,
+        Body::Run { mode, .. } => *mode = Mode::Strict,
         Body::Prepare(prepare) => prepare.strict = true,
         other => panic!("{other:?} is neither strict nor not"),
     }
@@ -137,7 +137,7 @@ fn what_ran_at_the_gateway_fails_by_what_it_recalls() {
     let body = Body::Run {
         commands: vec![recall],
         conditions: vec![],
-        strict: true,
+        mode: Mode::Strict,
     };
     let reply = Reply::Array(vec![Reply::ok(), error]);
     let failed = Failed { at: 0, reply };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate::base::{AttemptId, GroupId, Millis, Reply, RequestId, TxnId};
 use quorate::machine::{
-    Age, Batch, Body, Command, Condition, Decide, Decision, Finish, Machine, No, Origin, Prepare, Read,
+    Age, Batch, Body, Command, Condition, Decide, Decision, Finish, Machine, Mode, No, Origin, Prepare, Read,
     ReadOutcome, Refusal, Request, Response, Seen, Ticket, Vote, commands, scope_of,
 };
 
@@ -139,7 +139,7 @@ pub fn run_if(text: &str, conditions: &[Condition]) -> Request {
     Request::anonymous(Body::Run {
         commands: commands_of(text),
         conditions: conditions.to_vec(),
-        strict: false,
+        mode: Mode::Together,
     })
 }
 

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate::base::mutant::{self, Mutant};
 use quorate::base::{GroupId, Reply, RequestId, TxnId};
+use quorate::machine::keyspace::Value;
 use quorate::machine::{
-    Body, Command, Condition, Decide, Decision, Read, ReadOutcome, Refusal, Request, Response, Seen,
+    Body, Condition, Decide, Decision, Mode, Read, ReadOutcome, Refusal, Request, Response, Seen,
 };
 use quorate::txn::{Answer, Txn};
 
@@ -128,11 +129,16 @@ impl World {
         let key = self.ops[op].to_read[at].clone();
         let moment = self.moment();
         let log = &self.shards[self.model.shard_of(&key)];
-        let read = Read::Run {
-            commands: vec![Command::Fetch { keys: vec![key] }],
-            conditions,
-            seed: 0,
-            versions: true,
+        let read = if conditions.is_empty() {
+            let (keys, most) = (vec![key], u64::MAX);
+            Read::Values { keys, most }
+        } else {
+            Read::Run {
+                commands: Vec::new(),
+                conditions,
+                seed: 0,
+                versions: true,
+            }
         };
         let (group, now) = (log.group, log.clock(self.now));
         let begun = *self.ops[op].look_begun.get_or_insert((log.index(), moment));
@@ -279,7 +285,11 @@ impl World {
             body: Body::Run {
                 commands: part.commands.clone(),
                 conditions: part.conditions.clone(),
-                strict: running.strict,
+                mode: if running.strict {
+                    Mode::Strict
+                } else {
+                    Mode::Together
+                },
             },
         });
         let shard = part.shard;
@@ -399,7 +409,7 @@ impl World {
 }
 
 fn look_of(seen: &Seen) -> Look {
-    let Seen::Run { replies, touched } = seen else {
+    let Seen::Values { held, touched } = seen else {
         unreachable!("a read without conditions sees {seen:?}");
     };
     let [touched] = &touched[..] else {
@@ -408,18 +418,13 @@ fn look_of(seen: &Seen) -> Look {
     let Condition::Key { version, .. } = touched.clone().for_commit() else {
         unreachable!("a key was touched, not {touched:?}");
     };
-    let fetched = match &replies[..] {
-        [Reply::Array(values)] => values.first().map_or(Ok(None), Command::fetched),
-        _ => Ok(None),
-    };
-    let fetched = fetched.unwrap_or_else(|why| unreachable!("it was fetched: {why}"));
-    let text = |value| match value {
-        quorate::machine::keyspace::Value::Str(text) => text.to_bytes(),
+    let text = |value: &Value| match value {
+        Value::Str(text) => text.to_bytes(),
         other => unreachable!("strings are all that is written here: {other:?}"),
     };
-    let (value, expires): (Option<Bytes>, _) = match fetched {
-        None => (None, None),
-        Some((value, expires)) => (Some(text(value)), expires),
+    let (value, expires): (Option<Bytes>, _) = match held.first() {
+        Some(Some((value, expires))) => (Some(text(value)), *expires),
+        Some(None) | None => (None, None),
     };
     Look {
         value,

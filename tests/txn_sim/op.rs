@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate::base::{GroupId, Millis, Reply, RequestId};
+use quorate::machine::keyspace::{Blob, Value};
 use quorate::machine::{Command, Condition, scope_of};
 use quorate::txn::{Optimistic, Part, Plan};
 
@@ -148,23 +149,18 @@ impl Op {
     /// As `src/cluster/execute.rs` runs what needs several shards' data.
     fn run_at_gateway(&self, now: Millis, seed: u64) -> Optimistic {
         let keys: Vec<Bytes> = self.seen.keys().cloned().collect();
-        let fetched = |look: &Look| match &look.value {
-            None => Reply::Nil,
-            Some(value) => {
-                let expires = look.expires.map_or(-1, |at| i64::try_from(at).expect("a time"));
-                Reply::Array(vec![Reply::Bulk(value.clone()), Reply::Int(expires)])
-            }
+        let held = |look: &Look| {
+            let value = look.value.as_ref()?;
+            Some((Value::Str(Blob::from(&value[..])), look.expires))
         };
-        let fetched = Reply::Array(self.seen.values().map(fetched).collect());
-        let run = Optimistic::run(
+        Optimistic::run(
             (&self.commands, self.strict),
             &keys,
-            &fetched,
+            self.seen.values().map(held).collect(),
             now,
             seed,
             quorate::machine::Command::run,
-        );
-        run.unwrap_or_else(|why| unreachable!("it was fetched: {why}"))
+        )
     }
 
     /// One reply a command, from what the shards have replied.

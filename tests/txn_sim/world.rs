@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate::base::{AttemptId, GroupId, Millis, Reply};
-use quorate::machine::{Body, Request, Staged, Ticket};
+use quorate::machine::{Body, Mode, Request, Staged, Ticket};
 
 use super::checks::{Records, check};
 use super::deadlock;
@@ -174,7 +174,7 @@ impl World {
             let body = Body::Run {
                 commands: vec![command],
                 conditions: Vec::new(),
-                strict: false,
+                mode: Mode::Each,
             };
             let request = Request::anonymous(body);
             self.log(GroupId::Shard(shard)).enqueue(request, Waiter::Nobody);

@@ -24,6 +24,14 @@ pub struct ExpireCommand {
     lt: bool,
 }
 
+impl ExpireCommand {
+    /// Whether what it does depends on the time at which it runs.
+    #[must_use]
+    pub fn compares_with_now(&self) -> bool {
+        (self.gt || self.lt) && matches!(self.when, ExpireWhen::In(_))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TtlKind {
     Seconds,

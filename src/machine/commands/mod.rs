@@ -8,6 +8,7 @@
 //!
 //! Not here: connection commands and MULTI (gateway), and how a command over several shards is taken apart (txn).
 
+mod again;
 mod apart;
 mod args;
 mod bitfield;
@@ -23,6 +24,7 @@ mod hll;
 mod keys;
 mod lcs;
 mod lists;
+mod memory;
 mod object;
 mod random;
 mod scanning;

@@ -72,7 +72,7 @@ pub fn object(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
              between policies at runtime LRU and LFU data will take some time to adjust.",
         )),
         _ => Err(Reply::err(
-            "ERR the time of the last access is not tracked: nothing is evicted yet",
+            "ERR the time of the last access is known to nodes, not to transactions and scripts: ask outside of them",
         )),
     }
 }
