@@ -1,5 +1,16 @@
 //! `docs/commands.md` is made from the command table; `QUORATE_WRITE_DOCS=1 cargo test --test commands` writes it anew.
 
+#![allow(clippy::disallowed_methods)] // Clocks: this is no simulation.
+
+#[path = "commands/redis.rs"]
+mod beside_redis;
+#[path = "differential/redis.rs"]
+#[allow(dead_code)]
+mod redis;
+#[path = "golden/resp.rs"]
+#[allow(dead_code)]
+mod resp;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -136,6 +147,10 @@ fn page() -> String {
 \
          - `SORT … ALPHA` compares all bytes; Redis, unless it stores, by the locale of its process and up to a zero byte.
 \
+         - `RESTORE` looks at all of a payload (as Redis with `sanitize-dump-payload yes`) and refuses bytes behind the value; \
+         `IDLETIME` and `FREQ` are read and not kept. `DUMP` and `RESTORE` have limits: `DUMPED_BYTES_MAX`, `BULK_BYTES_MAX`. What \
+         Redis compresses is compressed, but not to the same bytes.\n\
+         - `OBJECT ENCODING` is told from what is there: a collection that has shrunk counts as small again.\n\
          - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
 \
          - There is one database: `SELECT`, `SWAPDB`, `MOVE` answer as a Redis with `databases 1`.\n\

@@ -2,6 +2,10 @@
 
 /// Bytes of one value (Redis allows 512 MiB; a cache entry that large would stall a log).
 pub const BULK_BYTES_MAX: usize = 64 << 20;
+/// Bytes of what `RESTORE` unpacks and `DUMP` packs; each element counts [`DUMPED_ELEMENT_BYTES`] more than it has.
+pub const DUMPED_BYTES_MAX: usize = 256 << 20;
+/// What an element costs besides its bytes, roughly.
+pub const DUMPED_ELEMENT_BYTES: usize = 32;
 /// Bytes of one key.
 pub const KEY_BYTES_MAX: usize = 1 << 20;
 /// Arguments of one command.
@@ -155,6 +159,7 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX + MEMCACHED_LINE_BYTES_MAX);
 const _: () =
     assert!(MEMCACHED_GETS_BYTES_MAX <= LARGE_BYTES && MEMCACHED_LINE_BYTES_MAX < MEMCACHED_GETS_BYTES_MAX);
+const _: () = assert!(DUMPED_BYTES_MAX >= BULK_BYTES_MAX + DUMPED_ELEMENT_BYTES);
 const _: () = assert!(TXN_BYTES_MAX >= COMMAND_BYTES_MAX && REPLIES_BYTES_MAX > 2 * BULK_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX + WATCHED_BYTES_MAX + WATCHED_KEYS_MAX * 32 < WORK_BYTES_MAX);
 // Commands and conditions, and the keys of both once more; or all replies.

@@ -381,7 +381,7 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         .map(|sub| sub.to_ascii_lowercase())
         .unwrap_or_default();
     let wanted = match sub.as_slice() {
-        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"unpause" => 1..=1,
+        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"unpause" | b"help" => 1..=1,
         b"setname" | b"no-evict" | b"no-touch" | b"reply" => 2..=2,
         b"setinfo" => 3..=3,
         b"unblock" | b"pause" => 2..=3,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::burst::{self, Item};
 use super::client::{self, ClientState};
 use super::clients::{self, Client};
+use super::command;
 use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::stats::Place;
@@ -432,8 +433,9 @@ impl Session {
             }
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
+            "client" | "pubsub" | "script" if command::is_help(args) => command::help_on(name),
             "client" => self.client_command(args),
-            "command" => table::command(args),
+            "command" => command::command(args),
             "script" => scripts::script(&self.node, args).await,
             "function" => functions::function(&self.node, args).await,
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,

@@ -1,10 +1,8 @@
-//! The commands that are about the connection or the server, and the whole table as `COMMAND` shows it.
+//! The commands that are about the connection or the server.
 
 use bytes::Bytes;
 
 use crate::base::Reply;
-use crate::machine::Touches;
-use crate::machine::commands::{COMMANDS, Flag, Spec, check_arity, find, parse};
 
 /// A command that the gateway answers itself.
 #[derive(Debug)]
@@ -107,6 +105,7 @@ subcommands! {
     "client" {
         "id" 2 "getname" 2 "info" 2 "getredir" 2 "trackinginfo" 2 "setname" 3 "setinfo" 4 "no-evict" 3 "no-touch" 3 "reply" 3
         "unblock" -3 "list" -2 "kill" -3 "pause" -3 "unpause" 2 "tracking" -3 "caching" 3
+        "help" 2
     }
 }
 
@@ -158,137 +157,5 @@ pub fn fits(arity: i64, args: usize) -> bool {
         given >= -arity
     } else {
         given == arity
-    }
-}
-
-#[must_use]
-pub fn count() -> usize {
-    COMMANDS.len() + OWN.len()
-}
-
-fn flags(spec: &Spec) -> Reply {
-    let name = match spec.flag {
-        Flag::Write => "write",
-        Flag::ReadOnly => "readonly",
-    };
-    // Keys that a position alone does not tell.
-    let movable = spec.movable.map(|_| "movablekeys");
-    let waits = spec.waiting().map(|_| "blocking");
-    let names = [Some(name), waits, movable].into_iter().flatten();
-    Reply::Array(names.map(|name| Reply::Simple(name.into())).collect())
-}
-
-fn row(name: &str, arity: i64, flags: Reply, keys: (i64, i64, i64)) -> Reply {
-    let none = || Reply::Array(Vec::new());
-    Reply::Array(vec![
-        Reply::bulk(name.to_string()),
-        Reply::Int(arity),
-        flags,
-        Reply::Int(keys.0),
-        Reply::Int(keys.1),
-        Reply::Int(keys.2),
-        none(),
-        none(),
-        none(),
-        none(),
-    ])
-}
-
-fn data_row(spec: &Spec) -> Reply {
-    row(spec.name, spec.arity, flags(spec), spec.keys)
-}
-
-fn own_row(own: &Own) -> Reply {
-    row(
-        own.name,
-        own.arity,
-        Reply::Array(vec![Reply::Simple("fast".into())]),
-        (0, 0, 0),
-    )
-}
-
-/// `COMMAND` and `COMMAND INFO` without names.
-#[must_use]
-pub fn all_info() -> Reply {
-    Reply::Array(
-        COMMANDS
-            .iter()
-            .map(data_row)
-            .chain(OWN.iter().map(own_row))
-            .collect(),
-    )
-}
-
-/// One command's row; nil if there is none.
-#[must_use]
-pub fn info(name: &[u8]) -> Reply {
-    let data = find(name).map(data_row);
-    data.or_else(|| own(name).map(own_row)).unwrap_or(Reply::NilArray)
-}
-
-#[must_use]
-pub fn names() -> Vec<&'static str> {
-    COMMANDS
-        .iter()
-        .map(|spec| spec.name)
-        .chain(OWN.iter().map(|own| own.name))
-        .collect()
-}
-
-/// `COMMAND DOCS` for one command; `None` if there is none.
-#[must_use]
-pub fn docs(name: &[u8]) -> Option<(Reply, Reply)> {
-    let data = find(name).map(|spec| (spec.name, spec.summary, spec.group));
-    let (name, summary, group) =
-        data.or_else(|| own(name).map(|own| (own.name, own.summary, "connection")))?;
-    let pairs = vec![
-        (Reply::bulk("summary"), Reply::bulk(summary)),
-        (Reply::bulk("since"), Reply::bulk("1.0.0")),
-        (Reply::bulk("group"), Reply::bulk(group)),
-    ];
-    Some((Reply::bulk(name), Reply::Map(pairs)))
-}
-
-/// `COMMAND` and its subcommands.
-#[must_use]
-pub fn command(args: &[Bytes]) -> Reply {
-    let sub = args.first().map(|sub| sub.to_ascii_lowercase());
-    let rest = args.get(1..).unwrap_or_default();
-    match sub.as_deref() {
-        None => all_info(),
-        Some(b"count") if rest.is_empty() => Reply::count(count()),
-        Some(b"list") if rest.is_empty() => Reply::Array(names().into_iter().map(Reply::bulk).collect()),
-        Some(b"info") if rest.is_empty() => all_info(),
-        Some(b"info") => Reply::Array(rest.iter().map(|name| info(name)).collect()),
-        Some(b"docs") if rest.is_empty() => Reply::Map(
-            names()
-                .into_iter()
-                .filter_map(|name| docs(name.as_bytes()))
-                .collect(),
-        ),
-        Some(b"docs") => Reply::Map(rest.iter().filter_map(|name| docs(name)).collect()),
-        Some(b"getkeys") if !rest.is_empty() => keys_of(&rest[0], &rest[1..]),
-        Some(_) => {
-            let sub = String::from_utf8_lossy(&args[0]).into_owned();
-            Reply::err(format!("ERR unknown subcommand '{sub}'. Try COMMAND HELP."))
-        }
-    }
-}
-
-/// `COMMAND GETKEYS`.
-fn keys_of(name: &[u8], args: &[Bytes]) -> Reply {
-    let Some(spec) = find(name) else {
-        return Reply::err("ERR Invalid command specified");
-    };
-    if check_arity(spec, args.len()).is_err() {
-        return Reply::err("ERR Invalid number of arguments specified for command");
-    }
-    let command = match parse(spec, args) {
-        Ok(command) => command,
-        Err(reply) => return reply,
-    };
-    match command.touches() {
-        Touches::Keys(keys) => Reply::Array(keys.into_iter().cloned().map(Reply::Bulk).collect()),
-        Touches::Everything | Touches::Shard(_) => Reply::err("ERR The command has no key arguments"),
     }
 }

@@ -12,11 +12,6 @@ pub const MISSING: &[(&str, &str, &[&str])] = &[
         &["pfdebug", "pfselftest"],
     ),
     (
-        "values as bytes",
-        "to come",
-        &["dump", "restore", "restore-asking"],
-    ),
-    (
         "Redis's replication, modules",
         "Quorate has its own, or none",
         &[

@@ -24,6 +24,7 @@ mod listing;
 pub mod locks;
 pub mod overlay;
 mod parked;
+pub mod rdb;
 mod read;
 mod removals;
 mod request;

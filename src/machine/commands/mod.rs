@@ -15,6 +15,7 @@ mod bitfield;
 mod bits;
 mod blocking;
 mod call;
+mod dump;
 mod expiry;
 mod float;
 mod geo;
@@ -50,6 +51,7 @@ pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use memcached::Memcached;
 pub use script::Eval;
+pub(in crate::machine) use streams::added_up_to;
 pub use strings::{SetCommand, SetCondition, SetReply};
 pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain, place};
 

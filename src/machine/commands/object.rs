@@ -5,12 +5,11 @@ use super::streams::subcommand;
 use super::{Done, View};
 use crate::base::Reply;
 use crate::machine::keyspace::{Value, cost_of};
-use crate::machine::values::{Kind, set};
+use crate::machine::rdb;
+use crate::machine::values::Kind;
 
 /// Redis holds a string of so many bytes beside its header.
 const EMBEDDED_BYTES_MAX: usize = 44;
-/// Integers that Redis holds in one array.
-const INTEGERS_MAX: usize = 512;
 
 const OBJECT: [(&str, i64); 5] = [
     ("encoding", 3),
@@ -24,16 +23,23 @@ fn help() -> Reply {
     let lines = [
         "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "ENCODING <key>",
-        "REFCOUNT <key>",
-        "IDLETIME <key>",
+        "    How Redis would hold what is there.",
         "FREQ <key>",
+        "    How often it was used of late.",
+        "IDLETIME <key>",
+        "    Seconds since it was used.",
+        "REFCOUNT <key>",
+        "    Always 1.",
+        "HELP",
+        "    This.",
     ];
     Reply::Array(lines.map(|line| Reply::Simple(line.into())).into())
 }
 
-/// Redis's name for a representation of this kind.
+/// Redis's name for how it would hold this. What it was before does not count, though a collection of Redis that has grown stays
+/// as it is when it shrinks.
 fn encoding(value: &Value) -> &'static str {
-    let packed = matches!(value, Value::Packed(..));
+    let packed = rdb::is_packed(value);
     match value.kind() {
         None => match value.as_str() {
             Some(blob) if parse_i64(blob).is_some() => "int",
@@ -41,14 +47,7 @@ fn encoding(value: &Value) -> &'static str {
             _ => "raw",
         },
         Some(Kind::List) => "quicklist",
-        Some(Kind::Set) if packed => {
-            let all = set::iter(value);
-            if value.len() <= INTEGERS_MAX && all.into_iter().all(|member| parse_i64(&member).is_some()) {
-                "intset"
-            } else {
-                "hashtable"
-            }
-        }
+        Some(Kind::Set) if packed => "intset",
         Some(Kind::Hash | Kind::Zset) if packed => "listpack",
         Some(Kind::Set | Kind::Hash) => "hashtable",
         Some(Kind::Zset) => "skiplist",

@@ -15,7 +15,7 @@ use super::strings::{
     parse_set_nx, parse_set_range,
 };
 use super::{
-    Command, Touches, bitfield, bits, geo, hashes, hll, lcs, lists, object, sets, sort, streams,
+    Command, Touches, bitfield, bits, dump, geo, hashes, hll, lcs, lists, object, sets, sort, streams,
     zset_aggregates, zset_ranges, zsets,
 };
 use crate::base::Reply;
@@ -286,6 +286,8 @@ commands! {
     "keys" 2 ReadOnly NONE, "Returns all key names that match a pattern.",
         |a| Ok(Command::Keys { pattern: a.key()? });
     "randomkey" 1 ReadOnly NONE, "Returns a random key name from the database.", |_| Ok(Command::RandomKey);
+    }
+    Own "server" {
     "dbsize" 1 ReadOnly NONE, "Returns the number of keys in the database.", |_| Ok(Command::DbSize);
     "flushall" -1 Write NONE, "Removes all keys from all databases.", parse_flush;
     "flushdb" -1 Write NONE, "Removes all keys from the current database.", parse_flush;
@@ -302,8 +304,13 @@ commands! {
     "lcs" -3 ReadOnly TWO, "Returns the longest common subsequence of two strings.", lcs::lcs;
     }
     Called "generic" {
+    "dump" 2 ReadOnly ONE, "Returns what a key holds as bytes, in Redis's form.", dump::dump;
+    "restore" -4 Write ONE, "Makes a key of what DUMP has returned, here or in Redis.", dump::restore;
     "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
     "memory|usage" -2 ReadOnly ONE, "Bytes that a key and its value take; `MEMORY USAGE key`.", object::memory_usage;
+    }
+    Called "server" {
+    "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
     }
     Scripted "generic" {
     "sort" -2 Write ((1, 1, 1), Some(Movable::Stored)),

@@ -174,7 +174,7 @@ fn group_in_full(stream: &Stream, group_name: &[u8], group: &Group, count: usize
         field("entries-read", group.read.map_or(Reply::Nil, number)),
         field("lag", lag(stream, group)),
         field("pel-count", Reply::count(group.pending_len())),
-        field("pel", Reply::Array(pending.collect())),
+        field("pending", Reply::Array(pending.collect())),
         field("consumers", Reply::Array(consumers.collect())),
     ])
 }
@@ -190,6 +190,6 @@ fn consumer_in_full(group: &Group, consumer_name: &[u8], consumer: &Consumer, co
         field("name", name(consumer_name)),
         field("seen-time", number(consumer.seen)),
         field("pel-count", Reply::count(consumer.len())),
-        field("pel", Reply::Array(pending.collect())),
+        field("pending", Reply::Array(pending.collect())),
     ])
 }

@@ -79,7 +79,7 @@ fn no_group(key: &[u8], group: &[u8]) -> Reply {
 /// How many entries were ever added up to `id`; `None`: deleted ones make that unknown.
 ///
 /// As Redis's `streamEstimateDistanceFromFirstEverEntry`.
-fn added_up_to(stream: &Stream, id: Id) -> Option<u64> {
+pub(in crate::machine) fn added_up_to(stream: &Stream, id: Id) -> Option<u64> {
     if stream.added == 0 {
         return Some(0);
     }
