@@ -66,7 +66,7 @@ impl Machine {
 
     fn run(&mut self, args: &[Bytes]) -> Ours {
         let spec = commands::find(&args[0]).expect("the generator knows the table");
-        let checked = commands::check_arity(spec, args.len() - 1);
+        let checked = commands::check_arity(spec, &args[1..]);
         let command = match checked.and_then(|()| commands::parse(spec, &args[1..])) {
             Ok(command) => command,
             Err(reply) => return reply,

@@ -106,7 +106,7 @@ impl Session {
             {
                 command = Some(spec.name);
                 scripts::look_up(&self.node, spec, args).await;
-                let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
+                let parsed = commands::check_arity(spec, args).and_then(|()| self.parse(spec, args));
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()
                 {
@@ -172,8 +172,8 @@ impl Session {
         let data = commands::find(name);
         let own = table::own(name);
         let arity = match (data, own) {
-            (Some(spec), _) => commands::check_arity(spec, args.len()),
-            (None, Some(own)) if !table::fits(own.arity, args.len()) => Err(Reply::err(format!(
+            (Some(spec), _) => commands::check_arity(spec, args),
+            (None, Some(own)) if !commands::fits(own.arity, request.len()) => Err(Reply::err(format!(
                 "ERR wrong number of arguments for '{}' command",
                 own.name
             ))),

@@ -62,17 +62,6 @@ pub fn own(name: &[u8]) -> Option<&'static Own> {
         .find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Whether `args` (without the name) are as many as `arity` wants.
-#[must_use]
-pub fn fits(arity: i64, args: usize) -> bool {
-    let given = i64::try_from(args + 1).unwrap_or(i64::MAX);
-    if arity < 0 {
-        given >= -arity
-    } else {
-        given == arity
-    }
-}
-
 #[must_use]
 pub fn count() -> usize {
     COMMANDS.len() + OWN.len()
@@ -192,7 +181,7 @@ fn keys_of(name: &[u8], args: &[Bytes]) -> Reply {
     let Some(spec) = find(name) else {
         return Reply::err("ERR Invalid command specified");
     };
-    if check_arity(spec, args.len()).is_err() {
+    if check_arity(spec, args).is_err() {
         return Reply::err("ERR Invalid number of arguments specified for command");
     }
     let command = match parse(spec, args) {

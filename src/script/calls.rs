@@ -72,7 +72,10 @@ impl<'a, 'b> Calls<'a, 'b> {
         let Some(spec) = commands::find(name) else {
             return self.own(name, args);
         };
-        commands::check_arity(spec, args.len()).map_err(|_| wrong_arity())?;
+        commands::check_arity(spec, args).map_err(|refused| match refused {
+            Reply::Error(why) if why.starts_with("ERR unknown subcommand") => unknown_command(),
+            _ => wrong_arity(),
+        })?;
         let command = parse(spec, args)?;
         if self.read_only && command.is_write() {
             return Err(read_only());
@@ -130,7 +133,7 @@ impl<'a, 'b> Calls<'a, 'b> {
                 | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe",
                 _,
             ) => Err(not_allowed()),
-            _ => Err(Reply::err("ERR Unknown Redis command called from script")),
+            _ => Err(unknown_command()),
         }
     }
 
@@ -186,6 +189,10 @@ fn not_allowed() -> Reply {
 
 fn wrong_arity() -> Reply {
     Reply::err("ERR Wrong number of args calling Redis command from script")
+}
+
+fn unknown_command() -> Reply {
+    Reply::err("ERR Unknown Redis command called from script")
 }
 
 fn read_only() -> Reply {

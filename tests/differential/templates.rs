@@ -225,8 +225,9 @@ pub const TEMPLATES: &[Template] = &[
     (
         'l',
         Order::Exact,
-        "SORT K BY+nosort ASC|DESC? LIMIT+I+N? GET+#? STORE+T?",
+        "SORT K BY+nosort ASC|DESC? LIMIT+I+N? GET+#? STORE T",
     ),
+    ('l', Order::Any, "SORT K BY nosort ASC|DESC? GET+#?"),
     ('s', Order::Exact, "SORT K ALPHA ASC|DESC? LIMIT+I+N? STORE T"),
     ('z', Order::Exact, "SORT K ALPHA? ASC|DESC? LIMIT+I+N? STORE T"),
     ('z', Order::Any, "SORT_RO K BY nosort"),

@@ -71,6 +71,32 @@ pub fn wrong_arity(name: &str) -> Reply {
     Reply::err(format!("ERR wrong number of arguments for '{name}' command"))
 }
 
+/// Whether `all` words, the name among them, are as many as `arity` wants; a negative one is the least.
+#[must_use]
+pub fn fits(arity: i64, all: usize) -> bool {
+    let all = i64::try_from(all).unwrap_or(i64::MAX);
+    all == arity || (arity < 0 && all >= -arity)
+}
+
+/// Takes the subcommand's name, of those that are `known` with their arities, and checks the number of arguments behind it.
+/// Also as it was given.
+pub fn subcommand(a: &mut Args<'_>, known: &[(&str, i64)]) -> Result<(String, Bytes), Reply> {
+    let given = a.next()?.clone();
+    let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
+    let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {
+        return Err(Reply::err(format!(
+            "ERR unknown subcommand '{}'. Try {} HELP.",
+            String::from_utf8_lossy(&given[..given.len().min(128)]),
+            a.name().to_ascii_uppercase()
+        )));
+    };
+    if fits(*arity, a.remaining() + 2) {
+        Ok((word, given))
+    } else {
+        Err(wrong_arity(&format!("{}|{word}", a.name())))
+    }
+}
+
 /// An integer as Redis's `string2ll` takes it: no blanks, no plus, no leading zeros.
 #[must_use]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {

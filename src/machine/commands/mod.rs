@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 pub use apart::Apart;
-pub use args::{parse_f64, parse_i64};
+pub use args::{fits, parse_f64, parse_i64};
 pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};

@@ -1,7 +1,7 @@
 //! OBJECT: how a key's value is held.
 
-use super::args::{Args, parse_i64};
-use super::streams::subcommand;
+use super::args::{Args, parse_i64, subcommand};
+use super::table::Subcommands;
 use super::{Done, View};
 use crate::base::Reply;
 use crate::machine::keyspace::Value;
@@ -12,7 +12,7 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 /// Integers that Redis holds in one array.
 const INTEGERS_MAX: usize = 512;
 
-const OBJECT: [(&str, i64); 5] = [
+pub const OBJECT: Subcommands = &[
     ("encoding", 3),
     ("refcount", 3),
     ("idletime", 3),
@@ -55,7 +55,7 @@ fn encoding(value: &Value) -> &'static str {
 }
 
 pub fn object(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    let (word, _) = subcommand(a, &OBJECT)?;
+    let (word, _) = subcommand(a, OBJECT)?;
     if word == "help" {
         return Ok(help());
     }

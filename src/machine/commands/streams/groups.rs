@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::{View, edit, edit_group, id_reply, ids, no_group, read, shown};
 use crate::base::Reply;
 use crate::machine::commands::Done;
-use crate::machine::commands::args::{Args, parse_i64, wrong_arity};
+use crate::machine::commands::args::{Args, parse_i64, subcommand};
+use crate::machine::commands::table::Subcommands;
 use crate::machine::values::Kind;
 use crate::machine::values::stream::{self, Group, Id, Stream};
 
@@ -15,29 +16,6 @@ pub(super) fn wrong_arguments(a: &Args<'_>, given: &[u8]) -> Reply {
     Reply::err(format!(
         "ERR unknown subcommand or wrong number of arguments for '{given}'. Try {name} HELP."
     ))
-}
-
-/// Takes the subcommand's name and checks the number of arguments behind it: `(name, arity)` as Redis counts it. Also as it
-/// was given.
-pub(in crate::machine::commands) fn subcommand(
-    a: &mut Args<'_>,
-    known: &[(&str, i64)],
-) -> Result<(String, Bytes), Reply> {
-    let given = a.next()?.clone();
-    let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
-    let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {
-        return Err(Reply::err(format!(
-            "ERR unknown subcommand '{}'. Try {} HELP.",
-            String::from_utf8_lossy(&given[..given.len().min(128)]),
-            a.name().to_ascii_uppercase()
-        )));
-    };
-    let all = i64::try_from(a.remaining() + 2).unwrap_or(i64::MAX);
-    if all == *arity || (*arity < 0 && all >= -arity) {
-        Ok((word, given))
-    } else {
-        Err(wrong_arity(&format!("{}|{word}", a.name())))
-    }
 }
 
 fn needs_key() -> Reply {
@@ -93,7 +71,7 @@ fn help() -> Reply {
     Reply::Array(lines.map(|line| Reply::Simple(line.into())).into())
 }
 
-const XGROUP: [(&str, i64); 6] = [
+pub const XGROUP: Subcommands = &[
     ("create", -5),
     ("setid", -5),
     ("destroy", 4),
@@ -103,7 +81,7 @@ const XGROUP: [(&str, i64); 6] = [
 ];
 
 pub fn xgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    let (word, given) = subcommand(a, &XGROUP)?;
+    let (word, given) = subcommand(a, XGROUP)?;
     if word == "help" {
         return Ok(help());
     }

@@ -18,9 +18,8 @@ use crate::machine::values::{Kind, Packed};
 
 pub use claims::{xautoclaim, xclaim};
 pub use entries::{xadd, xdel, xlen, xrange, xrevrange, xsetid, xtrim};
-pub(super) use groups::subcommand;
-pub use groups::{xack, xgroup, xpending};
-pub use info::xinfo;
+pub use groups::{XGROUP, xack, xgroup, xpending};
+pub use info::{XINFO, xinfo};
 pub use reading::{keys, share, waits, xread, xreadgroup};
 
 type View<'a, 'b> = &'a mut Overlay<'b>;
