@@ -139,13 +139,20 @@ impl Node {
     /// its keys, as of one moment. Nothing has happened, so there is time.
     async fn first_failure(&self, wish: &Wish, heard: Reply) -> Result<Reply> {
         let looks = Wish {
-            commands: wish.commands.first().map(Command::looks_after_failing).unwrap_or_default(),
+            commands: wish
+                .commands
+                .first()
+                .map(Command::looks_after_failing)
+                .unwrap_or_default(),
             ..Wish::default()
         };
         let Outcome::Replies(seen) = Box::pin(self.execute(looks)).await? else {
             return Ok(heard);
         };
-        let first = wish.commands.first().and_then(|command| command.first_failure(seen));
+        let first = wish
+            .commands
+            .first()
+            .and_then(|command| command.first_failure(seen));
         Ok(first.unwrap_or(heard))
     }
 

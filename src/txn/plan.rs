@@ -141,7 +141,11 @@ impl Plan {
         if let Command::Call(call) = command {
             // Its error in one place undoes the others only where it is alone.
             let apart = alone || !command.is_all_or_nothing();
-            return if apart { self.split_call(call, by_shard) } else { None };
+            return if apart {
+                self.split_call(call, by_shard)
+            } else {
+                None
+            };
         }
         let mut parts = Vec::new();
         for (shard, places) in by_shard {

@@ -1,5 +1,7 @@
 //! Taking a command's arguments one after another, and numbers as strictly as Redis reads them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::base::Reply;
@@ -78,16 +80,21 @@ pub fn fits(arity: i64, all: usize) -> bool {
     all == arity || (arity < 0 && all >= -arity)
 }
 
+/// A name as an error shows it: up to a zero byte, as Redis has it.
+pub fn shown(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
 /// Takes the subcommand's name, of those that are `known` with their arities, and checks the number of arguments behind it.
 /// Also as it was given.
 pub fn subcommand(a: &mut Args<'_>, known: &[(&str, i64)]) -> Result<(String, Bytes), Reply> {
     let given = a.next()?.clone();
     let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
     let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {
+        let given = shown(&given[..given.len().min(128)]);
+        let name = a.name().to_ascii_uppercase();
         return Err(Reply::err(format!(
-            "ERR unknown subcommand '{}'. Try {} HELP.",
-            String::from_utf8_lossy(&given[..given.len().min(128)]),
-            a.name().to_ascii_uppercase()
+            "ERR unknown subcommand '{given}'. Try {name} HELP."
         )));
     };
     if fits(*arity, a.remaining() + 2) {

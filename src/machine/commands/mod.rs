@@ -46,6 +46,7 @@ pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use script::Eval;
+pub use streams::says_block;
 pub use strings::{SetCommand, SetCondition, SetReply};
 pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain};
 

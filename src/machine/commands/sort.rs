@@ -246,6 +246,8 @@ pub fn as_script(name: &'static str, args: &[Bytes]) -> Option<Command> {
     let sort = Sort::parse(&mut Args::new(name, args)).ok()?;
     sort.patterns()
         .find(|pattern| matches!(pattern, Pattern::Key { .. }))?;
+    // A script that only reads may not call what may store.
+    let name = if writes(args) { name } else { "sort_ro" };
     let body = format!("return redis.pcall('{name}', KEYS[1], unpack(ARGV))");
     Some(Command::Eval(Box::new(Eval {
         body: Some(body.into()),

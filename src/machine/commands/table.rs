@@ -151,10 +151,7 @@ pub fn parse_plain(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply
     let mut rest = Args::new(spec.name, args);
     let command = match spec.form {
         Form::Own(parse) => parse(&mut rest)?,
-        Form::Called(run)
-        | Form::Waits((run, _))
-        | Form::Scripted((run, _))
-        | Form::Container((run, _)) => {
+        Form::Called(run) | Form::Waits((run, _)) | Form::Scripted((run, _)) | Form::Container((run, _)) => {
             Command::Call(Call::new(spec, run, rest.all())?)
         }
     };

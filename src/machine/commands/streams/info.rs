@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::groups::wrong_arguments;
-use super::{View, added_up_to, entry, has_gaps, id_reply, read, shown};
+use super::{View, added_up_to, entry, has_gaps, id_reply, read};
 use crate::base::Reply;
 use crate::machine::commands::Done;
-use crate::machine::commands::args::{Args, parse_i64, subcommand};
+use crate::machine::commands::args::{Args, parse_i64, shown, subcommand};
 use crate::machine::commands::table::Subcommands;
 use crate::machine::values::stream::{Consumer, Group, Id, Stream};
 

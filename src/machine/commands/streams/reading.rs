@@ -126,6 +126,26 @@ fn parts(args: &[Bytes]) -> Option<(&[Bytes], &[Bytes], &[Bytes])> {
     (keys.len() == ids.len()).then_some((options, keys, ids))
 }
 
+/// Whether an argument says BLOCK, and none before it is wrong.
+#[must_use]
+pub fn says_block(spec: &Spec, args: &[Bytes]) -> bool {
+    let in_group = spec.name == "xreadgroup";
+    let mut a = Args::new(spec.name, args);
+    while spec.movable == Some(Movable::Streams) {
+        let fine = match a.word().as_deref() {
+            Some("BLOCK") => return a.remaining() > 0,
+            Some("COUNT") => a.value().is_ok_and(|count| parse_i64(count).is_some()),
+            Some("GROUP") => in_group && a.value().is_ok() && a.value().is_ok(),
+            Some("NOACK") => in_group,
+            _ => false,
+        };
+        if !fine {
+            return false;
+        }
+    }
+    false
+}
+
 /// The keys among the arguments; none if they cannot be told.
 pub fn keys(args: &[Bytes]) -> SmallVec<[&Bytes; 2]> {
     parts(args).map_or_else(SmallVec::new, |(_, keys, _)| keys.iter().collect())
