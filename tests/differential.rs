@@ -71,7 +71,8 @@ fn machine_round(server: &Server, seed: u64) -> Result<usize, String> {
                 machine.sweep();
             }
         }
-        let command = if rng.random_ratio(1, 60) {
+        // Dear: it looks at all slots.
+        let command = if rng.random_ratio(1, 300) {
             Generator::on_all_keys(&mut rng)
         } else {
             generator.command(&mut rng)
@@ -152,18 +153,18 @@ impl Round<'_, '_> {
         if self.rng.random_ratio(1, 60) {
             self.jump();
         }
-        match self.rng.random_range(0..60) {
-            0 => {
+        match self.rng.random_range(0..300) {
+            0..5 => {
                 let version = if self.rng.random() { "2" } else { "3" };
                 self.pairs.both(0, &Command::exact(&["HELLO", version]).args);
                 Ok(1)
             }
-            1 => {
+            5 => {
                 self.pairs.command(0, &Generator::on_all_keys(&mut self.rng))?;
                 Ok(1)
             }
-            2..20 => self.transaction(),
-            20..25 => self.one_by(1),
+            6..90 => self.transaction(),
+            90..110 => self.one_by(1),
             _ => self.one_by(0),
         }
     }
