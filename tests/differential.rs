@@ -1,5 +1,6 @@
 //! The data commands beside Redis itself: the same random sequences of commands to both, every reply and then every value
-//! compared. Runs where `redis-server` 7.0 is installed (CI installs it); says so and passes where it is not.
+//! compared. Both clocks are the test's own (`differential/times.rs`). Runs where `redis-server` 7.0 is installed (CI installs
+//! it); says so and passes where it is not.
 //!
 //! A difference is shown with the last commands before it, or with `QUORATE_DIFF_WHOLE=1` with all of its round.
 //!

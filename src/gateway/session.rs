@@ -173,13 +173,11 @@ impl Session {
         let own = table::own(name);
         let arity = match (data, own) {
             (Some(spec), _) => commands::check_arity(spec, args),
-            (None, Some(own)) if !commands::fits(own.arity, request.len()) => Err(Reply::err(format!(
-                "ERR wrong number of arguments for '{}' command",
-                own.name
-            ))),
-            (None, Some(own)) if own.name == "client" => clients::check(args),
+            (None, Some(own)) if own.name == "client" => {
+                table::check(own, args).and_then(|()| clients::check(args))
+            }
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
-            (None, Some(_)) => Ok(()),
+            (None, Some(own)) => table::check(own, args),
             (None, None) => Err(unknown::unknown_command(name, args)),
         };
         if let Err(reply) = arity {

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
+use super::client::arity;
 use crate::base::Reply;
 use crate::machine::Touches;
-use crate::machine::commands::{COMMANDS, Flag, Spec, check_arity, find, parse};
+use crate::machine::commands::{
+    Args, COMMANDS, Flag, Spec, Subcommands, check_arity, find, fits, parse, subcommand,
+};
 
 /// A command that the gateway answers itself.
 #[derive(Debug)]
@@ -60,6 +63,57 @@ own! {
 pub fn own(name: &[u8]) -> Option<&'static Own> {
     OWN.iter()
         .find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Those of them that have subcommands, with their arities as Redis counts them.
+const CONTAINERS: &[(&str, Subcommands)] = &[
+    (
+        "command",
+        &[
+            ("count", 2),
+            ("docs", -2),
+            ("getkeys", -4),
+            ("help", 2),
+            ("info", -2),
+            ("list", -2),
+        ],
+    ),
+    (
+        "pubsub",
+        &[
+            ("channels", -2),
+            ("help", 2),
+            ("numpat", 2),
+            ("numsub", -2),
+            ("shardchannels", -2),
+            ("shardnumsub", -2),
+        ],
+    ),
+    (
+        "script",
+        &[
+            ("debug", 3),
+            ("exists", -3),
+            ("flush", -2),
+            ("help", 2),
+            ("kill", 2),
+            ("load", 3),
+        ],
+    ),
+];
+
+/// Checks the number of arguments after the name, and the subcommand. Inside MULTI this alone spoils the transaction.
+///
+/// # Errors
+/// The reply for a wrong number, or for a subcommand that there is not.
+pub fn check(own: &Own, args: &[Bytes]) -> Result<(), Reply> {
+    if !fits(own.arity, args.len() + 1) {
+        return Err(arity(own.name));
+    }
+    match CONTAINERS.iter().find(|(name, _)| *name == own.name) {
+        Some((_, known)) if !args.is_empty() => subcommand(&mut Args::new(own.name, args), known).map(drop),
+        _ => Ok(()),
+    }
 }
 
 #[must_use]

@@ -84,7 +84,7 @@ impl<'a, 'b> Calls<'a, 'b> {
             return Err(read_only());
         }
         if says_block(spec, args) {
-            let name = String::from_utf8_lossy(name);
+            let name = commands::shown(name);
             return Err(Reply::err(format!(
                 "ERR {name} command is not allowed with BLOCK option from scripts"
             )));

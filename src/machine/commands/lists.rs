@@ -216,6 +216,18 @@ pub fn shift(view: View<'_, '_>, from: &Bytes, to: &Bytes, out: End, into: End) 
         return Ok(Reply::Nil);
     }
     read(view, to)?;
+    if from == to {
+        // In one change: a list that were empty in between would lose its expiry.
+        let turn = |value: &mut Value| {
+            let element = list::pop(value, out, 1).into_iter().next();
+            if let Some(element) = &element {
+                list::push(value, into, element);
+            }
+            (element, true)
+        };
+        let turned = view.edit(to, Kind::List, turn)?;
+        return Ok(turned.flatten().map_or(Reply::Nil, Reply::Bulk));
+    }
     let Some(element) = take(view, from, out, 1)?.and_then(|popped| popped.into_iter().next()) else {
         return Ok(Reply::Nil);
     };

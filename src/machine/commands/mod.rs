@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 pub use apart::Apart;
-pub use args::{fits, parse_f64, parse_i64};
+pub use args::{Args, fits, parse_f64, parse_i64, shown, subcommand};
 pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
@@ -48,7 +48,7 @@ pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use script::Eval;
 pub use streams::says_block;
 pub use strings::{SetCommand, SetCondition, SetReply};
-pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain};
+pub use table::{COMMANDS, Flag, Movable, Spec, Subcommands, check_arity, find, parse, parse_plain};
 
 use super::keyspace::{Blob, Value};
 use super::overlay::Overlay;

@@ -76,7 +76,7 @@ enum Form {
 }
 
 /// Names, and their arities as Redis counts them: with both names.
-pub(super) type Subcommands = &'static [(&'static str, i64)];
+pub type Subcommands = &'static [(&'static str, i64)];
 
 impl Spec {
     pub(super) fn run(&self) -> Option<Run> {

@@ -12,7 +12,7 @@ use crate::machine::values::stream::{self, Group, Id, Stream};
 
 /// Arguments that the subcommand `given` does not have.
 pub(super) fn wrong_arguments(a: &Args<'_>, given: &[u8]) -> Reply {
-    let (given, name) = (String::from_utf8_lossy(given), a.name().to_ascii_uppercase());
+    let (given, name) = (shown(given), a.name().to_ascii_uppercase());
     Reply::err(format!(
         "ERR unknown subcommand or wrong number of arguments for '{given}'. Try {name} HELP."
     ))
