@@ -140,6 +140,8 @@ fn page() -> String {
          - `GEOSEARCH` and its like find what lies beyond the meridian of 180 degrees; Redis does not where the square of the place itself \
          is at the edge of the map.
 \
+         - In a sorted set, what has a score that is no place lies for `GEOPOS` and its like at the edge of the map; in Redis that \
+         is undefined.\n\
          - `SORT … ALPHA` compares all bytes; Redis, unless it stores, by the locale of its process and up to a zero byte.
 \
          - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
