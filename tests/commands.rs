@@ -137,6 +137,8 @@ fn page() -> String {
 \
          - A consumer that waits in `XREADGROUP` when the stream or the group goes is told `NOGROUP`, as by Redis 7.2.
 \
+         - `WATCH` notices also what changes a stream's groups (`XREADGROUP`, `XACK`, `XCLAIM`, `XAUTOCLAIM`, `XGROUP`, `XSETID`); in \
+         Redis it does not.\n\
          - `GEOSEARCH` and its like find what lies beyond the meridian of 180 degrees; Redis does not where the square of the place itself \
          is at the edge of the map.
 \

@@ -217,11 +217,29 @@ impl Round<'_, '_> {
     fn meanwhile(&mut self) -> Result<(), String> {
         match self.rng.random_range(0..30) {
             0 => self.jump(),
-            1..10 => drop(self.one_by(1)?),
+            1..10 => {
+                let command = self.draw();
+                if !changes_groups(&command) {
+                    self.pairs.command(1, &command)?;
+                }
+            }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// WATCH notices that at Quorate alone.
+fn changes_groups(command: &Command) -> bool {
+    let names: [&[u8]; 6] = [
+        b"XREADGROUP",
+        b"XACK",
+        b"XCLAIM",
+        b"XAUTOCLAIM",
+        b"XGROUP",
+        b"XSETID",
+    ];
+    command.args.iter().any(|arg| names.contains(&&arg[..]))
 }
 
 fn either_protocol(rng: &mut StdRng) -> Protocol {
