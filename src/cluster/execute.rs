@@ -135,27 +135,6 @@ impl Node {
         })
     }
 
-    /// Which error a lone command over shards is answered with: not the first that was heard of, but the first in the order of
-    /// its keys, as of one moment. Nothing has happened, so there is time.
-    async fn first_failure(&self, wish: &Wish, heard: Reply) -> Result<Reply> {
-        let looks = Wish {
-            commands: wish
-                .commands
-                .first()
-                .map(Command::looks_after_failing)
-                .unwrap_or_default(),
-            ..Wish::default()
-        };
-        let Outcome::Replies(seen) = Box::pin(self.execute(looks)).await? else {
-            return Ok(heard);
-        };
-        let first = wish
-            .commands
-            .first()
-            .and_then(|command| command.first_failure(seen));
-        Ok(first.unwrap_or(heard))
-    }
-
     /// Runs commands, of which each touches this one shard and nothing else, in order: what most clients ask for, so it goes
     /// without a plan.
     ///

@@ -81,7 +81,7 @@ impl Times {
             ("%o", false) => return Some(["NX", "XX", "NX", "XX", "x"].map(str::to_owned).into()),
             ("%i", true) => {
                 return Some(
-                    ["0", "0", "1", "7", "1000", "5000", "-1", "x"]
+                    ["0", "0", "1", "7", "7", "1007", "1014", "5000", "-1", "x"]
                         .map(str::to_owned)
                         .into(),
                 );
