@@ -6,7 +6,7 @@ use super::client::arity;
 use crate::base::Reply;
 use crate::machine::Touches;
 use crate::machine::commands::{
-    Args, COMMANDS, Flag, Spec, Subcommands, check_arity, find, fits, parse, subcommand,
+    COMMANDS, Flag, Spec, Subcommands, check_arity, check_subcommand, find, fits, parse,
 };
 
 /// A command that the gateway answers itself.
@@ -111,7 +111,7 @@ pub fn check(own: &Own, args: &[Bytes]) -> Result<(), Reply> {
         return Err(arity(own.name));
     }
     match CONTAINERS.iter().find(|(name, _)| *name == own.name) {
-        Some((_, known)) if !args.is_empty() => subcommand(&mut Args::new(own.name, args), known).map(drop),
+        Some((_, known)) if !args.is_empty() => check_subcommand(own.name, args, known),
         _ => Ok(()),
     }
 }

@@ -104,6 +104,14 @@ pub fn subcommand(a: &mut Args<'_>, known: &[(&str, i64)]) -> Result<(String, By
     }
 }
 
+/// The same check alone, of the arguments behind the name.
+///
+/// # Errors
+/// The reply for a subcommand that is not known, or has another number of arguments.
+pub fn check_subcommand(name: &str, args: &[Bytes], known: &[(&str, i64)]) -> Result<(), Reply> {
+    subcommand(&mut Args::new(name, args), known).map(drop)
+}
+
 /// An integer as Redis's `string2ll` takes it: no blanks, no plus, no leading zeros.
 #[must_use]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 pub use apart::Apart;
-pub use args::{Args, fits, parse_f64, parse_i64, shown, subcommand};
+pub use args::{check_subcommand, fits, parse_f64, parse_i64, shown};
 pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};

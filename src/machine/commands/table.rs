@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use super::args::{Args, fits, subcommand, wrong_arity};
+use super::args::{Args, check_subcommand, fits, wrong_arity};
 use super::blocking::{self, Waiting};
 use super::call::{Call, Run};
 use super::keys::{TtlKind, parse_copy, parse_expire, parse_flush, parse_scan};
@@ -123,7 +123,7 @@ pub fn check_arity(spec: &Spec, args: &[Bytes]) -> Result<(), Reply> {
         return Err(wrong_arity(spec.name));
     }
     match spec.form {
-        Form::Container((_, known)) => subcommand(&mut Args::new(spec.name, args), known).map(drop),
+        Form::Container((_, known)) => check_subcommand(spec.name, args, known),
         _ => Ok(()),
     }
 }

@@ -330,7 +330,8 @@ fn around(view: View<'_, '_>, a: &mut Args<'_>, may_store: bool, by_member: bool
     check_member(view, &search)?;
     if by_member && zsets::read(view, &search.key)?.is_none() {
         // As in Redis: what is not searched may have any size.
-        (a.next()?, a.next()?);
+        a.next()?;
+        a.next()?;
         search.by = Some(By::Radius(0.0));
     } else {
         let (by, unit) = radius(a)?;
