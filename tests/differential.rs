@@ -197,8 +197,19 @@ impl Round<'_, '_> {
             for _ in 0..self.rng.random_range(1..4) {
                 watch.args.push(self.generator.any_key(&mut self.rng));
             }
+            // What is watched may expire.
+            let soon = self.rng.random_ratio(1, 8);
+            if soon {
+                let mut expire = Command::exact(&["PEXPIRE", "", times::BEFORE_A_JUMP_MS]);
+                expire.args[1].clone_from(&watch.args[1]);
+                self.pairs.command(0, &expire)?;
+            }
             self.pairs.command(0, &watch)?;
-            self.meanwhile()?;
+            if soon && self.rng.random_ratio(2, 3) {
+                self.jump();
+            } else {
+                self.meanwhile()?;
+            }
         }
         let count = self.rng.random_range(1..6);
         let mut commands: Vec<Command> = (0..count).map(|_| self.draw()).collect();

@@ -15,6 +15,9 @@ use rand::rngs::StdRng;
 /// Seconds; a round must not take a quarter of it.
 const GRID: u64 = 200;
 
+/// From now on; any jump goes beyond it.
+pub const BEFORE_A_JUMP_MS: &str = "100000";
+
 pub struct Times {
     /// Milliseconds since the epoch when the round began.
     start: u64,
