@@ -120,7 +120,12 @@ impl Node {
         };
         Ok(match ran {
             Ran::Conflict => Outcome::Conflict,
-            Ran::Failed(_, failed) if !wish.strict => Outcome::Replies(vec![failed.reply]),
+            Ran::Failed(_, failed) if !wish.strict && plan.work.len() < 2 => {
+                Outcome::Replies(vec![failed.reply])
+            }
+            Ran::Failed(_, failed) if !wish.strict => {
+                Outcome::Replies(vec![self.first_failure(&wish, failed.reply).await?])
+            }
             Ran::Failed(shard, failed) => {
                 let at = plan.command_at(shard, failed.at as usize);
                 Outcome::Failed(at.unwrap_or_default(), failed.reply)

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::client::{arity, text};
 use crate::base::Reply;
-use crate::machine::commands::parse_i64;
+use crate::machine::commands::{parse_i64, shown};
 use crate::resp::Protocol;
 
 /// What one connection is told by another.
@@ -388,7 +388,7 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         b"list" => 1..=usize::MAX,
         b"kill" => 2..=usize::MAX,
         _ => {
-            let sub = args.first().map(|sub| text(sub)).unwrap_or_default();
+            let sub = args.first().map(|sub| shown(sub)).unwrap_or_default();
             return Err(Reply::err(format!(
                 "ERR unknown subcommand '{sub}'. Try CLIENT HELP."
             )));

@@ -30,6 +30,8 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 /// Bytes that a client may send ahead while a command of its own waits. Beyond, its end is noticed late.
 const AHEAD_BYTES: usize = 64 << 10;
+/// Whoever waits for longer has heard from the leader by then.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// What has come from the socket.
 struct Input {
@@ -229,6 +231,8 @@ impl Session {
         let timeout = waits.timeout_ms.map(Duration::from_millis);
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut line = self.node.stand_in_line(&waits);
+        // The leader may be farther away than the wait is long. What is there is to be found all the same.
+        let mut owed = timeout.is_some_and(|timeout| timeout < SHORT_WAIT);
         loop {
             let group = tokio::select! {
                 biased;
@@ -241,14 +245,20 @@ impl Session {
                     Signal::TimeOut => Waited::Answered(Reply::NilArray),
                     Signal::Unblock => Waited::Answered(Reply::err("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
                 }),
-                group = line.turn() => group,
-                () = sleep_until(until) => return Ok(Waited::Answered(Reply::NilArray)),
+                group = line.turn() => Some(group),
+                () = sleep_until(until) => None,
             };
+            if group.is_none() && !owed {
+                return Ok(Waited::Answered(Reply::NilArray));
+            }
+            owed = false;
             let items = vec![Item::Run(command.clone())];
             let replies = burst::run(&self.node, items, Some(&mut self.wrote)).await;
             let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
             if Command::found_nothing(&reply) {
-                line.back_to(group);
+                if let Some(group) = group {
+                    line.back_to(group);
+                }
                 continue;
             }
             let ended = stream.read_buf(buffer).now_or_never();

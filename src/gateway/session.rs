@@ -163,7 +163,7 @@ impl Session {
             {
                 command = Some(spec.name);
                 let place = Place::of(spec);
-                if let Err(reply) = commands::check_arity(spec, args.len()) {
+                if let Err(reply) = commands::check_arity(spec, args) {
                     self.shared.stats.rejected(place);
                     burst.push(Item::Ready(reply), None, request);
                     continue;
@@ -274,14 +274,12 @@ impl Session {
         let data = commands::find(name);
         let own = table::own(name);
         let arity = match (data, own) {
-            (Some(spec), _) => commands::check_arity(spec, args.len()),
-            (None, Some(own)) if !table::fits(own.arity, args.len()) => Err(Reply::err(format!(
-                "ERR wrong number of arguments for '{}' command",
-                own.name
-            ))),
-            (None, Some(own)) if own.name == "client" => clients::check(args),
+            (Some(spec), _) => commands::check_arity(spec, args),
+            (None, Some(own)) if own.name == "client" => {
+                table::check(own, args).and_then(|()| clients::check(args))
+            }
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
-            (None, Some(own)) => table::check_sub(own.name, args),
+            (None, Some(own)) => table::check(own, args),
             (None, None) => Err(unknown::unknown_command(name, args)),
         };
         if let Err(reply) = arity {

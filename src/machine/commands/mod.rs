@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 pub use apart::Apart;
-pub use args::{parse_f64, parse_i64};
+pub use args::{check_subcommand, fits, parse_f64, parse_i64, shown};
 pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
@@ -52,8 +52,9 @@ pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use memcached::Memcached;
 pub use script::Eval;
 pub(in crate::machine) use streams::added_up_to;
+pub use streams::says_block;
 pub use strings::{SetCommand, SetCondition, SetReply};
-pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain, place};
+pub use table::{COMMANDS, Flag, Movable, Spec, Subcommands, check_arity, find, parse, parse_plain, place};
 
 use super::keyspace::{Blob, Value};
 use super::overlay::Overlay;
