@@ -116,6 +116,13 @@ pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;
+/// Keys of which a node's clients keep copies, and their bytes: beyond, some are given up.
+pub const TRACKED_KEYS_MAX: usize = 1_000_000;
+pub const TRACKED_BYTES_MAX: usize = 256 << 20;
+/// Prefixes of keys that all clients of a node track.
+pub const TRACKED_PREFIXES_MAX: usize = 4096;
+/// Writes of clients that do not want to hear of their own, which a node remembers.
+pub const TRACKED_WRITES_MAX: usize = 64 << 10;
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 10_000;
 

@@ -12,6 +12,7 @@ use super::message::{Ask, Told};
 use super::node::Node;
 use super::numbering::Numbered;
 use super::router::RouteError;
+use super::tracking;
 use super::wish::{Outcome, Wish};
 use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
 use crate::host::chance;
@@ -259,10 +260,12 @@ impl Node {
     }
 
     fn number(&self, id: Option<(RequestId, u64)>, group: GroupId) -> Number {
-        match id {
+        let number = match id {
             Some((id, below)) => Number::Clients(id, below),
             None => Number::Ours(self.numbering().begin(group)),
-        }
+        };
+        tracking::numbered(number.id());
+        number
     }
 
     /// The work of the one shard that has some.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::turns::Turns;
+use super::router::Router;
+use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
 use crate::machine::{Body, Request};
@@ -25,7 +26,8 @@ pub struct Housekeeping {
     pub groups: Arc<Groups>,
     pub links: Links,
     pub clock: Clock,
-    pub turns: Turns,
+    pub volatile: Volatile,
+    pub router: Router,
     pub placement: Placement,
     pub snapshot_log_bytes: u64,
     /// Set when the node stops in order: then replicas stop, too.
@@ -47,8 +49,9 @@ impl Housekeeping {
             let groups = self.groups.all();
             self.cut_snapshot(&groups, &mut cut).await;
             let linked = self.links.connected();
-            self.turns
-                .tidy(&self.groups, |node| node == self.me || linked.contains(&node));
+            let here = |node| node == self.me || linked.contains(&node);
+            self.volatile.turns.tidy(&self.groups, here);
+            self.volatile.sources.tidy(&self.router);
             for group in &groups {
                 self.let_time_pass(group);
                 group.purge_behind_snapshot(self.kept(group, &linked)).await;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::line::WaiterId;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
+use super::tracking::{TrackAsk, TrackTold};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -50,6 +51,8 @@ pub enum Ask {
     PubSub(PubSubAsk),
     /// To a node: about scripts.
     Script(ScriptAsk),
+    /// To a node: about writes of keys of which clients keep copies.
+    Track(TrackAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
 }
@@ -66,6 +69,7 @@ impl Ask {
             }
             Ask::PubSub(PubSubAsk::Publish { message, .. }) => message.len(),
             Ask::Script(ScriptAsk::Load(body)) => body.len(),
+            Ask::Track(TrackAsk::Keys { keys, .. }) => keys.iter().map(Bytes::len).sum(),
             _ => 0,
         }
     }
@@ -87,6 +91,7 @@ pub enum Told {
     Turn,
     Script(Option<Bytes>),
     PubSub(PubSubTold),
+    Track(TrackTold),
     Left,
     Failed(Failure),
 }

@@ -18,10 +18,8 @@ use super::housekeeping::Housekeeping;
 use super::join;
 use super::line::WaiterId;
 use super::numbering::Numbering;
-use super::pubsub::PubSub;
 use super::recovery::Recovery;
 use super::router::Router;
-use super::scripts::Scripts;
 use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
@@ -203,7 +201,7 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let volatile = Volatile::new(Arc::clone(&env.clock));
+        let volatile = Volatile::new(Arc::clone(&env.clock), id, &placement);
         let router = Router::new(
             id,
             Arc::clone(&groups),
@@ -289,9 +287,10 @@ impl Node {
                 let lasting: Clock = Arc::new(move || clock().max(groups.time()));
                 Driver::spawn(group, router.clone(), lasting);
             } else {
-                tokio::spawn(inner.volatile.turns.clone().run(group));
+                inner.volatile.follow(&group);
             }
         }
+        tokio::spawn(inner.volatile.tracking.clone().run(router.clone(), inner.id));
         let answering = router.clone();
         groups.set_service(Arc::new(move |_, message, responder| {
             answering.answer_encoded(&message, responder);
@@ -331,7 +330,8 @@ impl Node {
             groups: Arc::clone(groups),
             links: inner.links.clone(),
             clock: Arc::clone(clock),
-            turns: inner.volatile.turns.clone(),
+            volatile: inner.volatile.clone(),
+            router: router.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
             stopping: Arc::clone(&inner.stopping),
@@ -438,24 +438,12 @@ impl Node {
         &self.inner.router
     }
 
-    /// How many clients, of any node, wait here for keys of shards that are led here.
-    #[must_use]
-    pub fn in_line(&self) -> usize {
-        self.inner.volatile.turns.len()
-    }
-
-    #[must_use]
-    pub fn pubsub(&self) -> &PubSub {
-        &self.inner.volatile.pubsub
+    pub(super) fn volatile(&self) -> &Volatile {
+        &self.inner.volatile
     }
 
     pub(super) fn contention(&self) -> &Contention {
         &self.inner.contention
-    }
-
-    #[must_use]
-    pub fn scripts(&self) -> &Scripts {
-        &self.inner.volatile.scripts
     }
 
     /// A name for a client that is about to wait in line.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::node::Node;
 use super::pubsub::Kind;
 use super::scripts::Running;
+use super::tracking;
 use super::wish::{Outcome, Wish};
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
@@ -119,6 +120,7 @@ impl Node {
                         let why = "a script came upon too many keys one after another: name them as its keys";
                         return Err(Error::Invalid(why.into()));
                     }
+                    tracking::remember_found(self, &more).await;
                     keys.extend(more);
                     continue;
                 }

@@ -20,6 +20,7 @@ use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
+use super::tracking::TrackAsk;
 use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
@@ -216,7 +217,11 @@ impl Router {
 
     /// Whether there is a replica here, which knows better than hints who leads.
     pub(super) fn has_replica(&self, group: GroupId) -> bool {
-        self.inner.groups.get(group).is_some()
+        self.replica(group).is_some()
+    }
+
+    pub(super) fn replica(&self, group: GroupId) -> Option<Group> {
+        self.inner.groups.get(group)
     }
 
     pub(super) fn remember(&self, group: GroupId, leader: NodeId) {
@@ -280,6 +285,7 @@ impl Router {
         let ask = match ask {
             Ask::Script(ask) => return self.inner.volatile.scripts.answer(ask),
             Ask::PubSub(ask) => return Told::PubSub(self.inner.volatile.pubsub.answer(ask)),
+            Ask::Track(ask) => return self.track(ask).await,
             ask => ask,
         };
         let Some(group) = self.inner.groups.get(id) else {
@@ -322,10 +328,14 @@ impl Router {
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
-            Ask::Script(_) | Ask::PubSub(_) => Box::pin(ready(Told::Script(None))),
+            Ask::Script(_) | Ask::PubSub(_) | Ask::Track(_) => Box::pin(ready(Told::Script(None))),
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await
+    }
+
+    fn track(&self, ask: TrackAsk) -> BoxFuture<'_, Told> {
+        Box::pin(self.inner.volatile.sources.answer(self, ask).map(Told::Track))
     }
 
     fn inspect(&self, group: &Group, only: Option<TxnId>) -> BoxFuture<'static, Told> {

@@ -1,9 +1,14 @@
 //! What a node knows that no log has: it is gone with the process, and nothing durable depends on it.
 
+use super::node::Node;
 use super::pubsub::PubSub;
 use super::scripts::Scripts;
+use super::tracking::{Sources, Tracking};
 use super::turns::Turns;
+use crate::base::NodeId;
 use crate::host::Clock;
+use crate::raft::Group;
+use crate::ring::Placement;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -14,15 +19,50 @@ pub struct Volatile {
     pub scripts: Scripts,
     /// Who listens to channels.
     pub pubsub: PubSub,
+    /// Which gateways are told of writes.
+    pub sources: Sources,
+    /// Which clients of this node keep copies of what.
+    pub tracking: Tracking,
 }
 
 impl Volatile {
     #[must_use]
-    pub fn new(clock: Clock) -> Volatile {
+    pub fn new(clock: Clock, me: NodeId, placement: &Placement) -> Volatile {
         Volatile {
             turns: Turns::new(clock),
             scripts: Scripts::default(),
             pubsub: PubSub::default(),
+            sources: Sources::default(),
+            tracking: Tracking::new(me, placement),
         }
+    }
+
+    /// Tells whoever wants to know of writes to this group, as long as it runs.
+    pub fn follow(&self, group: &Group) {
+        tokio::spawn(self.turns.clone().run(group.clone()));
+        tokio::spawn(self.sources.clone().run(group.clone()));
+    }
+}
+
+impl Node {
+    /// How many clients, of any node, wait here for keys of shards that are led here.
+    #[must_use]
+    pub fn in_line(&self) -> usize {
+        self.volatile().turns.len()
+    }
+
+    #[must_use]
+    pub fn pubsub(&self) -> &PubSub {
+        &self.volatile().pubsub
+    }
+
+    #[must_use]
+    pub fn scripts(&self) -> &Scripts {
+        &self.volatile().scripts
+    }
+
+    #[must_use]
+    pub fn tracking(&self) -> &Tracking {
+        &self.volatile().tracking
     }
 }

@@ -40,7 +40,7 @@ impl ClientState {
         Ok(())
     }
 
-    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | NO-EVICT on|off | GETREDIR | TRACKINGINFO`; the
+    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | NO-EVICT on|off`; the
     /// arguments are as many as they should be.
     pub fn client(&mut self, args: &[Bytes]) -> Reply {
         match args[0].to_ascii_lowercase().as_slice() {
@@ -53,12 +53,6 @@ impl ClientState {
             b"setinfo" => self.set_info(&args[1], &args[2]),
             // There is no room that would be taken from a client.
             b"no-evict" if is_switch(&args[1]) => Reply::ok(),
-            b"getredir" => Reply::Int(-1),
-            b"trackinginfo" => Reply::Map(vec![
-                (Reply::bulk("flags"), Reply::Set(vec![Reply::bulk("off")])),
-                (Reply::bulk("redirect"), Reply::Int(-1)),
-                (Reply::bulk("prefixes"), Reply::Array(Vec::new())),
-            ]),
             _ => Reply::syntax(),
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::client::{arity, text};
 use crate::base::Reply;
+use crate::cluster::Inbox;
 use crate::machine::commands::parse_i64;
 use crate::resp::Protocol;
 
@@ -34,6 +35,8 @@ pub struct Client {
     seen: Mutex<Seen>,
     signal: Mutex<Option<Signal>>,
     signalled: Notify,
+    /// What its client is told of copies that it keeps.
+    pub inbox: Arc<Inbox>,
 }
 
 /// What changes of a connection.
@@ -49,6 +52,8 @@ pub struct Seen {
     pub waits: bool,
     /// To so many channels, patterns and shard channels.
     pub listens: [usize; 3],
+    /// It tracks: whom else to tell instead (0: nobody), and whether by prefixes.
+    pub tracks: Option<(u64, bool)>,
 }
 
 impl Client {
@@ -111,12 +116,22 @@ impl Client {
         let seen = self.seen.lock().clone();
         let resp = if seen.protocol == Protocol::Resp3 { 3 } else { 2 };
         let (age, idle) = (self.since.elapsed().as_secs(), seen.at.elapsed().as_secs());
-        let flags = match (seen.waits, seen.queued) {
-            _ if seen.listens.iter().any(|count| *count > 0) => "P",
-            (true, _) => "b",
-            (false, Some(_)) => "x",
-            (false, None) => "N",
-        };
+        let flags = [
+            ("P", seen.listens.iter().any(|count| *count > 0)),
+            ("x", seen.queued.is_some()),
+            ("b", seen.waits),
+            ("t", seen.tracks.is_some()),
+            ("B", seen.tracks.is_some_and(|(_, broadcast)| broadcast)),
+        ];
+        let flags: String = flags
+            .iter()
+            .filter(|(_, set)| *set)
+            .map(|(flag, _)| *flag)
+            .collect();
+        let flags = if flags.is_empty() { "N" } else { &flags };
+        let redirect = seen
+            .tracks
+            .map_or(-1, |(to, _)| i64::try_from(to).unwrap_or(i64::MAX));
         let [sub, psub, ssub] = seen.listens;
         let multi = seen
             .queued
@@ -128,7 +143,7 @@ impl Client {
         let (lib, version) = (text(&seen.library.0), text(&seen.library.1));
         format!(
             "id={id} addr={address} laddr={here} name={name} age={age} idle={idle} flags={flags} db=0 sub={sub} psub={psub} ssub={ssub} \
-             multi={multi} cmd={command} user=default redir=-1 resp={resp} lib-name={lib} lib-ver={version}"
+             multi={multi} cmd={command} user=default redir={redirect} resp={resp} lib-name={lib} lib-ver={version}"
         )
     }
 }
@@ -156,16 +171,25 @@ impl Clients {
                 queued: None,
                 waits: false,
                 listens: [0; 3],
+                tracks: None,
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),
+            inbox: Arc::default(),
         });
         self.all.lock().insert(id, Arc::clone(&client));
         client
     }
 
     pub fn leave(&self, id: u64) {
-        self.all.lock().remove(&id);
+        if let Some(client) = self.all.lock().remove(&id) {
+            client.inbox.close();
+        }
+    }
+
+    /// Where a connection is told of copies; `None`: there is no such connection.
+    pub fn inbox(&self, id: u64) -> Option<Arc<Inbox>> {
+        self.all.lock().get(&id).map(|client| Arc::clone(&client.inbox))
     }
 
     /// How many wait in a command.
@@ -355,6 +379,8 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         b"setname" | b"no-evict" | b"reply" => 2..=2,
         b"setinfo" => 3..=3,
         b"unblock" => 2..=3,
+        b"caching" => 2..=2,
+        b"tracking" => 2..=usize::MAX,
         b"list" => 1..=usize::MAX,
         b"kill" => 2..=usize::MAX,
         _ => {

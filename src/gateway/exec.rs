@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::multi::Queued;
 use super::session::Session;
+use super::tracking::{On, ToRemember};
 use crate::base::{Reply, RequestId};
 use crate::cluster::{Outcome, Wish};
 use crate::machine::{Command, Condition};
@@ -36,7 +37,8 @@ impl Session {
             id,
             strict: false,
         };
-        let mut replies = match self.node.execute(wish).await {
+        let remember = remember(self.tracking.as_ref(), &multi.queue);
+        let mut replies = match self.as_asker(&remember, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(_, reply)) => return reply,
@@ -100,7 +102,8 @@ impl Session {
             id,
             strict: true,
         };
-        let mut replies = match self.node.execute(wish).await {
+        let remember = remember(self.tracking.as_ref(), &queue);
+        let mut replies = match self.as_asker(&remember, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(place, reply)) => {
@@ -129,6 +132,16 @@ impl Session {
 
 /// Own commands whose effect cannot be undone.
 const PUBLISHES: &[&str] = &["publish", "spublish"];
+
+fn remember(on: Option<&On>, queue: &Queue) -> ToRemember {
+    let mut remember = ToRemember::default();
+    for (name, queued) in queue {
+        if let Queued::Data(command) = queued {
+            remember.add(on, name, command);
+        }
+    }
+    remember
+}
 
 fn data(queue: &Queue) -> Vec<Command> {
     let data = queue.iter().filter_map(|(_, queued)| match queued {

@@ -22,6 +22,7 @@ mod serve;
 mod server;
 mod session;
 pub mod table;
+mod tracking;
 mod txn;
 pub mod unknown;
 

@@ -323,6 +323,7 @@ async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Ar
         let id = next_id;
         next_id += 1;
         let client = shared.clients.enter(id, address.to_string(), here.clone());
+        let tracking = node.tracking().clone();
         let session = Session::new(node.clone(), Arc::clone(&shared), id, client);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -330,6 +331,7 @@ async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Ar
             if let Err(e) = session.serve(stream).await {
                 tracing::debug!(%address, "connection ended: {e}");
             }
+            tracking.off(id);
             shared.clients.leave(id);
             shared.connections.fetch_sub(1, Ordering::Relaxed);
             drop(permit);

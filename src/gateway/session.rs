@@ -13,6 +13,7 @@ use super::info;
 use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::table::{self, Own};
+use super::tracking::{On, ToRemember};
 use super::txn;
 use super::unknown;
 use super::{pubsub, scripts};
@@ -32,6 +33,8 @@ pub struct Session {
     pub(super) multi: Option<Multi>,
     pub(super) listener: Option<Listener>,
     pub(super) watched: Vec<Condition>,
+    /// Its client keeps copies of what it reads.
+    pub(super) tracking: Option<On>,
     /// The client's number for its next write.
     pub(super) once: Option<(RequestId, u64)>,
     pub(super) out: BytesMut,
@@ -55,6 +58,8 @@ const LISTENERS_MAY: &[&str] = &[
 pub struct Blocking {
     pub command: Command,
     pub waits: Waits,
+    /// Under this name Redis knows whether it reads.
+    pub name: &'static str,
 }
 
 impl Session {
@@ -72,6 +77,7 @@ impl Session {
             multi: None,
             listener: None,
             watched: Vec::new(),
+            tracking: None,
             once: None,
             out: BytesMut::new(),
             closing: false,
@@ -88,6 +94,7 @@ impl Session {
     /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait, and returns it.
     pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Blocking> {
         let mut items = Vec::new();
+        let mut remember = ToRemember::default();
         let mut command = None;
         let mut count = 0;
         let mut blocking = None;
@@ -110,22 +117,29 @@ impl Session {
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()
                 {
-                    let command = command.clone();
-                    blocking = Some(Blocking { command, waits });
+                    let (command, name) = (command.clone(), spec.name);
+                    blocking = Some(Blocking { command, waits, name });
                     break;
+                }
+                if let (Some(_), Ok(command)) = (&self.tracking, &parsed) {
+                    remember.add(self.tracking.as_ref(), spec.name, command);
+                    self.forget_caching();
                 }
                 items.push(parsed.map_or_else(Item::Ready, Item::Run));
                 continue;
             }
-            self.flush(&mut items).await;
+            self.flush(&mut items, &mut remember).await;
             command = table::own(name).map_or(command, |own| Some(own.name));
             self.show(command);
             let reply = self.dispatch(&request).await;
             self.reply(&reply);
+            if self.multi.is_none() && !name.eq_ignore_ascii_case(b"client") {
+                self.forget_caching();
+            }
         }
         self.shared.count_commands(count);
         self.show(command);
-        self.flush(&mut items).await;
+        self.flush(&mut items, &mut remember).await;
         blocking
     }
 
@@ -158,9 +172,10 @@ impl Session {
         Ok(command)
     }
 
-    async fn flush(&mut self, items: &mut Vec<Item>) {
+    async fn flush(&mut self, items: &mut Vec<Item>, remember: &mut ToRemember) {
         if !items.is_empty() {
-            for reply in burst::run(&self.node, std::mem::take(items)).await {
+            let (items, remember) = (std::mem::take(items), std::mem::take(remember));
+            for reply in self.run_items(items, remember).await {
                 self.reply(&reply);
             }
         }
@@ -205,7 +220,7 @@ impl Session {
                         queued.map_or_else(|reply| reply, |()| Reply::Simple("QUEUED".into()))
                     }
                     None => match command {
-                        Ok(command) => self.run_numbered(command).await,
+                        Ok(command) => self.run_numbered(spec.name, command).await,
                         Err(reply) => reply,
                     },
                 }
@@ -239,13 +254,15 @@ impl Session {
         reply
     }
 
-    async fn run_numbered(&mut self, command: Command) -> Reply {
+    async fn run_numbered(&mut self, name: &str, command: Command) -> Reply {
+        let mut remember = ToRemember::default();
+        remember.add(self.tracking.as_ref(), name, &command);
         let wish = Wish {
             commands: vec![command],
             id: self.once.take(),
             ..Wish::default()
         };
-        match self.node.execute(wish).await {
+        match self.as_asker(&remember, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter().next().unwrap_or(Reply::Nil),
             Ok(Outcome::Conflict) => Reply::Nil,
             Ok(Outcome::Failed(_, reply)) => reply,
@@ -284,6 +301,7 @@ impl Session {
                 self.end_multi();
                 self.once = None;
                 self.stop_listening();
+                self.track_no_more();
                 self.state.reset();
                 self.show_state();
                 Reply::Simple("RESET".into())
@@ -312,7 +330,7 @@ impl Session {
             }
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
-            "client" => self.client_command(args),
+            "client" => self.client_command(args).await,
             "command" => table::command(args),
             "script" => scripts::script(&self.node, args).await,
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
@@ -336,13 +354,17 @@ impl Session {
         }
     }
 
-    fn client_command(&mut self, args: &[Bytes]) -> Reply {
+    async fn client_command(&mut self, args: &[Bytes]) -> Reply {
         let rest = args.get(1..).unwrap_or_default();
         let clients = &self.shared.clients;
         match args[0].to_ascii_lowercase().as_slice() {
             b"list" => clients.list(rest),
             b"info" => clients.info(self.state.id),
             b"unblock" => clients.unblock(rest),
+            b"tracking" => self.track(rest).await,
+            b"caching" => self.caching(&rest[0]),
+            b"getredir" => self.redirect(),
+            b"trackinginfo" => self.tracking_info(),
             b"kill" => {
                 let (reply, me) = clients.kill(rest, self.state.id);
                 self.closing |= me;

@@ -30,6 +30,7 @@ mod sessions;
 mod shard;
 mod snapshot;
 mod strict;
+mod tracked;
 pub mod values;
 
 pub use commands::{Command, Touches};
@@ -46,6 +47,7 @@ pub use request::{
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
 pub use strict::Failed;
+pub use tracked::{Changes, Tracked, TrackerId};
 
 use crate::base::{GroupId, Millis};
 

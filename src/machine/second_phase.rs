@@ -64,6 +64,7 @@ impl Shard {
         if let Some(intent) = self.head.prepared.remove(&attempt) {
             self.remember_finished(attempt, deadline, commit);
             if commit || mutant::is(Mutant::AbortAppliesIntent) {
+                self.keyspace.interest.tracked.by(Some(attempt.txn));
                 self.write(intent.writes, applying.index);
             }
             if commit && !mutant::is(Mutant::VoteForgottenAtCommit) {

@@ -209,6 +209,7 @@ impl Shard {
                 Known::Full => return applying.out.push((ticket, Response::Refused(Refusal::Full))),
             }
         }
+        self.keyspace.interest.tracked.by(request.id);
         let response = match &request.body {
             Body::Run {
                 commands,
@@ -451,6 +452,7 @@ impl Shard {
                 } if self.head.locks.in_the_way(&parked.scope).is_empty() => {
                     let (commands, conditions, strict) = (commands.clone(), conditions.clone(), *strict);
                     let id = parked.request.id;
+                    self.keyspace.interest.tracked.by(id);
                     let response = self.run(&commands, &conditions, strict, applying);
                     self.remember(id, &response);
                     response

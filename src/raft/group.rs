@@ -313,6 +313,11 @@ impl Group {
         self.inner.shared.written.notified().await;
     }
 
+    /// Waits until keys of which copies are kept have been written.
+    pub async fn tracked(&self) {
+        self.inner.shared.tracked.notified().await;
+    }
+
     /// Index of the last applied entry.
     #[must_use]
     pub fn applied(&self) -> u64 {

@@ -11,7 +11,7 @@ use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
 use crate::base::{GroupId, NodeId, codec};
-use crate::machine::{Batch, Body, Digest, Machine, Response, Ticket};
+use crate::machine::{Batch, Body, Digest, Interest, Machine, Response, Ticket};
 
 /// One replica. Held by its state machine, proposer and reader.
 pub struct Shared {
@@ -22,6 +22,8 @@ pub struct Shared {
     applied: watch::Sender<u64>,
     /// Keys of interest were written.
     pub written: Notify,
+    /// Keys of which copies are kept were written.
+    pub tracked: Notify,
 }
 
 pub struct State {
@@ -82,6 +84,7 @@ impl Shared {
             state: Mutex::new(state),
             applied: watch::Sender::new(0),
             written: Notify::new(),
+            tracked: Notify::new(),
         }
     }
 
@@ -155,16 +158,21 @@ impl Shared {
         if state.parked.len() > 1024 {
             state.parked.retain(|_, waiter| !waiter.is_closed());
         }
-        if state
-            .machine
-            .interest()
-            .is_some_and(|interest| interest.has_written())
-        {
-            self.written.notify_one();
+        if let Some(interest) = state.machine.interest() {
+            self.wake(interest);
         }
         drop(state);
         self.applied.send_replace(id.index);
         Ok(())
+    }
+
+    fn wake(&self, interest: &Interest) {
+        if interest.has_written() {
+            self.written.notify_one();
+        }
+        if interest.tracked.has_changes() {
+            self.tracked.notify_one();
+        }
     }
 
     /// Notes an entry that changes no machine state.
@@ -184,8 +192,8 @@ impl Shared {
         let interest = state.machine.interest().map(std::mem::take);
         if let (Some(new), Some(mut interest)) = (machine.interest(), interest) {
             interest.note_all();
+            self.wake(&interest);
             *new = interest;
-            self.written.notify_one();
         }
         state.machine = machine;
         state.applied = applied;
