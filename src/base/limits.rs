@@ -116,7 +116,8 @@ pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;
-/// Keys of which a node's clients keep copies, and their bytes: beyond, some are given up.
+/// Bytes of keys of which a node's clients keep copies: beyond, some are given up. Of so many of one shard whoever tells of their writes
+/// knows.
 pub const TRACKED_KEYS_MAX: usize = 1_000_000;
 pub const TRACKED_BYTES_MAX: usize = 256 << 20;
 /// Prefixes of keys that all clients of a node track.

@@ -4,15 +4,19 @@
 
 pub mod codec;
 pub mod error;
+pub mod events;
 pub mod float;
 pub mod ids;
 pub mod limits;
+pub mod memory;
 pub mod mutant;
 pub mod reply;
 pub mod slot;
 
 pub use error::{Error, Result};
+pub use events::Events;
 pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId, gateway_of, gateway_session};
+pub use memory::Policy;
 pub use mutant::Mutant;
 pub use reply::Reply;
 

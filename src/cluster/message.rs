@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::line::WaiterId;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
+use super::settings::Setting;
 use super::tracking::{TrackAsk, TrackTold};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
@@ -55,6 +56,8 @@ pub enum Ask {
     Track(TrackAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
+    /// To a node: these settings have changed.
+    Settings(Vec<(Setting, u64)>),
 }
 
 impl Ask {
@@ -94,6 +97,8 @@ pub enum Told {
     Track(TrackTold),
     Left,
     Failed(Failure),
+    /// It is so from now on.
+    Set,
 }
 
 /// Why the node that was asked has no answer.

@@ -20,6 +20,7 @@ use super::line::WaiterId;
 use super::numbering::Numbering;
 use super::recovery::Recovery;
 use super::router::Router;
+use super::settings::Settings;
 use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
 use crate::config::Config;
@@ -201,7 +202,8 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let volatile = Volatile::new(Arc::clone(&env.clock), id, &placement);
+        let settings = Settings::new(&config.limits);
+        let volatile = Volatile::new(Arc::clone(&env.clock), settings, id, &placement);
         let router = Router::new(
             id,
             Arc::clone(&groups),

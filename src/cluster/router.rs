@@ -286,6 +286,10 @@ impl Router {
             Ask::Script(ask) => return self.inner.volatile.scripts.answer(ask),
             Ask::PubSub(ask) => return Told::PubSub(self.inner.volatile.pubsub.answer(ask)),
             Ask::Track(ask) => return self.track(ask).await,
+            Ask::Settings(changes) => {
+                self.inner.volatile.settings.set(&changes);
+                return Told::Set;
+            }
             ask => ask,
         };
         let Some(group) = self.inner.groups.get(id) else {
@@ -328,7 +332,9 @@ impl Router {
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
-            Ask::Script(_) | Ask::PubSub(_) | Ask::Track(_) => Box::pin(ready(Told::Script(None))),
+            Ask::Script(_) | Ask::PubSub(_) | Ask::Track(_) | Ask::Settings(_) => {
+                Box::pin(ready(Told::Script(None)))
+            }
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await

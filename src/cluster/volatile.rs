@@ -3,7 +3,10 @@
 use super::node::Node;
 use super::pubsub::PubSub;
 use super::scripts::Scripts;
+use super::settings::Settings;
+use super::settings::Settings;
 use super::tracking::{Sources, Tracking};
+use super::turns::Turns;
 use super::turns::Turns;
 use crate::base::NodeId;
 use crate::host::Clock;
@@ -23,17 +26,20 @@ pub struct Volatile {
     pub sources: Sources,
     /// Which clients of this node keep copies of what.
     pub tracking: Tracking,
+    /// What can be changed while the node runs.
+    pub settings: Settings,
 }
 
 impl Volatile {
     #[must_use]
-    pub fn new(clock: Clock, me: NodeId, placement: &Placement) -> Volatile {
+    pub fn new(clock: Clock, settings: Settings, me: NodeId, placement: &Placement) -> Volatile {
         Volatile {
             turns: Turns::new(clock),
             scripts: Scripts::default(),
             pubsub: PubSub::default(),
             sources: Sources::default(),
-            tracking: Tracking::new(me, placement),
+            tracking: Tracking::new(me, placement, settings.clone()),
+            settings,
         }
     }
 
@@ -59,6 +65,12 @@ impl Node {
     #[must_use]
     pub fn scripts(&self) -> &Scripts {
         &self.volatile().scripts
+    }
+
+    /// What `CONFIG SET` changes.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.volatile().settings
     }
 
     #[must_use]

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::base::{GroupId, NodeId};
+use crate::base::{GroupId, NodeId, Policy};
 use crate::ring::{Placement, Ring, VIRTUAL_NODES_DEFAULT, place};
 
 mod check;
+mod memory;
 
 /// Groups hibernate where `election_max_ms` is at least this.
 const HIBERNATION_ELECTION_MS_MIN: u64 = 500;
@@ -93,6 +94,11 @@ pub struct Timeouts {
 pub struct LimitsSection {
     pub connections: usize,
     pub snapshot_log_bytes: u64,
+    /// Bytes of keys and values a node; 0: no limit.
+    #[serde(deserialize_with = "memory::bytes")]
+    pub maxmemory: u64,
+    #[serde(deserialize_with = "memory::policy")]
+    pub maxmemory_policy: Policy,
 }
 
 impl Default for Timeouts {
@@ -115,6 +121,8 @@ impl Default for LimitsSection {
         LimitsSection {
             connections: crate::base::limits::CONNECTIONS_MAX,
             snapshot_log_bytes: 16 << 20,
+            maxmemory: 0,
+            maxmemory_policy: Policy::NoEviction,
         }
     }
 }
@@ -366,6 +374,27 @@ mod tests {
                 "timeouts.election_min_ms",
             ),
             ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
+            (
+                "[limits]",
+                "[limits]\nmaxmemory = \"512zb\"",
+                "limits.maxmemory: \"512zb\" is no size",
+            ),
+            (
+                "[limits]",
+                "[limits]\nmaxmemory = -1",
+                "limits.maxmemory: -1 is no size",
+            ),
+            ("[limits]", "[limits]\nmaxmemory = true", "limits.maxmemory"),
+            (
+                "[limits]",
+                "[limits]\nmaxmemory_policy = \"lru\"",
+                "limits.maxmemory_policy: \"lru\"",
+            ),
+            (
+                "[limits]",
+                "[limits]\nmaxmemory_policy = 1",
+                "limits.maxmemory_policy",
+            ),
             ("id = 3", "ident = 3", "unknown field `ident`"),
             (
                 "name = \"t\"",
@@ -380,6 +409,19 @@ mod tests {
                 "{expected:?} not in {error:?}"
             );
         }
+    }
+
+    #[test]
+    fn memory_is_given_in_bytes_or_as_text() {
+        let given = |edit: &str| {
+            let edited = text(|file| file.replace("[limits]", &format!("[limits]\n{edit}")));
+            let limits = edited.expect("a valid file").limits;
+            (limits.maxmemory, limits.maxmemory_policy)
+        };
+        assert_eq!(given(""), (0, Policy::NoEviction));
+        assert_eq!(given("maxmemory = 1000"), (1000, Policy::NoEviction));
+        let both = "maxmemory = \"512mb\"\nmaxmemory_policy = \"allkeys-lru\"";
+        assert_eq!(given(both), (512 << 20, Policy::AllKeysLru));
     }
 
     #[test]

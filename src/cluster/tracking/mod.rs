@@ -37,6 +37,7 @@ pub use table::Wish;
 
 use super::node::Node;
 use super::router::Router;
+use super::settings::Settings;
 use crate::base::limits::TRACKED_PREFIXES_MAX;
 use crate::base::{GroupId, NodeId};
 use crate::machine::{Changes, TrackerId};
@@ -98,6 +99,7 @@ pub struct Tracking {
 }
 
 struct Inner {
+    settings: Settings,
     state: Mutex<State>,
     /// Whether any client tracks.
     active: watch::Sender<bool>,
@@ -146,7 +148,7 @@ fn feeds(me: NodeId, placement: &Placement) -> Vec<Feed> {
 
 impl Tracking {
     #[must_use]
-    pub fn new(me: NodeId, placement: &Placement) -> Tracking {
+    pub fn new(me: NodeId, placement: &Placement, settings: Settings) -> Tracking {
         let feeds = feeds(me, placement);
         let of = |(number, feed): (usize, &Feed)| -> Vec<(GroupId, usize)> {
             feed.groups.iter().map(|&group| (group, number)).collect()
@@ -159,6 +161,7 @@ impl Tracking {
         };
         Tracking {
             inner: Arc::new(Inner {
+                settings,
                 state: Mutex::new(state),
                 active: watch::Sender::new(false),
                 added: Notify::new(),
@@ -263,12 +266,16 @@ impl Node {
     /// A client that tracks is about to read these keys: writes that come after what it will see are told from now on.
     pub async fn remember(&self, id: u64, keys: &[Bytes]) {
         let inner = &self.tracking().inner;
+        let keys_max = match inner.settings.tracking_table_max_keys() {
+            0 => usize::MAX,
+            max => usize::try_from(max).unwrap_or(usize::MAX),
+        };
         let mut new: BTreeMap<GroupId, Vec<(Bytes, u64)>> = BTreeMap::new();
         {
             let mut state = inner.state.lock();
             for key in keys {
                 let group = GroupId::Shard(self.ring().shard_of(key));
-                if let Some(number) = state.table.enter(id, group, key) {
+                if let Some(number) = state.table.enter(id, group, key, keys_max) {
                     let key = Bytes::copy_from_slice(key);
                     new.entry(group).or_default().push((key, number));
                 }

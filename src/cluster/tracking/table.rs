@@ -11,7 +11,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::inbox::{Inbox, Word};
-use crate::base::limits::{TRACKED_BYTES_MAX, TRACKED_KEYS_MAX, TRACKED_WRITES_MAX};
+use crate::base::limits::{TRACKED_BYTES_MAX, TRACKED_WRITES_MAX};
 use crate::base::{GroupId, RequestId};
 use crate::machine::Changes;
 
@@ -132,7 +132,7 @@ impl Table {
     }
 
     /// A client is about to read a key. `Some`: the number of its entry, of which nobody has been told yet.
-    pub fn enter(&mut self, id: u64, group: GroupId, key: &Bytes) -> Option<u64> {
+    pub fn enter(&mut self, id: u64, group: GroupId, key: &Bytes, keys_max: usize) -> Option<u64> {
         if !self.clients.contains_key(&id) {
             return None;
         }
@@ -153,7 +153,7 @@ impl Table {
         keys.insert(Bytes::copy_from_slice(key), entry);
         self.count += 1;
         self.bytes += key.len();
-        while self.count > TRACKED_KEYS_MAX || self.bytes > TRACKED_BYTES_MAX {
+        while self.count > keys_max.max(1) || self.bytes > TRACKED_BYTES_MAX {
             self.give_one_up();
         }
         Some(self.entries)
