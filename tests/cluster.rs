@@ -53,6 +53,8 @@ mod steer;
 mod streams;
 #[path = "cluster/strict.rs"]
 mod strict;
+#[path = "cluster/tracking.rs"]
+mod tracking;
 #[path = "cluster/wait.rs"]
 mod wait;
 #[path = "cluster/wire.rs"]
