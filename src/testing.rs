@@ -79,7 +79,11 @@ impl Cluster {
             let mut config = Config::dev(nodes, shards, 1, dir.path().to_path_buf())?;
             assign_free_ports(&mut config)?;
             edit(&mut config);
-            let networks = config.nodes.iter().map(|node| (node.id, Cutting::new(node.peer))).collect();
+            let networks = config
+                .nodes
+                .iter()
+                .map(|node| (node.id, Cutting::new(node.peer)))
+                .collect();
             let mut cluster = Cluster {
                 config: Arc::new(config),
                 networks,

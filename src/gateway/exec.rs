@@ -56,7 +56,13 @@ impl Session {
     }
 
     async fn own_queued(&mut self, name: &str, request: &[Bytes]) -> Reply {
-        Box::pin(self.simple(name, request.get(1..).unwrap_or_default())).await
+        let tracked = self.tracking.is_some();
+        let reply = Box::pin(self.simple(name, request.get(1..).unwrap_or_default())).await;
+        if self.tracking.is_some() && !tracked {
+            // It did not when the commands ran whose replies the client may keep.
+            self.node.tracking().distrust(self.state.id);
+        }
+        reply
     }
 
     /// The connection's own commands come first, since they can be undone, here; the data commands cannot.

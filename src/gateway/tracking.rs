@@ -116,7 +116,7 @@ fn check(on: &On, prefixes: &[Bytes], before: Option<&On>) -> Result<(), Reply> 
         return Err(error("OPTIN and OPTOUT are not compatible with BCAST"));
     }
     if on.opt_in && on.opt_out {
-        return Err(error("You can't use both OPTIN and OPTOUT"));
+        return Err(error("You can't specify both OPTIN mode and OPTOUT mode"));
     }
     if before.is_some_and(|before| on.opt_in && before.opt_out || on.opt_out && before.opt_in) {
         return Err(error(&format!("You can't switch OPTIN/OPTOUT mode {ANEW}")));

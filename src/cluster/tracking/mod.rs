@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 pub use asker::{Asker, numbered, remember_found};
 use feed::{Feed, Following, ask};
+use inbox::Word;
 pub use inbox::{Gathered, Inbox, Stale};
 pub use source::Sources;
 use table::Table;
@@ -219,6 +220,11 @@ impl Tracking {
     #[must_use]
     pub fn redirect_is_gone(&self, id: u64) -> bool {
         self.inner.state.lock().table.redirect_is_gone(id)
+    }
+
+    /// Tells a client to rely on no copy.
+    pub fn distrust(&self, id: u64) {
+        self.inner.state.lock().table.tell(id, Word::All);
     }
 
     /// Clients that track, and keys of which they may keep copies.

@@ -263,7 +263,8 @@ impl Table {
         late.into_iter().for_each(|id| self.tell(id, Word::All));
     }
 
-    fn tell(&mut self, id: u64, word: Word) {
+    /// Tells a client, or whom it redirects to.
+    pub fn tell(&mut self, id: u64, word: Word) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
