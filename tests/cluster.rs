@@ -47,6 +47,8 @@ mod reads;
 mod refill;
 #[path = "cluster/scripts.rs"]
 mod scripts;
+#[path = "cluster/server.rs"]
+mod server;
 #[path = "cluster/steer.rs"]
 mod steer;
 #[path = "cluster/streams.rs"]

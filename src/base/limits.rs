@@ -124,6 +124,23 @@ pub const TRACKED_BYTES_MAX: usize = 256 << 20;
 pub const TRACKED_PREFIXES_MAX: usize = 4096;
 /// Writes of clients that do not want to hear of their own, which a node remembers.
 pub const TRACKED_WRITES_MAX: usize = 64 << 10;
+/// Milliseconds that `WAIT` may wait; it is so long, too, that 0 stands for.
+pub const WAIT_MS_MAX: u64 = 60_000;
+/// Milliseconds that a leader is asked to wait for its followers at a time.
+pub const WAIT_STEP_MS: u64 = 1_000;
+/// Entries that the slow log keeps, whatever `slowlog-max-len` says.
+pub const SLOWLOG_LEN_MAX: usize = 16 << 10;
+/// Arguments of a command that the slow log keeps, and bytes of each.
+pub const SLOWLOG_ARGS_MAX: usize = 32;
+pub const SLOWLOG_ARG_BYTES_MAX: usize = 128;
+/// Samples of each kind of event that `LATENCY` keeps.
+pub const LATENCY_SAMPLES_MAX: usize = 160;
+/// Kinds of errors that `INFO errorstats` tells apart.
+pub const ERROR_KINDS_MAX: usize = 128;
+/// Milliseconds that `DEBUG SLEEP` may sleep.
+pub const DEBUG_SLEEP_MS_MAX: u64 = 60_000;
+/// Keys that `DEBUG DIGEST` looks at.
+pub const DEBUG_DIGEST_KEYS_MAX: usize = 1 << 20;
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 10_000;
 

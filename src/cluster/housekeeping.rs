@@ -96,11 +96,9 @@ impl Housekeeping {
         let due = group.peek(|machine| {
             let shard = machine.as_shard()?;
             let locks = shard.locks();
-            let expired = shard
-                .keyspace()
-                .expiring(now)
-                .take(64)
-                .any(|(_, key)| locks.owner(key).is_none());
+            let mut expiring = shard.keyspace().expiring(now).take(64);
+            let expired =
+                self.volatile.settings.active_expire() && expiring.any(|(_, key)| locks.owner(key).is_none());
             Some(expired || shard.has_overdue(now))
         });
         if due == Some(true) {

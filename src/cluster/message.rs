@@ -8,6 +8,7 @@ use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
 use super::settings::Setting;
 use super::tracking::{TrackAsk, TrackTold};
+use super::vitals::Size;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -58,6 +59,13 @@ pub enum Ask {
     Recover(TxnId),
     /// To a node: these settings have changed.
     Settings(Vec<(Setting, u64)>),
+    /// To a shard: how many keys are there?
+    Size,
+    /// How many other members have what is committed now? Answered when these are as many, or after so many milliseconds.
+    Replicas {
+        least: usize,
+        patience_ms: u64,
+    },
 }
 
 impl Ask {
@@ -99,6 +107,8 @@ pub enum Told {
     Failed(Failure),
     /// It is so from now on.
     Set,
+    Size(Size),
+    Replicas(usize),
 }
 
 /// Why the node that was asked has no answer.

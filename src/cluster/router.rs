@@ -21,6 +21,7 @@ use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
 use super::tracking::TrackAsk;
+use super::vitals::size;
 use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
@@ -334,6 +335,11 @@ impl Router {
             // Answered above.
             Ask::Script(_) | Ask::PubSub(_) | Ask::Track(_) | Ask::Settings(_) => {
                 Box::pin(ready(Told::Script(None)))
+            }
+            Ask::Size => Box::pin(ready(size(&group))),
+            Ask::Replicas { least, patience_ms } => {
+                let patience = Duration::from_millis(patience_ms);
+                Box::pin(async move { told(group.replicated(least, patience).await.map(Told::Replicas)) })
             }
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };

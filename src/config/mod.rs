@@ -52,6 +52,9 @@ pub struct ClusterSection {
     pub reads: Reads,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    /// Whether clients may use `DEBUG`.
+    #[serde(default)]
+    pub debug_commands: bool,
 }
 
 /// How a leader makes sure that it still leads before it answers a read.
@@ -218,6 +221,7 @@ impl Config {
                 virtual_nodes: VIRTUAL_NODES_DEFAULT,
                 reads: Reads::default(),
                 data_dir,
+                debug_commands: false,
             },
             timeouts: Timeouts::default(),
             limits: LimitsSection::default(),

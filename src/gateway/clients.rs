@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -54,12 +55,28 @@ pub struct Seen {
     pub listens: [usize; 3],
     /// It tracks: whom else to tell instead (0: nobody), and whether by prefixes.
     pub tracks: Option<(u64, bool)>,
+    pub monitors: bool,
+    /// `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`.
+    pub no_evict: bool,
+    pub no_touch: bool,
 }
 
 impl Client {
     /// Notes what is to be shown.
     pub fn note(&self, change: impl FnOnce(&mut Seen)) {
         change(&mut self.seen.lock());
+    }
+
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether it has sent nothing for so long, and waits for nothing either.
+    fn is_idle(&self, timeout: Duration) -> bool {
+        let seen = self.seen.lock();
+        let listens = seen.monitors || seen.listens.iter().any(|count| *count > 0);
+        !seen.waits && !listens && seen.at.elapsed() > timeout
     }
 
     fn send(&self, signal: Signal) {
@@ -116,19 +133,21 @@ impl Client {
         let seen = self.seen.lock().clone();
         let resp = if seen.protocol == Protocol::Resp3 { 3 } else { 2 };
         let (age, idle) = (self.since.elapsed().as_secs(), seen.at.elapsed().as_secs());
-        let flags = [
-            ("P", seen.listens.iter().any(|count| *count > 0)),
-            ("x", seen.queued.is_some()),
-            ("b", seen.waits),
-            ("t", seen.tracks.is_some()),
-            ("B", seen.tracks.is_some_and(|(_, broadcast)| broadcast)),
+        let listens = seen.listens.iter().any(|count| *count > 0);
+        let of = [
+            (seen.monitors, 'O'),
+            (listens, 'P'),
+            (seen.queued.is_some(), 'x'),
+            (seen.waits, 'b'),
+            (seen.tracks.is_some(), 't'),
+            (seen.tracks.is_some_and(|(_, broadcast)| broadcast), 'B'),
+            (seen.no_evict, 'e'),
+            (seen.no_touch, 'T'),
         ];
-        let flags: String = flags
-            .iter()
-            .filter(|(_, set)| *set)
-            .map(|(flag, _)| *flag)
-            .collect();
-        let flags = if flags.is_empty() { "N" } else { &flags };
+        let mut flags: String = of.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
+        if flags.is_empty() {
+            flags.push('N');
+        }
         let redirect = seen
             .tracks
             .map_or(-1, |(to, _)| i64::try_from(to).unwrap_or(i64::MAX));
@@ -172,6 +191,9 @@ impl Clients {
                 waits: false,
                 listens: [0; 3],
                 tracks: None,
+                monitors: false,
+                no_evict: false,
+                no_touch: false,
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),
@@ -190,6 +212,11 @@ impl Clients {
     /// Where a connection is told of copies; `None`: there is no such connection.
     pub fn inbox(&self, id: u64) -> Option<Arc<Inbox>> {
         self.all.lock().get(&id).map(|client| Arc::clone(&client.inbox))
+    }
+
+    /// Disconnects those that have sent nothing for so long.
+    pub fn kill_idle(&self, timeout: Duration) {
+        self.kill_where(|client| client.is_idle(timeout));
     }
 
     /// How many wait in a command.
@@ -375,10 +402,10 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         .map(|sub| sub.to_ascii_lowercase())
         .unwrap_or_default();
     let wanted = match sub.as_slice() {
-        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" => 1..=1,
-        b"setname" | b"no-evict" | b"reply" => 2..=2,
+        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"unpause" => 1..=1,
+        b"setname" | b"no-evict" | b"no-touch" | b"reply" => 2..=2,
         b"setinfo" => 3..=3,
-        b"unblock" => 2..=3,
+        b"unblock" | b"pause" => 2..=3,
         b"caching" => 2..=2,
         b"tracking" => 2..=usize::MAX,
         b"list" => 1..=usize::MAX,

@@ -6,12 +6,15 @@
 //! ```
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
+use super::burst;
 use super::multi::Queued;
 use super::session::Session;
+use super::stats::Place;
 use super::tracking::{On, ToRemember};
 use crate::base::{Reply, RequestId};
-use crate::cluster::{Outcome, Wish};
+use crate::cluster::{Outcome, Wish, on_behalf};
 use crate::machine::{Command, Condition};
 
 /// Queued commands with their names.
@@ -31,6 +34,7 @@ impl Session {
         if multi.strict {
             return self.exec_strict(multi.queue, conditions, id).await;
         }
+        let begun = Instant::now();
         let wish = Wish {
             commands: data(&multi.queue),
             conditions,
@@ -38,12 +42,19 @@ impl Session {
             strict: false,
         };
         let remember = remember(self.tracking.as_ref(), &multi.queue);
-        let mut replies = match self.as_asker(&remember, self.node.execute(wish)).await {
+        let asker = self.asker(&remember).await;
+        burst::note_writes(&self.node, &wish.commands, &mut self.wrote);
+        let mut replies = match on_behalf(asker, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(_, reply)) => return reply,
             Err(error) => return Reply::err(error.to_string()),
         };
+        let places: Vec<_> = multi
+            .queue
+            .iter()
+            .map(|(name, _)| Some(Place::named(name)))
+            .collect();
         let mut all = Vec::with_capacity(multi.queue.len());
         for (name, queued) in multi.queue {
             all.push(match queued {
@@ -52,7 +63,17 @@ impl Session {
                 Queued::Own(request) => self.own_queued(name, &request).await,
             });
         }
+        self.count_queued(&places, &all, begun);
         Reply::Array(all)
+    }
+
+    fn count_queued(&self, places: &[Option<Place>], replies: &[Reply], begun: Instant) {
+        self.count(places, replies, begun.elapsed());
+        for reply in replies {
+            if let Reply::Error(why) = reply {
+                self.shared.stats.error(why);
+            }
+        }
     }
 
     async fn own_queued(&mut self, name: &str, request: &[Bytes]) -> Reply {
@@ -109,7 +130,10 @@ impl Session {
             strict: true,
         };
         let remember = remember(self.tracking.as_ref(), &queue);
-        let mut replies = match self.as_asker(&remember, self.node.execute(wish)).await {
+        let asker = self.asker(&remember).await;
+        let begun = Instant::now();
+        burst::note_writes(&self.node, &wish.commands, &mut self.wrote);
+        let mut replies = match on_behalf(asker, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(place, reply)) => {
@@ -132,6 +156,8 @@ impl Session {
                 (None, _) => replies.next().unwrap_or(Reply::Nil),
             });
         }
+        let places: Vec<_> = queue.iter().map(|(name, _)| Some(Place::named(name))).collect();
+        self.count_queued(&places, &answers, begun);
         Reply::Array(answers)
     }
 }

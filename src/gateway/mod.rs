@@ -8,22 +8,37 @@
 //! A run on one shard is one request to it, so order on each key is kept however often it is sent again; different
 //! shards work at the same time. Commands that touch several shards, and EXEC, wait for all before them.
 
+mod accounts;
 mod admin;
 mod burst;
 mod client;
 mod clients;
+mod config;
+mod control;
+mod debug;
 mod exec;
+mod help;
 mod info;
 mod large;
+mod latency;
+mod memory;
+mod monitor;
 mod multi;
+mod pause;
+mod process;
 mod pubsub;
+mod quorate;
+mod refused;
 mod scripts;
 mod serve;
 mod server;
 mod session;
+mod slowlog;
+mod stats;
 pub mod table;
 mod tracking;
 mod txn;
 pub mod unknown;
+mod watch;
 
 pub use server::{Server, ServerError, ServerOptions, serve};

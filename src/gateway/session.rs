@@ -1,6 +1,6 @@
 //! One client connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -9,17 +9,16 @@ use tokio::time::Instant;
 use super::burst::{self, Item};
 use super::client::{self, ClientState};
 use super::clients::{self, Client};
-use super::info;
 use super::multi::{Multi, Queued};
 use super::server::Shared;
+use super::stats::Place;
 use super::table::{self, Own};
 use super::tracking::{On, ToRemember};
 use super::txn;
 use super::unknown;
-use super::{pubsub, scripts};
-use crate::base::limits::{KEY_BYTES_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
-use crate::base::{Reply, RequestId, gateway_of};
-use crate::cluster::{Listener, Node, Outcome, Wish};
+use super::{control, pubsub, scripts};
+use crate::base::{Reply, RequestId};
+use crate::cluster::{Listener, Node, Outcome, Wish, on_behalf};
 use crate::machine::commands::Waits;
 use crate::machine::{Command, Condition, commands};
 use crate::resp::encode;
@@ -39,6 +38,36 @@ pub struct Session {
     pub(super) once: Option<(RequestId, u64)>,
     pub(super) out: BytesMut,
     pub(super) closing: bool,
+    /// Whether it watches all requests (`MONITOR`); the listener is for that, then.
+    pub(super) monitors: bool,
+    /// Replies that are not to be sent; of so many, and of all (`CLIENT REPLY`).
+    pub(super) muted: u8,
+    pub(super) silent: bool,
+    /// Shards that it has written to.
+    pub(super) wrote: BTreeSet<u16>,
+    /// The last request was refused before it could run.
+    refused: bool,
+}
+
+/// Data commands that came together, until they run.
+#[derive(Default)]
+struct Burst {
+    items: Vec<Item>,
+    /// Where each is counted; `None`: it was refused.
+    places: Vec<Option<Place>>,
+    /// The first request, in case they take long.
+    first: Vec<Bytes>,
+    remember: ToRemember,
+}
+
+impl Burst {
+    fn push(&mut self, item: Item, place: Option<Place>, request: Vec<Bytes>) {
+        if self.items.is_empty() {
+            self.first = request;
+        }
+        self.items.push(item);
+        self.places.push(place);
+    }
 }
 
 /// What a connection may send that listens to anything, in RESP2.
@@ -54,8 +83,12 @@ const LISTENERS_MAY: &[&str] = &[
     "reset",
 ];
 
+/// What spoils a transaction.
+const NOT_IN_MULTI: &[&str] = &["save", "shutdown"];
+
 /// A command that may have to wait, and for what.
 pub struct Blocking {
+    pub place: Place,
     pub command: Command,
     pub waits: Waits,
     /// Under this name Redis knows whether it reads.
@@ -81,10 +114,28 @@ impl Session {
             once: None,
             out: BytesMut::new(),
             closing: false,
+            monitors: false,
+            muted: 0,
+            silent: false,
+            wrote: BTreeSet::new(),
+            refused: false,
         }
     }
 
+    /// Answers a request.
     pub(super) fn reply(&mut self, reply: &Reply) {
+        if let Reply::Error(why) = reply {
+            self.shared.stats.error(why);
+        }
+        if self.muted > 0 || self.silent {
+            self.muted = self.muted.saturating_sub(1);
+            return;
+        }
+        self.send(reply);
+    }
+
+    /// Sends what was not asked for, too.
+    pub(super) fn send(&mut self, reply: &Reply) {
         if let Err(e) = encode(reply, self.state.protocol, &mut self.out) {
             tracing::error!("a reply cannot be encoded: {e}");
             self.closing = true;
@@ -93,8 +144,7 @@ impl Session {
 
     /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait, and returns it.
     pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Blocking> {
-        let mut items = Vec::new();
-        let mut remember = ToRemember::default();
+        let mut burst = Burst::default();
         let mut command = None;
         let mut count = 0;
         let mut blocking = None;
@@ -106,41 +156,78 @@ impl Session {
                 continue;
             };
             count += 1;
+            if self.shared.is_looked_after() {
+                self.flush(&mut burst).await;
+                self.look_after(&request).await;
+            }
             if self.multi.is_none()
                 && self.once.is_none()
                 && !self.only_listens()
+                && !self.monitors
                 && let Some(spec) = commands::find(name)
             {
                 command = Some(spec.name);
+                let place = Place::of(spec);
+                if let Err(reply) = commands::check_arity(spec, args.len()) {
+                    self.shared.stats.rejected(place);
+                    burst.push(Item::Ready(reply), None, request);
+                    continue;
+                }
                 scripts::look_up(&self.node, spec, args).await;
-                let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
+                let parsed = self.parse(spec, args);
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()
                 {
                     let (command, name) = (command.clone(), spec.name);
-                    blocking = Some(Blocking { command, waits, name });
+                    blocking = Some(Blocking {
+                        place,
+                        command,
+                        waits,
+                        name,
+                    });
                     break;
                 }
                 if let (Some(_), Ok(command)) = (&self.tracking, &parsed) {
-                    remember.add(self.tracking.as_ref(), spec.name, command);
+                    burst.remember.add(self.tracking.as_ref(), spec.name, command);
                     self.forget_caching();
                 }
-                items.push(parsed.map_or_else(Item::Ready, Item::Run));
+                burst.push(parsed.map_or_else(Item::Ready, Item::Run), Some(place), request);
                 continue;
             }
-            self.flush(&mut items, &mut remember).await;
-            command = table::own(name).map_or(command, |own| Some(own.name));
+            self.flush(&mut burst).await;
+            let request = control::renamed(request);
+            command = table::own(&request[0]).map_or(command, |own| Some(own.name));
             self.show(command);
-            let reply = self.dispatch(&request).await;
-            self.reply(&reply);
-            if self.multi.is_none() && !name.eq_ignore_ascii_case(b"client") {
+            self.answer(&request).await;
+            if self.multi.is_none() && !request[0].eq_ignore_ascii_case(b"client") {
                 self.forget_caching();
             }
         }
-        self.shared.count_commands(count);
+        self.shared.stats.commands.add(count);
         self.show(command);
-        self.flush(&mut items, &mut remember).await;
+        self.flush(&mut burst).await;
         blocking
+    }
+
+    /// One request by itself: answered, and counted unless it was only queued.
+    async fn answer(&mut self, request: &[Bytes]) {
+        let (begun, queues) = (Instant::now(), self.multi.is_some());
+        let reply = self.dispatch(request).await;
+        let took = begun.elapsed();
+        let args = &request[1..];
+        let place = match (commands::find(&request[0]), table::own(&request[0])) {
+            (Some(spec), _) => Some(Place::of(spec)),
+            (None, own) => own.map(|own| Place::of_own(own.name, args)),
+        };
+        if std::mem::take(&mut self.refused) {
+            if let Some(place) = place {
+                self.shared.stats.rejected(place);
+            }
+        } else if !(queues && self.multi.is_some()) {
+            self.count(&[place], std::slice::from_ref(&reply), took);
+            self.note_if_slow(request, 0, took);
+        }
+        self.reply(&reply);
     }
 
     /// What `CLIENT LIST` is to show of this connection.
@@ -172,12 +259,20 @@ impl Session {
         Ok(command)
     }
 
-    async fn flush(&mut self, items: &mut Vec<Item>, remember: &mut ToRemember) {
-        if !items.is_empty() {
-            let (items, remember) = (std::mem::take(items), std::mem::take(remember));
-            for reply in self.run_items(items, remember).await {
-                self.reply(&reply);
-            }
+    async fn flush(&mut self, burst: &mut Burst) {
+        if burst.items.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
+        let items = std::mem::take(&mut burst.items);
+        let asker = self.asker(&std::mem::take(&mut burst.remember)).await;
+        let replies = on_behalf(asker, burst::run(&self.node, items, Some(&mut self.wrote))).await;
+        let took = begun.elapsed();
+        self.count(&burst.places, &replies, took);
+        self.note_if_slow(&burst.first, burst.places.len() - 1, took);
+        burst.places.clear();
+        for reply in replies {
+            self.reply(&reply);
         }
     }
 
@@ -194,11 +289,14 @@ impl Session {
             ))),
             (None, Some(own)) if own.name == "client" => clients::check(args),
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
-            (None, Some(_)) => Ok(()),
+            (None, Some(own)) => table::check_sub(own.name, args),
             (None, None) => Err(unknown::unknown_command(name, args)),
         };
         if let Err(reply) = arity {
             return self.refuse(own, reply);
+        }
+        if self.monitors && (data.is_some() || own.is_some_and(|own| own.name.ends_with("subscribe"))) {
+            return Reply::err("ERR Replica can't interact with the keyspace");
         }
         if self.only_listens() && !own.is_some_and(|own| LISTENERS_MAY.contains(&own.name)) {
             let name = data
@@ -225,6 +323,10 @@ impl Session {
                     },
                 }
             }
+            (None, Some(own)) if self.multi.is_some() && NOT_IN_MULTI.contains(&own.name) => {
+                self.spoil();
+                Reply::err("ERR Command not allowed inside a transaction")
+            }
             (None, Some(own)) if self.multi.is_some() && !own.immediate => match &mut self.multi {
                 Some(multi) => {
                     let queued = multi.push(own.name, Queued::Own(request.to_vec()));
@@ -239,6 +341,7 @@ impl Session {
 
     /// A request that was not accepted spoils the transaction it was meant for.
     fn refuse(&mut self, own: Option<&Own>, reply: Reply) -> Reply {
+        self.refused = true;
         if own.is_some_and(|own| own.name == "exec") {
             self.end_multi();
             let why = if let Reply::Error(text) = &reply {
@@ -248,21 +351,27 @@ impl Session {
             };
             return Reply::err(format!("EXECABORT Transaction discarded because of: {why}"));
         }
+        self.spoil();
+        reply
+    }
+
+    fn spoil(&mut self) {
         if let Some(multi) = &mut self.multi {
             multi.spoil();
         }
-        reply
     }
 
     async fn run_numbered(&mut self, name: &str, command: Command) -> Reply {
         let mut remember = ToRemember::default();
         remember.add(self.tracking.as_ref(), name, &command);
+        let asker = self.asker(&remember).await;
+        burst::note_writes(&self.node, std::slice::from_ref(&command), &mut self.wrote);
         let wish = Wish {
             commands: vec![command],
             id: self.once.take(),
             ..Wish::default()
         };
-        match self.as_asker(&remember, self.node.execute(wish)).await {
+        match on_behalf(asker, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter().next().unwrap_or(Reply::Nil),
             Ok(Outcome::Conflict) => Reply::Nil,
             Ok(Outcome::Failed(_, reply)) => reply,
@@ -300,12 +409,18 @@ impl Session {
             "reset" => {
                 self.end_multi();
                 self.once = None;
+                self.stop_monitoring();
                 self.stop_listening();
                 self.track_no_more();
+                self.silent = false;
                 self.state.reset();
                 self.show_state();
                 Reply::Simple("RESET".into())
             }
+            "monitor" => self.monitor(),
+            "save" => self.save().await,
+            "shutdown" => self.shut_down(args).await,
+            "wait" => self.wait_for_replicas(args, false).await,
             _ => self.simple(name, args).await,
         }
     }
@@ -336,21 +451,13 @@ impl Session {
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
             "pubsub" => pubsub::pubsub(&self.node, args).await,
             "time" => scripts::time(&self.node),
-            "info" => {
-                let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
-                let keys = if let Some(Reply::Int(keys)) = size.first() {
-                    Some(*keys)
-                } else {
-                    None
-                };
-                info::info(&self.node, self.shared.counts(), keys, args)
-            }
             "unwatch" => {
                 self.watched.clear();
                 Reply::ok()
             }
             "txn" => txn::txn(&self.node, args).await,
-            _ => self.quorate(args),
+            "quorate" => self.quorate(args),
+            _ => self.server_command(name, args).await,
         }
     }
 
@@ -365,6 +472,13 @@ impl Session {
             b"caching" => self.caching(&rest[0]),
             b"getredir" => self.redirect(),
             b"trackinginfo" => self.tracking_info(),
+            b"pause" => control::pause(&self.shared.pause, rest),
+            b"unpause" => {
+                self.shared.pause.end();
+                Reply::ok()
+            }
+            b"reply" => self.switch_replies(&args[1]),
+            b"no-evict" | b"no-touch" => self.switch_care(args),
             b"kill" => {
                 let (reply, me) = clients.kill(rest, self.state.id);
                 self.closing |= me;
@@ -377,78 +491,4 @@ impl Session {
             }
         }
     }
-
-    fn quorate(&mut self, args: &[Bytes]) -> Reply {
-        let number = |arg: &Bytes| std::str::from_utf8(arg).ok()?.parse::<u64>().ok();
-        match args {
-            [sub] if sub.eq_ignore_ascii_case(b"status") => match serde_json::to_vec(&self.node.status()) {
-                Ok(json) => Reply::bulk(json),
-                Err(e) => Reply::err(format!("ERR {e}")),
-            },
-            [sub] if sub.eq_ignore_ascii_case(b"digest") => digests(&self.node),
-            [sub, session, seq, below] if sub.eq_ignore_ascii_case(b"once") => {
-                let session = std::str::from_utf8(session)
-                    .ok()
-                    .and_then(|s| u128::from_str_radix(s, 16).ok());
-                match (session, number(seq), number(below)) {
-                    // Which groups can execute a gateway's id is read from it.
-                    (Some(session), ..)
-                        if gateway_of(session)
-                            .is_some_and(|(node, _)| self.node.config().node(node).is_ok()) =>
-                    {
-                        Reply::err("ERR ONCE wants a session of the client's own: that one is a gateway's")
-                    }
-                    (Some(session), Some(seq), Some(below)) if below <= seq => {
-                        self.once = Some((RequestId { session, seq }, below));
-                        Reply::ok()
-                    }
-                    _ => Reply::err("ERR ONCE wants a session in hex, a number, and a number not above that"),
-                }
-            }
-            _ => Reply::err("ERR unknown subcommand or wrong number of arguments for 'quorate'"),
-        }
-    }
-
-    async fn watch(&mut self, keys: &[Bytes]) -> Reply {
-        if self.watched.len() + keys.len() > WATCHED_KEYS_MAX {
-            return Reply::err(format!(
-                "ERR a connection may watch {WATCHED_KEYS_MAX} keys at the most"
-            ));
-        }
-        let bytes = self
-            .watched
-            .iter()
-            .filter_map(Condition::key)
-            .chain(keys)
-            .map(Bytes::len);
-        if bytes.sum::<usize>() > WATCHED_BYTES_MAX || keys.iter().any(|key| key.len() > KEY_BYTES_MAX) {
-            return Reply::err(format!(
-                "ERR a key may have {KEY_BYTES_MAX} bytes at the most, and all that a connection watches {WATCHED_BYTES_MAX}"
-            ));
-        }
-        match self.node.versions(keys).await {
-            Ok(conditions) => {
-                // A key watched before keeps its older version: a change in between must count.
-                let known = self.watched.clone();
-                let watched = |new: &Condition| known.iter().any(|old| old.key() == new.key());
-                self.watched
-                    .extend(conditions.into_iter().filter(|condition| !watched(condition)));
-                Reply::ok()
-            }
-            Err(error) => Reply::err(error.to_string()),
-        }
-    }
-}
-
-/// `QUORATE DIGEST`: group, last applied index, checksum of the state there, for each replica on this node.
-fn digests(node: &Node) -> Reply {
-    let row = |group: crate::raft::Group| match group.digest() {
-        Ok((index, digest)) => Reply::Array(vec![
-            Reply::bulk(group.id().to_string()),
-            Reply::Int(i64::try_from(index).unwrap_or(i64::MAX)),
-            Reply::Int(i64::from(digest)),
-        ]),
-        Err(e) => Reply::err(format!("ERR {e}")),
-    };
-    Reply::Array(node.local_groups().into_iter().map(row).collect())
 }

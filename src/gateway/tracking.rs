@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::burst::{self, Item};
 use super::client::text;
 use super::pubsub::push;
 use super::session::Session;
@@ -271,25 +270,18 @@ impl Session {
         ])
     }
 
-    /// Runs commands, after it has been seen to that writes of what they read are told.
-    pub(super) async fn run_items(&self, items: Vec<Item>, remember: ToRemember) -> Vec<Reply> {
-        self.as_asker(&remember, burst::run(&self.node, items)).await
-    }
-
-    pub(super) async fn as_asker<F: Future>(&self, remember: &ToRemember, what: F) -> F::Output {
-        let Some(on) = &self.tracking else {
-            return what.await;
-        };
+    /// Sees to it that writes of what is about to be read are told. `None`: the client does not track.
+    pub(super) async fn asker(&self, remember: &ToRemember) -> Option<Asker> {
+        let on = self.tracking.as_ref()?;
         if !remember.keys.is_empty() {
             self.node.remember(self.state.id, &remember.keys).await;
         }
-        let asker = Asker {
+        Some(Asker {
             id: self.state.id,
             reads: remember.reads,
             not_own: on.no_loop,
             tracking: self.node.tracking().clone(),
-        };
-        asker.does(what).await
+        })
     }
 
     /// Tells the client which copies not to rely on. Never between a request and its reply: the reply may be such a copy.
@@ -299,7 +291,7 @@ impl Session {
         if resp3 {
             if let Some(redirect) = gathered.gone {
                 let id = Reply::Int(i64::try_from(redirect).unwrap_or(i64::MAX));
-                self.reply(&push("tracking-redir-broken", [id]));
+                self.send(&push("tracking-redir-broken", [id]));
             }
             self.tell(gathered.own, true);
         }
@@ -319,7 +311,7 @@ impl Session {
             } else {
                 push("message", [Reply::bulk(CHANNEL), what])
             };
-            self.reply(&told);
+            self.send(&told);
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::{share, share_by_bytes};
 use super::interest::Interest;
+use super::tally::Tally;
 pub use super::values::{Blob, Key, Value};
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
@@ -111,6 +112,9 @@ pub struct Keyspace {
     digest: u64,
     garbage: Garbage,
     pub interest: Interest,
+    pub tally: Arc<Tally>,
+    /// Sum of all times at which keys expire.
+    expiry_sum: u128,
 }
 
 /// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
@@ -136,6 +140,8 @@ impl Default for Keyspace {
             digest: 0,
             garbage: Garbage::default(),
             interest: Interest::default(),
+            tally: Arc::default(),
+            expiry_sum: 0,
         }
     }
 }
@@ -205,6 +211,8 @@ impl Keyspace {
         if old_expires != expires {
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
             let key = Bytes::copy_from_slice(key);
+            self.expiry_sum += u128::from(expires.unwrap_or(0));
+            self.expiry_sum -= u128::from(old_expires.unwrap_or(0));
             if let Some(at) = old_expires {
                 self.expiries.remove(&(at, key.clone()));
             }
@@ -246,6 +254,7 @@ impl Keyspace {
         let before = std::mem::take(self);
         self.garbage = before.garbage;
         self.interest = before.interest;
+        self.tally = before.tally;
         self.interest.note_all();
         self.garbage.1.extend(before.slots.into_iter().flatten());
     }
@@ -259,6 +268,12 @@ impl Keyspace {
     /// The keys that expire at or before `now`, soonest first.
     pub fn expiring(&self, now: Millis) -> impl Iterator<Item = &(Millis, Bytes)> {
         self.expiries.iter().take_while(move |(at, _)| *at <= now)
+    }
+
+    /// How many keys expire, and the sum of the times at which they do.
+    #[must_use]
+    pub fn expiries(&self) -> (usize, u128) {
+        (self.expiries.len(), self.expiry_sum)
     }
 
     /// Keys of one slot, in order.
@@ -294,6 +309,7 @@ impl Keyspace {
             }
             self.digest = self.digest.wrapping_add(share(key, object));
             let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
+            self.expiry_sum += expiry.as_ref().map_or(0, |(at, _)| u128::from(*at));
             self.expiries.extend(expiry);
         }
         let slot = Arc::make_mut(self.slots[usize::from(number)].get_or_insert_default());

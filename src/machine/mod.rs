@@ -30,6 +30,7 @@ mod sessions;
 mod shard;
 mod snapshot;
 mod strict;
+mod tally;
 mod tracked;
 pub mod values;
 
@@ -47,7 +48,10 @@ pub use request::{
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
 pub use strict::Failed;
+pub use tally::Tally;
 pub use tracked::{Changes, Tracked, TrackerId};
+
+use std::sync::Arc;
 
 use crate::base::{GroupId, Millis};
 
@@ -99,6 +103,13 @@ impl Machine {
         match self {
             Machine::Shard(shard) => Some(shard.interest()),
             Machine::Coordinator(_) => None,
+        }
+    }
+
+    /// Goes on counting where the state that this one replaces had got.
+    pub fn keep_tally(&mut self, before: &Machine) {
+        if let (Machine::Shard(new), Machine::Shard(old)) = (self, before) {
+            new.keep_tally(Arc::clone(old.tally()));
         }
     }
 

@@ -98,6 +98,9 @@ impl Shard {
         }
         let mut view = Overlay::new(self.keyspace(), now, seed);
         let replies = replies(commands, &mut view);
+        let ((hits, misses), tally) = (view.looked(), &self.keyspace().tally);
+        tally.hits.add(hits);
+        tally.misses.add(misses);
         let touched = match scope.filter(|_| versions) {
             None => Vec::new(),
             Some(Scope::All) => vec![Condition::Whole {

@@ -14,6 +14,7 @@
 //! A `Run` holds nothing while it waits, so it may always wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ use super::run::replies;
 use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
+use super::tally::Tally;
 use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
@@ -116,6 +118,16 @@ impl Shard {
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// What `INFO` counts here.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.keyspace.tally
+    }
+
+    pub(super) fn keep_tally(&mut self, tally: Arc<Tally>) {
+        self.keyspace.tally = tally;
     }
 
     pub(super) fn interest(&mut self) -> &mut Interest {
@@ -476,6 +488,7 @@ impl Shard {
             .take(EXPIRE_KEYS_MAX)
             .map(|(_, key)| key.clone())
             .collect();
+        self.keyspace.tally.expired.add(keys.len() as u64);
         let writes = Writes {
             flush: false,
             keys: keys.into_iter().map(|key| (key, None)).collect(),

@@ -21,10 +21,11 @@ tokio::task_local! {
     static ASKER: Asker;
 }
 
-impl Asker {
-    /// Does something for this client.
-    pub async fn does<F: Future>(self, what: F) -> F::Output {
-        ASKER.scope(self, what).await
+/// Does something for a client, if it tracks.
+pub async fn on_behalf<F: Future>(asker: Option<Asker>, what: F) -> F::Output {
+    match asker {
+        Some(asker) => ASKER.scope(asker, what).await,
+        None => what.await,
     }
 }
 

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-pub use asker::{Asker, numbered, remember_found};
+pub use asker::{Asker, numbered, on_behalf, remember_found};
 use feed::{Feed, Following, ask};
 use inbox::Word;
 pub use inbox::{Gathered, Inbox, Stale};

@@ -47,7 +47,7 @@ pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use script::Eval;
 pub use strings::{SetCommand, SetCondition, SetReply};
-pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain};
+pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain, place};
 
 use super::keyspace::{Blob, Value};
 use super::overlay::Overlay;

@@ -4,7 +4,7 @@ use super::args::{Args, parse_i64};
 use super::streams::subcommand;
 use super::{Done, View};
 use crate::base::Reply;
-use crate::machine::keyspace::Value;
+use crate::machine::keyspace::{Key, Object, Value};
 use crate::machine::values::{Kind, set};
 
 /// Redis holds a string of so many bytes beside its header.
@@ -74,4 +74,24 @@ pub fn object(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
             "ERR the time of the last access is not tracked: nothing is evicted yet",
         )),
     }
+}
+
+/// `MEMORY USAGE key [SAMPLES count]`: nothing is sampled, since what a collection weighs is known.
+pub fn memory_usage(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let key = a.key()?;
+    for pair in a.all().chunks(2) {
+        match pair {
+            [word, count] if word.eq_ignore_ascii_case(b"samples") => match parse_i64(count) {
+                None => return Err(Reply::not_an_integer()),
+                Some(count) if count < 0 => return Err(Reply::syntax()),
+                Some(_) => {}
+            },
+            _ => return Err(Reply::syntax()),
+        }
+    }
+    let Some((value, _)) = view.get(&key) else {
+        return Ok(Reply::Nil);
+    };
+    let slots = size_of::<Key>() + size_of::<Object>();
+    Ok(Reply::count(slots + key.len() + value.weight()))
 }

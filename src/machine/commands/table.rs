@@ -162,6 +162,12 @@ fn checked(command: Command) -> Result<Command, Reply> {
     Ok(command)
 }
 
+/// Where in [`COMMANDS`] it stands.
+#[must_use]
+pub fn place(spec: &'static Spec) -> usize {
+    (std::ptr::from_ref(spec).addr() - COMMANDS.as_ptr().addr()) / size_of::<Spec>()
+}
+
 const fn spec(
     group: &'static str,
     name: &'static str,
@@ -295,6 +301,7 @@ commands! {
     }
     Called "generic" {
     "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
+    "memory|usage" -2 ReadOnly ONE, "Bytes that a key and its value take; `MEMORY USAGE key`.", object::memory_usage;
     }
     Scripted "generic" {
     "sort" -2 Write ((1, 1, 1), Some(Movable::Stored)),
