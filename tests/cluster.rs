@@ -21,6 +21,8 @@ mod blocking;
 mod digests;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/events.rs"]
+mod events;
 #[path = "cluster/exactly_once.rs"]
 mod exactly_once;
 #[path = "cluster/failpoints.rs"]

@@ -14,7 +14,7 @@ use super::numbering::Numbered;
 use super::router::RouteError;
 use super::tracking;
 use super::wish::{Outcome, Wish};
-use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
+use crate::base::{Error, Events, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
 use crate::host::chance;
 use crate::machine::{
     Body, Command, Condition, Decide, Decision, Failed, Read, Refusal, Request, Response, Seen, scope_of,
@@ -224,9 +224,17 @@ impl Node {
             conditions: work.conditions,
             seed: chance(),
             versions,
+            misses: self.settings().notify_keyspace_events().tells(Events::MISS),
         });
         match self.router().ask(GroupId::Shard(shard), &ask, deadline).await {
-            Ok(Told::Seen(Seen::Run { replies, touched })) => Ok(Some((replies, touched))),
+            Ok(Told::Seen(Seen::Run {
+                replies,
+                touched,
+                missed,
+            })) => {
+                self.tell_missed(missed).await;
+                Ok(Some((replies, touched)))
+            }
             Ok(Told::Seen(Seen::Conflict)) => Ok(None),
             Ok(other) => Err(unexpected(&other)),
             Err(RouteError::Busy) => Err(busy()),

@@ -23,6 +23,7 @@ mod join;
 mod line;
 mod message;
 mod node;
+mod notices;
 mod numbering;
 mod optimistic;
 mod outcome;

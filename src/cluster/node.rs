@@ -289,7 +289,7 @@ impl Node {
                 let lasting: Clock = Arc::new(move || clock().max(groups.time()));
                 Driver::spawn(group, router.clone(), lasting);
             } else {
-                inner.volatile.follow(&group);
+                inner.volatile.follow(&group, router);
             }
         }
         tokio::spawn(inner.volatile.tracking.clone().run(router.clone(), inner.id));

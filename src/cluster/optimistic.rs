@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::node::Node;
+use super::notices::{self, Messages};
 use super::pubsub::Kind;
 use super::scripts::Running;
 use super::tracking;
@@ -30,9 +31,6 @@ enum Here {
     Needs(Vec<Bytes>),
 }
 
-/// Channels and texts.
-type Messages = Vec<(Bytes, Bytes)>;
-
 /// A run of commands with scripts among them. It may take long, so it has a thread of its own.
 struct Script {
     commands: Vec<Command>,
@@ -41,6 +39,7 @@ struct Script {
     fetched: Reply,
     now: Millis,
     seed: u64,
+    records: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -79,7 +78,15 @@ impl Script {
             command => command.run(view),
         };
         let wanted = (self.commands.as_slice(), self.strict);
-        let ran = Optimistic::run(wanted, &self.keys, &self.fetched, self.now, self.seed, execute)?;
+        let ran = Optimistic::run(
+            wanted,
+            self.records,
+            &self.keys,
+            &self.fetched,
+            self.now,
+            self.seed,
+            execute,
+        )?;
         if around.stop.load(Ordering::Relaxed) {
             return Err(format!(
                 "a script was killed, or took more than {SCRIPT_MS_MAX} ms; nothing has happened"
@@ -112,7 +119,7 @@ impl Node {
             else {
                 break;
             };
-            let (run, messages) = match here {
+            let (mut run, messages) = match here {
                 Here::Ran(run, messages) => (run, messages),
                 Here::Needs(more) => {
                     rounds += 1;
@@ -125,10 +132,12 @@ impl Node {
                     continue;
                 }
             };
+            let events = notices::messages(self.settings(), std::mem::take(&mut run.notices));
             if let Some(outcome) = self.commit(&wish, run, touched).await? {
                 // The next one need not wait for the messages.
                 drop(turn);
                 if matches!(outcome, Outcome::Replies(_)) {
+                    self.router().publish_all(events).await;
                     for (channel, message) in messages {
                         self.publish(Kind::Channel, &channel, &message).await;
                     }
@@ -228,7 +237,8 @@ impl Node {
             (Some(apart), ..) => Optimistic::moves(apart, wish.strict, seen),
             (None, [fetched], None) => {
                 let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
-                Optimistic::run(wanted, keys, fetched, self.now(), chance(), execute)
+                let records = self.notes_events();
+                Optimistic::run(wanted, records, keys, fetched, self.now(), chance(), execute)
             }
             (None, [fetched], Some(running)) => {
                 let script = Script {
@@ -238,6 +248,7 @@ impl Node {
                     fetched: fetched.clone(),
                     now: self.now(),
                     seed: chance(),
+                    records: self.notes_events(),
                     stop: Arc::clone(&running.stop),
                 };
                 let _slot = self.scripts().slot().await;

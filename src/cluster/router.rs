@@ -221,6 +221,18 @@ impl Router {
         self.replica(group).is_some()
     }
 
+    pub(super) fn groups(&self) -> Vec<Group> {
+        self.inner.groups.all()
+    }
+
+    pub(super) fn linked(&self) -> Vec<NodeId> {
+        self.inner.links.connected()
+    }
+
+    pub(super) fn volatile(&self) -> &Volatile {
+        &self.inner.volatile
+    }
+
     pub(super) fn replica(&self, group: GroupId) -> Option<Group> {
         self.inner.groups.get(group)
     }
@@ -289,6 +301,7 @@ impl Router {
             Ask::Track(ask) => return self.track(ask).await,
             Ask::Settings(changes) => {
                 self.inner.volatile.settings.set(&changes);
+                self.note_events(&self.inner.volatile.settings);
                 return Told::Set;
             }
             ask => ask,

@@ -1,7 +1,9 @@
 //! What a node knows that no log has: it is gone with the process, and nothing durable depends on it.
 
 use super::node::Node;
+use super::notices;
 use super::pubsub::PubSub;
+use super::router::Router;
 use super::scripts::Scripts;
 use super::settings::Settings;
 use super::tracking::{Sources, Tracking};
@@ -42,9 +44,10 @@ impl Volatile {
     }
 
     /// Tells whoever wants to know of writes to this group, as long as it runs.
-    pub fn follow(&self, group: &Group) {
+    pub fn follow(&self, group: &Group, router: &Router) {
         tokio::spawn(self.turns.clone().run(group.clone()));
         tokio::spawn(self.sources.clone().run(group.clone()));
+        tokio::spawn(notices::run(router.clone(), self.settings.clone(), group.clone()));
     }
 }
 

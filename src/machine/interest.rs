@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::notices::Notices;
 use super::tracked::Tracked;
 
 #[derive(Debug, Clone, Default)]
@@ -13,6 +14,8 @@ pub struct Interest {
     written: BTreeSet<Bytes>,
     /// Copies of these are kept.
     pub tracked: Tracked,
+    /// What is done to keys, to be told.
+    pub notices: Notices,
 }
 
 impl Interest {
@@ -33,6 +36,12 @@ impl Interest {
             self.written.insert(key.clone());
         }
         self.tracked.note(key);
+    }
+
+    /// The state is another one.
+    pub fn note_other_state(&mut self) {
+        self.note_all();
+        self.notices.forget_prepared();
     }
 
     /// Anything may have been written.

@@ -18,6 +18,7 @@ mod interest;
 pub mod keyspace;
 mod listing;
 pub mod locks;
+mod notices;
 pub mod overlay;
 mod parked;
 mod read;
@@ -40,6 +41,7 @@ pub use digest::Digest;
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
+pub use notices::{Notice, Notices};
 pub use read::{Read, ReadOutcome, Seen};
 pub use request::{
     Age, Batch, Body, Condition, Decide, Decision, Finish, No, Origin, Prepare, Prepared, Refusal, Request,

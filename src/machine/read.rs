@@ -21,6 +21,8 @@ pub enum Read {
         seed: u64,
         /// Say the versions of all that was touched, too.
         versions: bool,
+        /// Say which keys were looked for and not found, too.
+        misses: bool,
     },
     /// Any group: what became of a request or transaction.
     Status(RequestId),
@@ -35,6 +37,8 @@ pub enum Seen {
         replies: Vec<Reply>,
         /// Empty unless versions were asked for.
         touched: Vec<Condition>,
+        /// Empty unless misses were asked for.
+        missed: Vec<Bytes>,
     },
     Conflict,
     Decision(Decision),
@@ -61,7 +65,11 @@ impl Shard {
                 conditions,
                 seed,
                 versions,
-            } => self.read_run(commands, conditions, *seed, *versions, now, asked),
+                misses,
+            } => {
+                let run = (commands.as_slice(), conditions.as_slice());
+                self.read_run(run, *seed, (*versions, *misses), now, asked)
+            }
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
             Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
         }
@@ -69,10 +77,9 @@ impl Shard {
 
     fn read_run(
         &self,
-        commands: &[Command],
-        conditions: &[Condition],
+        (commands, conditions): (&[Command], &[Condition]),
         seed: u64,
-        versions: bool,
+        (versions, misses): (bool, bool),
         now: Millis,
         asked: u64,
     ) -> ReadOutcome {
@@ -97,7 +104,9 @@ impl Shard {
             return ReadOutcome::Ready(Seen::Conflict);
         }
         let mut view = Overlay::new(self.keyspace(), now, seed);
+        view.record(misses);
         let replies = replies(commands, &mut view);
+        let missed = view.take_notices().into_iter().map(|notice| notice.key).collect();
         let ((hits, misses), tally) = (view.looked(), &self.keyspace().tally);
         tally.hits.add(hits);
         tally.misses.add(misses);
@@ -108,7 +117,11 @@ impl Shard {
             }],
             Some(Scope::Keys(keys)) => keys.into_iter().map(|key| self.touched(key)).collect(),
         };
-        ReadOutcome::Ready(Seen::Run { replies, touched })
+        ReadOutcome::Ready(Seen::Run {
+            replies,
+            touched,
+            missed,
+        })
     }
 
     /// Whether no transaction that was prepared by log index `asked` is undecided here. What was prepared later had not

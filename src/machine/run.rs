@@ -1,11 +1,15 @@
 //! Running a request's commands on one shard.
 
+use bytes::Bytes;
+
 use super::commands::Command;
-use super::overlay::Overlay;
+use super::notices::Notice;
+use super::overlay::{Overlay, Writes};
 use super::request::{Condition, Response};
 use super::shard::{Applying, Shard};
 use super::strict::failed;
-use crate::base::limits::REPLIES_BYTES_MAX;
+use crate::base::events::Events;
+use crate::base::limits::{EXPIRE_KEYS_MAX, REPLIES_BYTES_MAX};
 use crate::base::{Mutant, Reply, mutant};
 
 impl Shard {
@@ -21,10 +25,14 @@ impl Shard {
             return Response::Conflict;
         }
         let (index, time, seed) = (applying.index, self.head.time, applying.seed);
+        let tells = self.keyspace.interest.notices.tells();
         if !strict {
             let mut view = Overlay::direct(&mut self.keyspace, index, time, seed);
+            view.record(tells);
             let replies = replies(commands, &mut view);
+            let notices = view.take_notices();
             let done = view.done();
+            self.keyspace.interest.notices.tell(notices);
             if done.changed {
                 self.head.last_write = index;
                 self.head.removals.note_slots(done.flushed, done.removed, index);
@@ -32,13 +40,44 @@ impl Shard {
             return Response::Replies(replies);
         }
         let mut view = Overlay::new(&self.keyspace, time, seed);
+        view.record(tells);
         let replies = replies(commands, &mut view);
+        let notices = view.take_notices();
         let writes = view.writes;
         if let Some(failed) = failed(strict, commands, &replies) {
             return Response::Failed(failed);
         }
+        self.keyspace.interest.notices.tell(notices);
         self.write(writes, index);
         Response::Replies(replies)
+    }
+
+    /// Removes expired keys, soonest first; locked ones stay until their transaction is decided.
+    pub(super) fn sweep(&mut self, index: u64) {
+        let free = |key: &[u8]| self.head.locks.owner(key).is_none();
+        let expired = self
+            .keyspace
+            .expiring(self.head.time)
+            .filter(|(_, key)| free(key));
+        let keys: Vec<_> = expired
+            .take(EXPIRE_KEYS_MAX)
+            .map(|(_, key)| key.clone())
+            .collect();
+        self.keyspace.tally.expired.add(keys.len() as u64);
+        let expired = |key: &Bytes| Notice {
+            class: Events::EXPIRED,
+            event: "expired",
+            key: key.clone(),
+        };
+        if self.keyspace.interest.notices.tells() {
+            let notices = keys.iter().map(expired).collect();
+            self.keyspace.interest.notices.tell(notices);
+        }
+        let writes = Writes {
+            flush: false,
+            keys: keys.into_iter().map(|key| (key, None)).collect(),
+        };
+        self.write(writes, index);
     }
 }
 

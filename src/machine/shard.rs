@@ -34,7 +34,7 @@ use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
 use super::tally::Tally;
-use crate::base::limits::{EXPIRE_KEYS_MAX, PARKED_MAX, PREPARED_MAX};
+use crate::base::limits::{PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
 /// A prepared transaction: its intent and what it holds.
@@ -420,7 +420,9 @@ impl Shard {
             return self.refuse(prepare, No::Condition);
         }
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
+        view.record(self.keyspace.interest.notices.notes());
         let replies = replies(&prepare.commands, &mut view);
+        let notices = view.take_notices();
         if let Some(failed) = failed(prepare.strict, &prepare.commands, &replies) {
             return self.refuse(prepare, No::Failed(failed));
         }
@@ -439,6 +441,7 @@ impl Shard {
         }
         self.head.locks.lock(&intent.scope, prepare.attempt);
         self.head.prepared.insert(prepare.attempt, intent);
+        self.keyspace.interest.notices.prepared(prepare.attempt, notices);
         Response::Vote(Vote::Yes(replies))
     }
 
@@ -475,24 +478,5 @@ impl Shard {
                 Self::answer(&parked, ticket, &response, &mut applying.out);
             }
         }
-    }
-
-    /// Removes expired keys, soonest first; locked ones stay until their transaction is decided.
-    fn sweep(&mut self, index: u64) {
-        let free = |key: &[u8]| self.head.locks.owner(key).is_none();
-        let expired = self
-            .keyspace
-            .expiring(self.head.time)
-            .filter(|(_, key)| free(key));
-        let keys: Vec<_> = expired
-            .take(EXPIRE_KEYS_MAX)
-            .map(|(_, key)| key.clone())
-            .collect();
-        self.keyspace.tally.expired.add(keys.len() as u64);
-        let writes = Writes {
-            flush: false,
-            keys: keys.into_iter().map(|key| (key, None)).collect(),
-        };
-        self.write(writes, index);
     }
 }

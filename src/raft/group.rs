@@ -318,6 +318,11 @@ impl Group {
         self.inner.shared.tracked.notified().await;
     }
 
+    /// Waits until something was done to keys that is to be told.
+    pub async fn noticed(&self) {
+        self.inner.shared.noticed.notified().await;
+    }
+
     /// Index of the last applied entry.
     #[must_use]
     pub fn applied(&self) -> u64 {

@@ -26,6 +26,8 @@ pub struct Shared {
     pub written: Notify,
     /// Keys of which copies are kept were written.
     pub tracked: Notify,
+    /// Something was done to keys that is to be told.
+    pub noticed: Notify,
 }
 
 pub struct State {
@@ -90,6 +92,7 @@ impl Shared {
             applied: watch::Sender::new(0),
             written: Notify::new(),
             tracked: Notify::new(),
+            noticed: Notify::new(),
         }
     }
 
@@ -131,6 +134,11 @@ impl Shared {
         } else {
             None
         };
+        // Proposed by an earlier process of this node, it was told of then.
+        let own = waiters.is_some();
+        if let Some(interest) = state.machine.interest() {
+            interest.notices.applies_own(own);
+        }
         let mut waiters: Vec<Option<Waiter<Response>>> =
             waiters.unwrap_or_default().into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
@@ -178,6 +186,9 @@ impl Shared {
         if interest.tracked.has_changes() {
             self.tracked.notify_one();
         }
+        if !interest.notices.is_empty() {
+            self.noticed.notify_one();
+        }
     }
 
     /// Notes an entry that changes no machine state.
@@ -196,7 +207,7 @@ impl Shared {
         let mut state = self.state.lock();
         let interest = state.machine.interest().map(std::mem::take);
         if let (Some(new), Some(mut interest)) = (machine.interest(), interest) {
-            interest.note_all();
+            interest.note_other_state();
             self.wake(&interest);
             *new = interest;
         }

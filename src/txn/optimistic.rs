@@ -14,7 +14,7 @@ use crate::base::{Millis, Mutant, Reply, mutant};
 use crate::machine::commands::Apart;
 use crate::machine::keyspace::{Keyspace, Object};
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Condition, Touches};
+use crate::machine::{Command, Condition, Notice, Touches};
 
 /// One run of such a transaction.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Optimistic {
     pub commands: Vec<Command>,
     /// It is strict, and this command failed with this reply: there is nothing to commit.
     pub failed: Option<(usize, Reply)>,
+    /// What is to be told of it when it is committed.
+    pub notices: Vec<Notice>,
 }
 
 impl Optimistic {
@@ -68,6 +70,7 @@ impl Optimistic {
         Ok(Optimistic {
             commands: std::iter::once(recall).chain(moves).collect(),
             failed,
+            notices: Vec::new(),
         })
     }
 
@@ -78,6 +81,7 @@ impl Optimistic {
     /// A value that cannot be read.
     pub fn run(
         wanted: (&[Command], bool),
+        records: bool,
         keys: &[Bytes],
         fetched: &Reply,
         now: Millis,
@@ -94,11 +98,13 @@ impl Optimistic {
             }
         }
         let mut view = Overlay::new(&keyspace, now, seed);
+        view.record(records);
         let replies: Vec<Reply> = commands
             .iter()
             .map(|command| execute(command, &mut view))
             .collect();
         let failed = Self::failed(&replies).filter(|_| strict && !mutant::is(Mutant::StrictErrorsApplied));
+        let notices = view.take_notices();
         let writes = if failed.is_some() {
             BTreeMap::new()
         } else {
@@ -112,6 +118,7 @@ impl Optimistic {
                 .chain(puts)
                 .collect(),
             failed,
+            notices,
         })
     }
 

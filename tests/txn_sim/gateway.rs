@@ -133,6 +133,7 @@ impl World {
             conditions,
             seed: 0,
             versions: true,
+            misses: false,
         };
         let (group, now) = (log.group, log.clock(self.now));
         let begun = *self.ops[op].look_begun.get_or_insert((log.index(), moment));
@@ -399,7 +400,7 @@ impl World {
 }
 
 fn look_of(seen: &Seen) -> Look {
-    let Seen::Run { replies, touched } = seen else {
+    let Seen::Run { replies, touched, .. } = seen else {
         unreachable!("a read without conditions sees {seen:?}");
     };
     let [touched] = &touched[..] else {

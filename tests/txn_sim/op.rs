@@ -158,6 +158,7 @@ impl Op {
         let fetched = Reply::Array(self.seen.values().map(fetched).collect());
         let run = Optimistic::run(
             (&self.commands, self.strict),
+            false,
             &keys,
             &fetched,
             now,
