@@ -28,6 +28,7 @@ mod numbering;
 mod optimistic;
 mod outcome;
 mod pubsub;
+mod reads;
 mod recovery;
 mod router;
 mod scripts;

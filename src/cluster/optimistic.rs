@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::node::Node;
 use super::notices::{self, Messages};
 use super::pubsub::Kind;
+use super::reads::Wanted;
 use super::scripts::Running;
 use super::tracking;
 use super::wish::{Outcome, Wish};
@@ -170,7 +171,7 @@ impl Node {
         let Some(plan) = self.plan(&looks, &[]) else {
             return Ok(None);
         };
-        let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+        let Some((replies, touched)) = self.read_each(&plan.work, Wanted::VERSIONS, deadline).await? else {
             return Ok(None);
         };
         let mut seen = plan.merge(&replies);

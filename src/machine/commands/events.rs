@@ -9,6 +9,7 @@ use super::strings::SetReply;
 use super::{Command, Touches};
 use crate::base::Reply;
 use crate::base::events::Events;
+use crate::machine::keyspace::Blob;
 use crate::machine::notices::{Before, Notice, Touched};
 use crate::machine::overlay::Overlay;
 use crate::machine::values::stream;
@@ -385,6 +386,12 @@ impl Telling {
     }
 }
 
+/// What the commands on bits have before them: to set what is set is no event.
+fn bits(name: &str, args: &[Bytes], view: &Overlay<'_>) -> Option<Blob> {
+    let key = args.first().filter(|_| matches!(name, "setbit" | "bitfield"))?;
+    view.get_str(key).ok().flatten().cloned()
+}
+
 fn zadd_increments(args: &[Bytes]) -> bool {
     let options = args
         .iter()
@@ -403,8 +410,12 @@ pub(super) fn run_recorded(command: &Command, view: &mut Overlay<'_>) -> Reply {
         }
     }
     let before = Streams::look(name, args, command, view);
+    let bits = bits(name, args, view);
     let reply = command.perform(view);
-    let touched = view.take_touched();
+    let mut touched = view.take_touched();
+    if bits.is_some() && bits == self::bits(name, args, view) {
+        touched.clear();
+    }
     let after = Streams::look(name, args, command, view);
     if name == "mset" || name == "msetnx" || name.is_empty() || matches!(command, Command::Del { .. }) {
         // Each key by itself, also one that is named twice.
