@@ -57,8 +57,7 @@ pub struct Seen {
     pub tracks: Option<(u64, bool)>,
     pub monitors: bool,
     /// `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`.
-    pub no_evict: bool,
-    pub no_touch: bool,
+    pub spared: [bool; 2],
 }
 
 impl Client {
@@ -141,8 +140,8 @@ impl Client {
             (seen.waits, 'b'),
             (seen.tracks.is_some(), 't'),
             (seen.tracks.is_some_and(|(_, broadcast)| broadcast), 'B'),
-            (seen.no_evict, 'e'),
-            (seen.no_touch, 'T'),
+            (seen.spared[0], 'e'),
+            (seen.spared[1], 'T'),
         ];
         let mut flags: String = of.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
         if flags.is_empty() {
@@ -192,8 +191,7 @@ impl Clients {
                 listens: [0; 3],
                 tracks: None,
                 monitors: false,
-                no_evict: false,
-                no_touch: false,
+                spared: [false; 2],
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),

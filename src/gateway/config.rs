@@ -93,8 +93,8 @@ const TABLE: &[(&str, Value)] = &[
         Value::Set(Setting::NotifyKeyspaceEvents, Form::Events),
     ),
     ("port", Value::Told(|node| address(node).1)),
-    ("proto-max-bulk-len", Value::Told(|_| BULK_BYTES_MAX.to_string())),
     ("protected-mode", Value::Fixed("no")),
+    ("proto-max-bulk-len", Value::Told(|_| BULK_BYTES_MAX.to_string())),
     ("requirepass", Value::Fixed("")),
     ("save", Value::Fixed("")),
     (

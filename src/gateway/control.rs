@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::client::{switch, text};
 use super::pause::Pause;
-use super::session::Session;
+use super::session::{ALWAYS, Session};
 use super::{config, info, memory, refused};
 use crate::base::Reply;
 use crate::base::limits::WAIT_MS_MAX;
@@ -46,24 +46,18 @@ impl Session {
         let Some(on) = switch(&args[1]) else {
             return Reply::syntax();
         };
-        let evicts = args[0].eq_ignore_ascii_case(b"no-evict");
-        self.client.note(|seen| {
-            let care = if evicts {
-                &mut seen.no_evict
-            } else {
-                &mut seen.no_touch
-            };
-            *care = on;
-        });
+        let which = usize::from(args[0].eq_ignore_ascii_case(b"no-touch"));
+        self.client.note(|seen| seen.spared[which] = on);
         Reply::ok()
     }
 
     /// `CLIENT REPLY ON | OFF | SKIP`.
     pub(super) fn switch_replies(&mut self, how: &Bytes) -> Reply {
         match how.to_ascii_lowercase().as_slice() {
-            b"on" => self.silent = false,
-            b"off" => self.silent = true,
+            b"on" => self.muted = 0,
+            b"off" => self.muted = ALWAYS,
             // Of this one, and of the next.
+            b"skip" if self.muted == ALWAYS => {}
             b"skip" => self.muted = 2,
             _ => return Reply::syntax(),
         }

@@ -1,5 +1,6 @@
 //! `DEBUG`: what tests of clients use of it. Only with `debug_commands = true` in the config file.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,9 +36,10 @@ impl Session {
         match (args[0].to_ascii_lowercase().as_slice(), &args[1..]) {
             (b"help", []) => help::reply("debug"),
             (b"sleep", [seconds]) => {
-                let millis = parse_f64(seconds).unwrap_or(0.0).max(0.0) * 1000.0;
+                let seconds = parse_f64(seconds).unwrap_or(0.0);
                 // Everybody waits for it, as in Redis.
-                let time = Duration::from_millis((millis as u64).min(DEBUG_SLEEP_MS_MAX));
+                let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+                let time = time.min(Duration::from_millis(DEBUG_SLEEP_MS_MAX));
                 self.shared.pause.begin(time, false);
                 tokio::time::sleep(time).await;
                 Reply::ok()
@@ -85,7 +87,7 @@ impl Session {
         match kind.to_ascii_lowercase().as_slice() {
             b"string" => Reply::bulk("Hello World"),
             b"integer" => Reply::Int(12345),
-            b"double" => Reply::Double(3.141),
+            b"double" => Reply::Number("3.141".into()),
             // Neither big numbers nor truth values nor attributes are ever sent otherwise: as in RESP2.
             b"bignum" => Reply::bulk("1234567999999999999999999999999999999"),
             b"null" => Reply::Nil,
@@ -141,7 +143,11 @@ async fn object(node: &Node, key: &Bytes) -> Reply {
 type Sum = [u8; 20];
 
 fn hex(sum: Sum) -> String {
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+    sum.iter().fold(String::with_capacity(40), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn add(sum: &mut Sum, more: &[u8]) {

@@ -99,7 +99,7 @@ impl Latency {
         );
         // Writing to a string does not fail.
         for (at, millis) in &event.samples {
-            let length = if high > 0 { millis * 60 / high } else { 0 };
+            let length = (millis * 60).checked_div(high).unwrap_or(0);
             let _ = writeln!(
                 graph,
                 "{at} {millis:>6} {}",

@@ -40,9 +40,8 @@ pub struct Session {
     pub(super) closing: bool,
     /// Whether it watches all requests (`MONITOR`); the listener is for that, then.
     pub(super) monitors: bool,
-    /// Replies that are not to be sent; of so many, and of all (`CLIENT REPLY`).
+    /// So many replies are not to be sent (`CLIENT REPLY`).
     pub(super) muted: u8,
-    pub(super) silent: bool,
     /// Shards that it has written to.
     pub(super) wrote: BTreeSet<u16>,
     /// The last request was refused before it could run.
@@ -83,6 +82,9 @@ const LISTENERS_MAY: &[&str] = &[
     "reset",
 ];
 
+/// No reply is sent, however many there are.
+pub const ALWAYS: u8 = u8::MAX;
+
 /// What spoils a transaction.
 const NOT_IN_MULTI: &[&str] = &["save", "shutdown"];
 
@@ -116,7 +118,6 @@ impl Session {
             closing: false,
             monitors: false,
             muted: 0,
-            silent: false,
             wrote: BTreeSet::new(),
             refused: false,
         }
@@ -127,11 +128,11 @@ impl Session {
         if let Reply::Error(why) = reply {
             self.shared.stats.error(why);
         }
-        if self.muted > 0 || self.silent {
-            self.muted = self.muted.saturating_sub(1);
-            return;
+        match self.muted {
+            0 => self.send(reply),
+            ALWAYS => {}
+            _ => self.muted -= 1,
         }
-        self.send(reply);
     }
 
     /// Sends what was not asked for, too.
@@ -412,7 +413,7 @@ impl Session {
                 self.stop_monitoring();
                 self.stop_listening();
                 self.track_no_more();
-                self.silent = false;
+                self.muted = 0;
                 self.state.reset();
                 self.show_state();
                 Reply::Simple("RESET".into())

@@ -61,7 +61,7 @@ impl Place {
 /// Of one command.
 #[derive(Debug, Default)]
 pub struct Calls {
-    calls: AtomicU64,
+    count: AtomicU64,
     micros: AtomicU64,
     rejected: AtomicU64,
     failed: AtomicU64,
@@ -70,7 +70,7 @@ pub struct Calls {
 
 impl Calls {
     fn add(&self, calls: u64, failed: u64, micros: u64, waited: Option<Duration>) {
-        self.calls.fetch_add(calls, Ordering::Relaxed);
+        self.count.fetch_add(calls, Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);
         if failed > 0 {
             self.failed.fetch_add(failed, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Calls {
     }
 
     fn reset(&self) {
-        for count in [&self.calls, &self.micros, &self.rejected, &self.failed] {
+        for count in [&self.count, &self.micros, &self.rejected, &self.failed] {
             count.store(0, Ordering::Relaxed);
         }
         if let Some(spread) = self.spread.get() {
@@ -202,7 +202,7 @@ impl Stats {
         let all = Place::all().zip(&self.by_command);
         let shown = all.map(|((_, name), of)| Shown {
             name,
-            calls: load(&of.calls),
+            calls: load(&of.count),
             micros: load(&of.micros),
             rejected: load(&of.rejected),
             failed: load(&of.failed),
@@ -266,14 +266,10 @@ impl Stats {
 mod tests {
     use super::*;
 
-    fn place(name: &'static str) -> Option<Place> {
-        Some(Place::named(name))
-    }
-
     #[test]
     fn a_bursts_time_is_shared_and_its_failures_are_counted() {
         let stats = Stats::new();
-        let places = [place("get"), place("get"), place("set"), place("get")];
+        let places = ["get", "get", "set", "get"].map(|name| Some(Place::named(name)));
         let replies = [Reply::Nil, Reply::err("ERR no"), Reply::ok(), Reply::Nil];
         stats.ran(&places, &replies, Duration::from_micros(400), true);
         let shown = stats.commands();

@@ -54,6 +54,10 @@ const SECTIONS: &[Section] = &[
     section("Quorate", true, server::quorate),
 ];
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a table of values reads better without &"
+)]
 fn line(name: &str, value: impl ToString) -> Line {
     (name.to_owned(), value.to_string())
 }
