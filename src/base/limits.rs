@@ -136,6 +136,14 @@ pub const FUNCTIONS_RESTORE_MS_MAX: u64 = 20_000;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;
+/// Bytes of keys of which a node's clients keep copies: beyond, some are given up. Of so many of one shard whoever tells of their writes
+/// knows.
+pub const TRACKED_KEYS_MAX: usize = 1_000_000;
+pub const TRACKED_BYTES_MAX: usize = 256 << 20;
+/// Prefixes of keys that all clients of a node track.
+pub const TRACKED_PREFIXES_MAX: usize = 4096;
+/// Writes of clients that do not want to hear of their own, which a node remembers.
+pub const TRACKED_WRITES_MAX: usize = 64 << 10;
 /// Milliseconds that `WAIT` may wait; it is so long, too, that 0 stands for.
 pub const WAIT_MS_MAX: u64 = 60_000;
 /// Milliseconds that a leader is asked to wait for its followers at a time.

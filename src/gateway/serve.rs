@@ -15,9 +15,10 @@ use super::clients::Signal;
 use super::large::{STALLED, Ticket};
 use super::pubsub::shown;
 use super::session::{Blocking, Session};
+use super::tracking::ToRemember;
 use crate::base::Reply;
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, LARGE_BYTES};
-use crate::cluster::{Listener, Message};
+use crate::cluster::{Inbox, Listener, Message, on_behalf};
 use crate::host::Stream;
 use crate::machine::Command;
 use crate::resp::RequestReader;
@@ -94,8 +95,8 @@ impl Session {
                 }
             }
             // Also to who sends so much that nothing else is ever waited for.
-            if let Some(message) = next_message(&mut self.listener).now_or_never() {
-                self.closing |= !self.hear(message);
+            if let Some(pushed) = next_push(&mut self.listener, &self.client.inbox).now_or_never() {
+                self.closing |= !self.push(pushed);
             }
             if let Some(error) = failed {
                 self.reply(&Reply::err(error));
@@ -149,8 +150,8 @@ impl Session {
         let read = tokio::select! {
             biased;
             read = reading => read,
-            message = next_message(&mut self.listener) => {
-                return Ok(self.hear(message));
+            pushed = next_push(&mut self.listener, &self.client.inbox) => {
+                return Ok(self.push(pushed));
             }
             signal = self.client.signal() => return Ok(signal != Signal::Kill),
         };
@@ -169,6 +170,15 @@ impl Session {
             }
         }
         Ok(true)
+    }
+
+    /// Queues for the client what it has not asked for. `false`: it took its messages too slowly.
+    fn push(&mut self, pushed: Pushed) -> bool {
+        self.tell_stale();
+        match pushed {
+            Pushed::Message(message) => self.hear(message),
+            Pushed::Stale => true,
+        }
     }
 
     /// Queues messages for the client: this one and what else is there. `false`: it took them too slowly.
@@ -224,7 +234,9 @@ impl Session {
         stream: &mut Stream,
         buffer: &mut BytesMut,
     ) -> io::Result<Waited> {
-        let Blocking { command, waits, .. } = match self.resolve(blocking).await {
+        let Blocking {
+            command, waits, name, ..
+        } = match self.resolve(blocking).await {
             Ok(resolved) => resolved,
             Err(reply) => return Ok(Waited::Answered(reply)),
         };
@@ -246,14 +258,20 @@ impl Session {
                     Signal::Unblock => Waited::Answered(Reply::err("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
                 }),
                 group = line.turn() => Some(group),
+                pushed = next_push(&mut self.listener, &self.client.inbox) => {
+                    if !self.push(pushed) {
+                        return Ok(Waited::Gone);
+                    }
+                    self.write(stream).await?;
+                    continue;
+                }
                 () = sleep_until(until) => None,
             };
             if group.is_none() && !owed {
                 return Ok(Waited::Answered(Reply::NilArray));
             }
             owed = false;
-            let items = vec![Item::Run(command.clone())];
-            let replies = burst::run(&self.node, items, Some(&mut self.wrote)).await;
+            let replies = self.run_waiting(name, &command).await;
             let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
             if Command::found_nothing(&reply) {
                 if let Some(group) = group {
@@ -270,6 +288,14 @@ impl Session {
         }
     }
 
+    async fn run_waiting(&mut self, name: &str, command: &Command) -> Vec<Reply> {
+        let mut remember = ToRemember::default();
+        remember.add(self.tracking.as_ref(), name, command);
+        let asker = self.asker(&remember).await;
+        let items = vec![Item::Run(command.clone())];
+        on_behalf(asker, burst::run(&self.node, items, Some(&mut self.wrote))).await
+    }
+
     /// Looks up what the command calls "now", so that it means the same moment however often the command is run.
     async fn resolve(&self, blocking: Blocking) -> Result<Blocking, Reply> {
         let looks = blocking.command.looks_before_waiting();
@@ -279,11 +305,12 @@ impl Session {
         let replies = burst::run(&self.node, looks.into_iter().map(Item::Run).collect(), None).await;
         let place = blocking.place;
         let command = blocking.command.resolved(replies)?;
-        let waits = command.waits().ok_or_else(Reply::syntax)?;
+        let (waits, name) = (command.waits().ok_or_else(Reply::syntax)?, blocking.name);
         Ok(Blocking {
             place,
             command,
             waits,
+            name,
         })
     }
 
@@ -309,6 +336,21 @@ async fn overflowed(listener: Option<&Listener>) {
     match listener {
         Some(listener) => listener.overflowed().await,
         None => std::future::pending().await,
+    }
+}
+
+/// What a client is sent unasked.
+enum Pushed {
+    Message(Option<Message>),
+    /// It is not to rely on some copies.
+    Stale,
+}
+
+async fn next_push(listener: &mut Option<Listener>, inbox: &Inbox) -> Pushed {
+    tokio::select! {
+        biased;
+        message = next_message(listener) => Pushed::Message(message),
+        () = inbox.some() => Pushed::Stale,
     }
 }
 

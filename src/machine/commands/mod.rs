@@ -16,6 +16,7 @@ mod bits;
 mod blocking;
 mod call;
 mod dump;
+mod events;
 mod expiry;
 mod float;
 mod geo;
@@ -287,6 +288,13 @@ impl Command {
 
     /// Runs the command. A deterministic function of the overlay: an error is a reply like any other.
     pub fn run(&self, view: &mut Overlay<'_>) -> Reply {
+        if view.records() {
+            return events::run_recorded(self, view);
+        }
+        self.perform(view)
+    }
+
+    fn perform(&self, view: &mut Overlay<'_>) -> Reply {
         use Command as C;
         match self {
             C::Get { key } => flat(strings::get(view, key)),
