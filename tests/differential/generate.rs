@@ -87,9 +87,9 @@ const NAMES: &[&str] = &["-", "+", "[a", "(a", "[c", "(c", "[", "bad", "[m7"];
 
 /// One command, which is all arguments.
 const CALL: &str = "return redis.call(unpack(ARGV))";
-/// Several, each with its length before it.
+/// Several, each with its length before it. A nil would end what is returned.
 const CALL_EACH: &str = "local out, at = {}, 1 while ARGV[at] do local n = tonumber(ARGV[at]) \
-                         out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + n)) at = at + n + 1 end return out";
+                         out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + n)) or false at = at + n + 1 end return out";
 
 /// What a round's commands are drawn with.
 pub struct Generator {
