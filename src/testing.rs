@@ -98,6 +98,16 @@ impl Cluster {
         self.config.nodes.iter().map(|node| node.client).collect()
     }
 
+    /// Where memcached clients connect, likewise; of the nodes that serve any.
+    #[must_use]
+    pub fn memcached_addrs(&self) -> Vec<SocketAddr> {
+        self.config
+            .nodes
+            .iter()
+            .filter_map(|node| node.memcached)
+            .collect()
+    }
+
     /// Where the nodes keep their data.
     #[must_use]
     pub fn node_dir(&self, node: NodeId) -> PathBuf {
@@ -206,6 +216,7 @@ fn assign_free_ports(config: &mut Config) -> std::io::Result<()> {
         node.client = free()?;
         node.peer = free()?;
         node.admin = free()?;
+        node.memcached = Some(free()?);
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ mod eviction;
 mod exactly_once;
 #[path = "cluster/failpoints.rs"]
 mod failpoints;
+#[path = "cluster/functions.rs"]
+mod functions;
 #[path = "cluster/hibernation.rs"]
 mod hibernation;
 #[path = "cluster/jobs.rs"]
@@ -49,6 +51,8 @@ mod reads;
 mod refill;
 #[path = "cluster/scripts.rs"]
 mod scripts;
+#[path = "cluster/server.rs"]
+mod server;
 #[path = "cluster/steer.rs"]
 mod steer;
 #[path = "cluster/streams.rs"]

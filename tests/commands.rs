@@ -153,6 +153,21 @@ fn page() -> String {
          - `OBJECT ENCODING` is told from what is there: a collection that has shrunk counts as small again.\n\
          - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
 \
+         - There is one database: `SELECT`, `SWAPDB`, `MOVE` answer as a Redis with `databases 1`.\n\
+         - `CONFIG SET` reaches all nodes that are linked; one that is down misses it, and a restart begins with the config file. Names \
+         that mean nothing here are absent, what cannot change is as in Redis (`can't set immutable config`), `CONFIG REWRITE` is refused.\n\
+         - `INFO`, `SLOWLOG`, `LATENCY`, `MONITOR`, `CLIENT LIST`, `CLIENT PAUSE` are about the node that is asked; `# Keyspace` and `DBSIZE` about \
+         the cluster. Memory and processor time are the process's. `expired_keys` and the like count in all replicas on the node, \
+         `keyspace_hits` and `keyspace_misses` where a read was answered, which is mostly the shard's leader. \
+         `rdb_changes_since_last_save` is in bytes of log.\n\
+         - Commands that come in one burst run together: each has taken as long as all (`LATENCY HISTOGRAM`, `SLOWLOG`, where one entry stands \
+         for all), and `usec` in `# Commandstats` is its share.\n\
+         - `MONITOR` shows requests as they come, in MULTI too, and not what scripts call. `CLIENT PAUSE` holds up no `CLIENT`.\n\
+         - `SAVE` and `BGSAVE` write snapshots of the node's replicas; what was acknowledged is on disk without them. \
+         `WAIT` counts other replicas of the shards that the connection has written to, the least of all, for 60 s at the most \
+         (`WAIT_MS_MAX`); 1 of 2 others has every acknowledged write anyway.\n\
+         - `MEMORY USAGE` tells Quorate's bytes, sampling nothing. `DEBUG` needs `debug_commands = true` in the config file and has \
+         few subcommands; its digests are not Redis's.\n\
          - A reply is refused that would be larger than `REPLIES_BYTES_MAX` (`src/base/limits.rs`): `SRANDMEMBER key -1000000000`.\n\
          - Where keys lie on several shards, a command that reads all that they hold first is refused when that is more than fits \
          into a reply.\n",

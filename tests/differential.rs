@@ -7,6 +7,8 @@
 
 #![allow(clippy::disallowed_methods)] // Clocks: this is no simulation.
 
+#[path = "differential/dumps.rs"]
+mod dumps;
 #[path = "differential/generate.rs"]
 mod generate;
 #[path = "differential/redis.rs"]

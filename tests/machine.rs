@@ -16,6 +16,10 @@ mod direct;
 mod eviction;
 #[path = "machine/expiry.rs"]
 mod expiry;
+#[path = "machine/functions.rs"]
+mod functions;
+#[path = "machine/memcached.rs"]
+mod memcached;
 #[path = "machine/parking.rs"]
 mod parking;
 #[path = "machine/prepare.rs"]

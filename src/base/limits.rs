@@ -20,6 +20,12 @@ pub const LARGE_COMMANDS_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 pub const LARGE_QUEUES_BYTES_MAX: usize = 512 << 20;
 /// Bytes of an inline command line.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a memcached client's line that asks for many keys.
+pub const MEMCACHED_GETS_BYTES_MAX: usize = 1 << 20;
+/// Bytes of any other line of a memcached client.
+pub const MEMCACHED_LINE_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a memcached client's key.
+pub const MEMCACHED_KEY_BYTES_MAX: usize = 250;
 /// Commands queued by one MULTI.
 pub const TXN_COMMANDS_MAX: usize = 16 << 10;
 /// Bytes queued by one MULTI.
@@ -121,14 +127,39 @@ pub const SCRIPT_MS_MAX: u64 = 5_000;
 pub const SCRIPT_ROUNDS_MAX: u32 = 256;
 /// Bytes of scripts that a node knows by their names.
 pub const SCRIPTS_BYTES_MAX: usize = 64 << 20;
+/// Bytes of all libraries of functions together, with what they register.
+pub const FUNCTIONS_BYTES_MAX: usize = 16 << 20;
+/// Milliseconds that the code of a library may take to register its functions.
+pub const FUNCTION_LOAD_MS_MAX: u64 = 2_000;
+/// Milliseconds that the libraries of one `FUNCTION RESTORE` may take together.
+pub const FUNCTIONS_RESTORE_MS_MAX: u64 = 20_000;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;
+/// Milliseconds that `WAIT` may wait; it is so long, too, that 0 stands for.
+pub const WAIT_MS_MAX: u64 = 60_000;
+/// Milliseconds that a leader is asked to wait for its followers at a time.
+pub const WAIT_STEP_MS: u64 = 1_000;
+/// Entries that the slow log keeps, whatever `slowlog-max-len` says.
+pub const SLOWLOG_LEN_MAX: usize = 16 << 10;
+/// Arguments of a command that the slow log keeps, and bytes of each.
+pub const SLOWLOG_ARGS_MAX: usize = 32;
+pub const SLOWLOG_ARG_BYTES_MAX: usize = 128;
+/// Samples of each kind of event that `LATENCY` keeps.
+pub const LATENCY_SAMPLES_MAX: usize = 160;
+/// Kinds of errors that `INFO errorstats` tells apart.
+pub const ERROR_KINDS_MAX: usize = 128;
+/// Milliseconds that `DEBUG SLEEP` may sleep.
+pub const DEBUG_SLEEP_MS_MAX: u64 = 60_000;
+/// Keys that `DEBUG DIGEST` looks at.
+pub const DEBUG_DIGEST_KEYS_MAX: usize = 1 << 20;
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 10_000;
 
-const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX);
+const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX + MEMCACHED_LINE_BYTES_MAX);
 const _: () = assert!(DUMPED_BYTES_MAX >= BULK_BYTES_MAX + DUMPED_ELEMENT_BYTES);
+const _: () =
+    assert!(MEMCACHED_GETS_BYTES_MAX <= LARGE_BYTES && MEMCACHED_LINE_BYTES_MAX < MEMCACHED_GETS_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX >= COMMAND_BYTES_MAX && REPLIES_BYTES_MAX > 2 * BULK_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX + WATCHED_BYTES_MAX + WATCHED_KEYS_MAX * 32 < WORK_BYTES_MAX);
 // Commands and conditions, and the keys of both once more; or all replies.

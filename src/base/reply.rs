@@ -35,6 +35,12 @@ pub enum Reply {
     Keyed(Vec<(Reply, Reply)>),
     /// A number with a fraction, spelled out.
     Number(Bytes),
+    /// 1 or 0 in RESP2.
+    Bool(bool),
+    /// Digits; text in RESP2.
+    BigNumber(Bytes),
+    /// Text that RESP3 marks as of this format.
+    Formatted([u8; 3], Bytes),
 }
 
 impl Reply {
@@ -75,14 +81,18 @@ impl Reply {
         16 + match self {
             Reply::Simple(text) => text.len(),
             Reply::Error(text) => text.len(),
-            Reply::Bulk(bytes) | Reply::Verbatim(bytes) | Reply::Number(bytes) => bytes.len(),
+            Reply::Bulk(bytes)
+            | Reply::Verbatim(bytes)
+            | Reply::Number(bytes)
+            | Reply::BigNumber(bytes)
+            | Reply::Formatted(_, bytes) => bytes.len(),
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
                 items.iter().map(Reply::weight).sum()
             }
             Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
                 pairs.iter().map(|(k, v)| k.weight() + v.weight()).sum()
             }
-            Reply::Int(_) | Reply::Double(_) | Reply::Nil | Reply::NilArray => 0,
+            Reply::Int(_) | Reply::Bool(_) | Reply::Double(_) | Reply::Nil | Reply::NilArray => 0,
         }
     }
 

@@ -62,7 +62,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DevOptions {
-    /// Client ports are this, this + 1, …; peer ports from + 100; admin ports from + 200.
+    /// Client ports are this, this + 1, …; peer ports from + 100; admin ports from + 200; memcached clients' from + 300.
     #[arg(long, default_value_t = 7001)]
     base_port: u16,
     /// Where the nodes keep their data.

@@ -55,20 +55,20 @@ struct Asked {
 }
 
 /// The number a write goes under: the gateway's, or the client's own.
-enum Number {
+pub(super) enum Number {
     Ours(Numbered),
     Clients(RequestId, u64),
 }
 
 impl Number {
-    fn id(&self) -> RequestId {
+    pub(super) fn id(&self) -> RequestId {
         match self {
             Number::Ours(numbered) => numbered.id,
             Number::Clients(id, _) => *id,
         }
     }
 
-    fn below(&self) -> u64 {
+    pub(super) fn below(&self) -> u64 {
         match self {
             Number::Ours(numbered) => numbered.below,
             Number::Clients(_, below) => *below,
@@ -263,7 +263,7 @@ impl Node {
         Ok(None)
     }
 
-    fn number(&self, id: Option<(RequestId, u64)>, group: GroupId) -> Number {
+    pub(super) fn number(&self, id: Option<(RequestId, u64)>, group: GroupId) -> Number {
         match id {
             Some((id, below)) => Number::Clients(id, below),
             None => Number::Ours(self.numbering().begin(group)),
@@ -439,7 +439,7 @@ impl Node {
 
     /// After the client was told that the outcome is unknown: makes the group decide it, as soon as it can, so that whoever
     /// asks by id is told; and keeps the number open meanwhile.
-    fn settle(&self, group: GroupId, number: Number, body: Body) {
+    pub(super) fn settle(&self, group: GroupId, number: Number, body: Body) {
         let router = self.router().clone();
         tokio::spawn(async move {
             let kept = Instant::now() + UNKNOWN_KEPT;
@@ -471,7 +471,7 @@ pub(super) fn busy() -> Error {
     Error::Retry("too many requests wait".into())
 }
 
-fn refused(refusal: Refusal, id: RequestId) -> Error {
+pub(super) fn refused(refusal: Refusal, id: RequestId) -> Error {
     match refusal {
         Refusal::Deadline => Error::Retry("a transaction held a key too long".into()),
         Refusal::Full => Error::Retry("a shard has too much to do".into()),

@@ -8,6 +8,7 @@ use super::memory::MemoryAsk;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
 use super::settings::Setting;
+use super::vitals::Size;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
 use crate::machine::{Command, Decision, Digest, Listing, Read, Request, Response, Seen};
@@ -58,6 +59,13 @@ pub enum Ask {
     Settings(Vec<(Setting, u64)>),
     /// To a node: about memory.
     Memory(MemoryAsk),
+    /// To a shard: how many keys are there?
+    Size,
+    /// How many other members have what is committed now? Answered when these are as many, or after so many milliseconds.
+    Replicas {
+        least: usize,
+        patience_ms: u64,
+    },
 }
 
 impl Ask {
@@ -100,6 +108,8 @@ pub enum Told {
     Accesses(Vec<(u32, u8)>),
     /// It is so from now on.
     Set,
+    Size(Size),
+    Replicas(usize),
 }
 
 /// Why the node that was asked has no answer.

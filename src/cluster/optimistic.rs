@@ -16,8 +16,9 @@ use super::wish::{Outcome, Wish};
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
 use crate::host::{blocking, chance};
+use crate::machine::commands::Eval;
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Condition, Held};
+use crate::machine::{Command, Condition, Held, Libraries};
 use crate::script::{self, Ran, Surroundings};
 use crate::txn::Optimistic;
 
@@ -44,6 +45,7 @@ struct Script {
     now: Millis,
     seed: u64,
     stop: Arc<AtomicBool>,
+    libraries: Arc<Libraries>,
 }
 
 impl Script {
@@ -72,6 +74,7 @@ impl Script {
             known: self.keys.iter().cloned().collect(),
             stop: self.stop,
             wrote: Mutex::new(Some(Vec::new()).filter(|_| !some_expired)),
+            libraries: self.libraries,
         };
         let (mut missing, mut messages) = (Vec::new(), Vec::new());
         let execute = |command: &Command, view: &mut Overlay<'_>| match command {
@@ -189,12 +192,23 @@ impl Node {
             let touched = touched.into_values().flatten().collect();
             return Ok(Some((Here::Ran(moves, Vec::new(), None), touched)));
         }
-        let fetched = match self.fetch(keys, deadline).await {
+        let (fetched, libraries) =
+            tokio::join!(self.fetch(keys, deadline), self.libraries_for(wish, deadline));
+        let fetched = match fetched {
             Err(Error::Invalid(why)) => return Err(too_large(wish, why)),
             other => other?,
         };
+        let script = script.zip(Some(libraries?));
         let here = self.run_here(wish, keys, fetched.held, script).await?;
         Ok(Some((here, fetched.touched)))
+    }
+
+    /// The libraries as they are now, if a function is among the commands.
+    async fn libraries_for(&self, wish: &Wish, deadline: Instant) -> Result<Arc<Libraries>> {
+        if evals(wish).any(|eval| eval.function.is_some()) {
+            return self.libraries_by(deadline).await;
+        }
+        Ok(Arc::default())
     }
 
     /// Commits what a run has come to, if nothing that it has `touched` has changed. `None`: something has.
@@ -238,9 +252,9 @@ impl Node {
         wish: &Wish,
         keys: &[Bytes],
         held: Vec<Held>,
-        script: Option<&Running>,
+        script: Option<(&Running, Arc<Libraries>)>,
     ) -> Result<Here> {
-        let Some(running) = script else {
+        let Some((running, libraries)) = script else {
             let wanted = (wish.commands.as_slice(), wish.strict);
             let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
             let run = Optimistic::run(wanted, keys, held, self.now(), chance(), execute);
@@ -254,6 +268,7 @@ impl Node {
             now: self.now(),
             seed: chance(),
             stop: Arc::clone(&running.stop),
+            libraries,
         };
         let _slot = self.scripts().slot().await;
         script.run_within_time().await?.map_err(Error::Invalid)
@@ -261,11 +276,8 @@ impl Node {
 
     /// A note that scripts run, if there are any among the commands.
     fn script(&self, wish: &Wish) -> Option<Running> {
-        let is_script = |command: &Command| matches!(command, Command::Eval(_));
-        wish.commands
-            .iter()
-            .any(is_script)
-            .then(|| self.scripts().begin())
+        evals(wish).next()?;
+        Some(self.scripts().begin(evals(wish)))
     }
 
     /// Whether all conditions hold at one moment.
@@ -276,6 +288,13 @@ impl Node {
         };
         Ok(Box::pin(self.execute(wish)).await? != Outcome::Conflict)
     }
+}
+
+fn evals(wish: &Wish) -> impl Iterator<Item = &Eval> {
+    wish.commands.iter().filter_map(|command| match command {
+        Command::Eval(eval) => Some(&**eval),
+        _ => None,
+    })
 }
 
 /// What it takes is beyond a limit. Under the client's own number, an earlier copy may have found less to read or write.

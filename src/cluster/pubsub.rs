@@ -228,6 +228,18 @@ impl PubSub {
         }
     }
 
+    /// Sends a message to whoever listens here; says how many do.
+    pub fn tell(&self, channel: &Bytes, message: &Bytes) -> u64 {
+        self.inner.lock().publish(Kind::Channel, channel, message)
+    }
+
+    /// How many names of this kind are listened to here.
+    #[must_use]
+    pub fn names(&self, kind: Kind) -> usize {
+        let state = self.inner.lock();
+        state.names.keys().filter(|(other, _)| *other == kind).count()
+    }
+
     /// Answers another node, or this one.
     pub fn answer(&self, ask: PubSubAsk) -> PubSubTold {
         let mut state = self.inner.lock();

@@ -20,6 +20,7 @@ use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
+use super::vitals::size;
 use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
 use crate::machine::Read;
@@ -337,6 +338,11 @@ impl Router {
             // Answered above.
             Ask::Script(_) | Ask::PubSub(_) | Ask::Settings(_) | Ask::Memory(_) => {
                 Box::pin(ready(Told::Script(None)))
+            }
+            Ask::Size => Box::pin(ready(size(&group))),
+            Ask::Replicas { least, patience_ms } => {
+                let patience = Duration::from_millis(patience_ms);
+                Box::pin(async move { told(group.replicated(least, patience).await.map(Told::Replicas)) })
             }
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };

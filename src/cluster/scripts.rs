@@ -1,5 +1,5 @@
 //! The scripts that nodes know by their names, and those that run. Not durable, as in Redis; but what one node was told is found
-//! by the others.
+//! by the others. Libraries of functions are durable: here is what was last seen of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use super::message::{Ask, Told};
 use super::node::Node;
 use crate::base::limits::{SCRIPTS_BYTES_MAX, SCRIPTS_RUNNING_MAX};
 use crate::base::{GroupId, NodeId};
+use crate::machine::Libraries;
+use crate::machine::commands::Eval;
 use crate::script::sha1_hex;
 
 /// How long other nodes may take to answer about a script.
@@ -38,9 +40,19 @@ pub struct Scripts {
 #[derive(Debug)]
 struct Inner {
     bodies: Mutex<Bodies>,
-    running: Mutex<BTreeMap<u64, Arc<AtomicBool>>>,
+    running: Mutex<BTreeMap<u64, Run>>,
     runs: AtomicU64,
     slots: Semaphore,
+    libraries: Mutex<Arc<Libraries>>,
+}
+
+/// Scripts, or functions, that one client runs as one.
+#[derive(Debug)]
+struct Run {
+    stop: Arc<AtomicBool>,
+    began: Instant,
+    /// The first function among them, if there is one.
+    function: Option<Box<Eval>>,
 }
 
 impl Default for Inner {
@@ -50,6 +62,7 @@ impl Default for Inner {
             running: Mutex::default(),
             runs: AtomicU64::new(0),
             slots: Semaphore::new(SCRIPTS_RUNNING_MAX),
+            libraries: Mutex::default(),
         }
     }
 }
@@ -110,10 +123,17 @@ impl Scripts {
         self.inner.slots.acquire().await.ok()
     }
 
-    pub fn begin(&self) -> Running {
+    /// Notes what runs from now on, and ends as one.
+    pub fn begin<'a>(&self, evals: impl IntoIterator<Item = &'a Eval>) -> Running {
         let number = self.inner.runs.fetch_add(1, Ordering::Relaxed);
         let stop = Arc::<AtomicBool>::default();
-        self.inner.running.lock().insert(number, Arc::clone(&stop));
+        let function = evals.into_iter().find(|eval| eval.function.is_some());
+        let run = Run {
+            stop: Arc::clone(&stop),
+            began: Instant::now(),
+            function: function.map(|eval| Box::new(eval.clone())),
+        };
+        self.inner.running.lock().insert(number, run);
         Running {
             scripts: self.clone(),
             number,
@@ -121,14 +141,33 @@ impl Scripts {
         }
     }
 
-    /// Ends the scripts that run here; says how many.
+    /// Ends the scripts, or the functions, that run here; says how many.
     #[must_use]
-    pub fn kill(&self) -> usize {
+    pub fn kill(&self, functions: bool) -> usize {
         let running = self.inner.running.lock();
-        running
-            .values()
-            .for_each(|stop| stop.store(true, Ordering::Relaxed));
-        running.len()
+        let meant = running.values().filter(|run| run.function.is_some() == functions);
+        meant.map(|run| run.stop.store(true, Ordering::Relaxed)).count()
+    }
+
+    /// The function that has run here longest, and for how long.
+    #[must_use]
+    pub fn running_function(&self) -> Option<(Eval, Duration)> {
+        let running = self.inner.running.lock();
+        let of = |run: &Run| Some((run.function.as_deref()?.clone(), run.began.elapsed()));
+        running.values().find_map(of)
+    }
+
+    /// The libraries as they were last seen.
+    #[must_use]
+    pub fn libraries(&self) -> Arc<Libraries> {
+        Arc::clone(&self.inner.libraries.lock())
+    }
+
+    pub fn learn_libraries(&self, seen: &Arc<Libraries>) {
+        let mut known = self.inner.libraries.lock();
+        if seen.version() > known.version() {
+            *known = Arc::clone(seen);
+        }
     }
 
     /// Answers another node.

@@ -68,11 +68,14 @@ impl Config {
             if !ids.insert(node.id) {
                 return Err(("node.id".into(), format!("{} is given twice", node.id)));
             }
-            for (key, address) in [
-                ("client", node.client),
-                ("peer", node.peer),
-                ("admin", node.admin),
-            ] {
+            let addresses_of = [
+                ("client", Some(node.client)),
+                ("peer", Some(node.peer)),
+                ("admin", Some(node.admin)),
+                ("memcached", node.memcached),
+            ];
+            for (key, address) in addresses_of {
+                let Some(address) = address else { continue };
                 let key = format!("node {}: {key}", node.id);
                 if address.port() == 0 {
                     return Err((key, format!("{address}: a port must be given")));

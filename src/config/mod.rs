@@ -52,6 +52,9 @@ pub struct ClusterSection {
     pub reads: Reads,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    /// Whether clients may use `DEBUG`.
+    #[serde(default)]
+    pub debug_commands: bool,
 }
 
 /// How a leader makes sure that it still leads before it answers a read.
@@ -72,6 +75,8 @@ pub struct NodeSection {
     pub client: SocketAddr,
     pub peer: SocketAddr,
     pub admin: SocketAddr,
+    /// `None`: memcached clients are not served.
+    pub memcached: Option<SocketAddr>,
     pub zone: Option<String>,
 }
 
@@ -194,10 +199,10 @@ impl Config {
         if nodes == 0 || nodes > 99 {
             return Err(fail("nodes", format!("{nodes}: 1 to 99 are possible")));
         }
-        if base == 0 || base.checked_add(200 + nodes).is_none() {
+        if base == 0 || base.checked_add(300 + nodes).is_none() {
             return Err(fail(
                 "base-port",
-                format!("{base}: ports up to base + 200 + nodes are used"),
+                format!("{base}: ports up to base + 300 + nodes are used"),
             ));
         }
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
@@ -206,6 +211,7 @@ impl Config {
             client: at(base + i),
             peer: at(base + 100 + i),
             admin: at(base + 200 + i),
+            memcached: Some(at(base + 300 + i)),
             zone: None,
         };
         let config = Config {
@@ -218,6 +224,7 @@ impl Config {
                 virtual_nodes: VIRTUAL_NODES_DEFAULT,
                 reads: Reads::default(),
                 data_dir,
+                debug_commands: false,
             },
             timeouts: Timeouts::default(),
             limits: LimitsSection::default(),
@@ -366,6 +373,11 @@ mod tests {
                 "7102",
                 "7001",
                 "127.0.0.1:7001 is also the address of node 1: client",
+            ),
+            (
+                "id = 3",
+                "id = 3\nmemcached = \"127.0.0.1:7202\"",
+                "127.0.0.1:7202 is also the address of node 2: admin",
             ),
             ("127.0.0.1:7002", "nonsense", "line "),
             (

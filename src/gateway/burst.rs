@@ -1,6 +1,6 @@
 //! Runs independent data commands that arrived together: by shard, at the same time, each shard's in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 
@@ -15,14 +15,28 @@ pub enum Item {
     Ready(Reply),
 }
 
-/// Runs the items and returns their replies, in order.
-pub async fn run(node: &Node, mut items: Vec<Item>) -> Vec<Reply> {
+/// Notes which shards commands may write to.
+pub fn note_writes(node: &Node, commands: &[Command], wrote: &mut BTreeSet<u16>) {
+    for command in commands.iter().filter(|command| command.is_write()) {
+        match command.touches() {
+            Touches::Keys(keys) => wrote.extend(keys.into_iter().map(|key| node.ring().shard_of(key))),
+            Touches::Shard(shard) => drop(wrote.insert(shard)),
+            Touches::Everything => wrote.extend(0..node.ring().shards()),
+        }
+    }
+}
+
+/// Runs the items and returns their replies, in order; notes which shards were written to.
+pub async fn run(node: &Node, mut items: Vec<Item>, mut wrote: Option<&mut BTreeSet<u16>>) -> Vec<Reply> {
     // What most clients send: no need to sort anything.
     if items.len() == 1 {
         return match items.pop() {
             Some(Item::Run(command)) => match shard_of(node, &command) {
-                Some(shard) => execute_on(node, shard, vec![command]).await,
-                None => execute(node, vec![command]).await,
+                Some(shard) => {
+                    note_shard(shard, [&command], &mut wrote);
+                    execute_on(node, shard, vec![command]).await
+                }
+                None => execute(node, vec![command], &mut wrote).await,
             },
             Some(Item::Ready(reply)) => vec![reply],
             None => Vec::new(),
@@ -37,13 +51,13 @@ pub async fn run(node: &Node, mut items: Vec<Item>) -> Vec<Reply> {
             Item::Run(command) => match shard_of(node, &command) {
                 Some(shard) => by_shard.entry(shard).or_default().push((at, command)),
                 None => {
-                    run_shards(node, std::mem::take(&mut by_shard), &mut replies).await;
-                    replies[at] = one(execute(node, vec![command]).await);
+                    run_shards(node, std::mem::take(&mut by_shard), &mut replies, &mut wrote).await;
+                    replies[at] = one(execute(node, vec![command], &mut wrote).await);
                 }
             },
         }
     }
-    run_shards(node, by_shard, &mut replies).await;
+    run_shards(node, by_shard, &mut replies, &mut wrote).await;
     replies
         .into_iter()
         .map(|reply| reply.unwrap_or_else(lost))
@@ -74,7 +88,27 @@ fn shard_of(node: &Node, command: &Command) -> Option<u16> {
     }
 }
 
-async fn run_shards(node: &Node, by_shard: BTreeMap<u16, Vec<(usize, Command)>>, out: &mut [Option<Reply>]) {
+fn note_shard<'a>(
+    shard: u16,
+    commands: impl IntoIterator<Item = &'a Command>,
+    wrote: &mut Option<&mut BTreeSet<u16>>,
+) {
+    if let Some(wrote) = wrote
+        && commands.into_iter().any(Command::is_write)
+    {
+        wrote.insert(shard);
+    }
+}
+
+async fn run_shards(
+    node: &Node,
+    by_shard: BTreeMap<u16, Vec<(usize, Command)>>,
+    out: &mut [Option<Reply>],
+    wrote: &mut Option<&mut BTreeSet<u16>>,
+) {
+    for (&shard, run) in &by_shard {
+        note_shard(shard, run.iter().map(|(_, command)| command), wrote);
+    }
     let runs = by_shard.into_iter().map(|(shard, run)| async move {
         let (places, commands): (Vec<_>, Vec<_>) = run.into_iter().unzip();
         (places, execute_on(node, shard, commands).await)
@@ -96,7 +130,10 @@ async fn execute_on(node: &Node, shard: u16, commands: Vec<Command>) -> Vec<Repl
 }
 
 /// As [`execute_on`], for commands that may touch anything.
-async fn execute(node: &Node, commands: Vec<Command>) -> Vec<Reply> {
+async fn execute(node: &Node, commands: Vec<Command>, wrote: &mut Option<&mut BTreeSet<u16>>) -> Vec<Reply> {
+    if let Some(wrote) = wrote {
+        note_writes(node, &commands, wrote);
+    }
     let count = commands.len();
     match node
         .execute(Wish {

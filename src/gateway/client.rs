@@ -40,7 +40,7 @@ impl ClientState {
         Ok(())
     }
 
-    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | NO-EVICT on|off | GETREDIR | TRACKINGINFO`; the
+    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | GETREDIR | TRACKINGINFO`; the
     /// arguments are as many as they should be.
     pub fn client(&mut self, args: &[Bytes]) -> Reply {
         match args[0].to_ascii_lowercase().as_slice() {
@@ -51,8 +51,6 @@ impl ClientState {
                 .set_name(&args[1])
                 .map_or_else(|reply| reply, |()| Reply::ok()),
             b"setinfo" => self.set_info(&args[1], &args[2]),
-            // There is no room that would be taken from a client.
-            b"no-evict" if is_switch(&args[1]) => Reply::ok(),
             b"getredir" => Reply::Int(-1),
             b"trackinginfo" => Reply::Map(vec![
                 (Reply::bulk("flags"), Reply::Set(vec![Reply::bulk("off")])),
@@ -126,8 +124,10 @@ impl ClientState {
     }
 }
 
-fn is_switch(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"on") || word.eq_ignore_ascii_case(b"off")
+/// `ON` or `OFF`.
+pub fn switch(word: &[u8]) -> Option<bool> {
+    let on = word.eq_ignore_ascii_case(b"on");
+    (on || word.eq_ignore_ascii_case(b"off")).then_some(on)
 }
 
 fn wrong_password() -> Reply {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -49,12 +50,27 @@ pub struct Seen {
     pub waits: bool,
     /// To so many channels, patterns and shard channels.
     pub listens: [usize; 3],
+    pub monitors: bool,
+    /// `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`.
+    pub spared: [bool; 2],
 }
 
 impl Client {
     /// Notes what is to be shown.
     pub fn note(&self, change: impl FnOnce(&mut Seen)) {
         change(&mut self.seen.lock());
+    }
+
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether it has sent nothing for so long, and waits for nothing either.
+    fn is_idle(&self, timeout: Duration) -> bool {
+        let seen = self.seen.lock();
+        let listens = seen.monitors || seen.listens.iter().any(|count| *count > 0);
+        !seen.waits && !listens && seen.at.elapsed() > timeout
     }
 
     fn send(&self, signal: Signal) {
@@ -111,12 +127,19 @@ impl Client {
         let seen = self.seen.lock().clone();
         let resp = if seen.protocol == Protocol::Resp3 { 3 } else { 2 };
         let (age, idle) = (self.since.elapsed().as_secs(), seen.at.elapsed().as_secs());
-        let flags = match (seen.waits, seen.queued) {
-            _ if seen.listens.iter().any(|count| *count > 0) => "P",
-            (true, _) => "b",
-            (false, Some(_)) => "x",
-            (false, None) => "N",
-        };
+        let listens = seen.listens.iter().any(|count| *count > 0);
+        let of = [
+            (seen.monitors, 'O'),
+            (listens, 'P'),
+            (seen.queued.is_some(), 'x'),
+            (seen.waits, 'b'),
+            (seen.spared[0], 'e'),
+            (seen.spared[1], 'T'),
+        ];
+        let mut flags: String = of.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
+        if flags.is_empty() {
+            flags.push('N');
+        }
         let [sub, psub, ssub] = seen.listens;
         let multi = seen
             .queued
@@ -156,6 +179,8 @@ impl Clients {
                 queued: None,
                 waits: false,
                 listens: [0; 3],
+                monitors: false,
+                spared: [false; 2],
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),
@@ -166,6 +191,11 @@ impl Clients {
 
     pub fn leave(&self, id: u64) {
         self.all.lock().remove(&id);
+    }
+
+    /// Disconnects those that have sent nothing for so long.
+    pub fn kill_idle(&self, timeout: Duration) {
+        self.kill_where(|client| client.is_idle(timeout));
     }
 
     /// How many wait in a command.
@@ -351,10 +381,10 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         .map(|sub| sub.to_ascii_lowercase())
         .unwrap_or_default();
     let wanted = match sub.as_slice() {
-        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"help" => 1..=1,
-        b"setname" | b"no-evict" | b"reply" => 2..=2,
+        b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"unpause" | b"help" => 1..=1,
+        b"setname" | b"no-evict" | b"no-touch" | b"reply" => 2..=2,
         b"setinfo" => 3..=3,
-        b"unblock" => 2..=3,
+        b"unblock" | b"pause" => 2..=3,
         b"list" => 1..=usize::MAX,
         b"kill" => 2..=usize::MAX,
         _ => {

@@ -6,9 +6,13 @@
 //! ```
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
+use super::burst;
+use super::functions;
 use super::multi::Queued;
 use super::session::Session;
+use super::stats::Place;
 use crate::base::{Error, Reply, RequestId};
 use crate::cluster::{Outcome, Wish};
 use crate::machine::{Command, Condition};
@@ -30,18 +34,25 @@ impl Session {
         if multi.strict {
             return self.exec_strict(multi.queue, conditions, id).await;
         }
+        let begun = Instant::now();
         let wish = Wish {
             commands: data(&multi.queue),
             conditions,
             id,
             strict: false,
         };
+        burst::note_writes(&self.node, &wish.commands, &mut self.wrote);
         let mut replies = match self.node.execute(wish).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(_, reply)) => return reply,
             Err(error) => return failed(&error),
         };
+        let places: Vec<_> = multi
+            .queue
+            .iter()
+            .map(|(name, _)| Some(Place::named(name)))
+            .collect();
         let mut all = Vec::with_capacity(multi.queue.len());
         for (name, queued) in multi.queue {
             all.push(match queued {
@@ -50,7 +61,17 @@ impl Session {
                 Queued::Own(request) => self.own_queued(name, &request).await,
             });
         }
+        self.count_queued(&places, &all, begun);
         Reply::Array(all)
+    }
+
+    fn count_queued(&self, places: &[Option<Place>], replies: &[Reply], begun: Instant) {
+        self.count(places, replies, begun.elapsed());
+        for reply in replies {
+            if let Reply::Error(why) = reply {
+                self.shared.stats.error(why);
+            }
+        }
     }
 
     async fn own_queued(&mut self, name: &str, request: &[Bytes]) -> Reply {
@@ -85,6 +106,9 @@ impl Session {
                 // What has been said cannot be taken back, so it is said when nothing can fail any more.
                 Queued::Data(_) => None,
                 Queued::Own(_) if PUBLISHES.contains(name) => None,
+                Queued::Own(request) if *name == "function" && !functions::only_looks(&request[1..]) => {
+                    Some(Reply::err("ERR a change of functions cannot be rolled back"))
+                }
                 // No copy of this request can be parsed, so none can commit.
                 Queued::Failed(reply) => Some(reply.clone()),
                 Queued::Own(request) => Some(self.own_queued(name, request).await),
@@ -100,6 +124,8 @@ impl Session {
             id,
             strict: true,
         };
+        let begun = Instant::now();
+        burst::note_writes(&self.node, &wish.commands, &mut self.wrote);
         let mut replies = match self.node.execute(wish).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
@@ -123,6 +149,8 @@ impl Session {
                 (None, _) => replies.next().unwrap_or(Reply::Nil),
             });
         }
+        let places: Vec<_> = queue.iter().map(|(name, _)| Some(Place::named(name))).collect();
+        self.count_queued(&places, &answers, begun);
         Reply::Array(answers)
     }
 }

@@ -25,7 +25,7 @@ pub async fn access(node: &Node, args: &[Bytes]) -> Reply {
         commands::parse(spec, &args)
     });
     let is_there = match is_there {
-        Some(Ok(command)) => burst::run(node, vec![Item::Run(command)]).await,
+        Some(Ok(command)) => burst::run(node, vec![Item::Run(command)], None).await,
         Some(Err(reply)) => return reply,
         None => return Reply::Nil,
     };

@@ -22,6 +22,10 @@ pub async fn look_up(node: &Node, spec: &Spec, args: &[Bytes]) {
 /// # Errors
 /// `NOSCRIPT`, in Redis's words; one that cannot be compiled.
 pub fn resolve(node: &Node, eval: &mut Eval) -> Result<(), Reply> {
+    if eval.function.is_some() {
+        // Found when it is called.
+        return Ok(());
+    }
     match &eval.body {
         Some(body) => {
             eval.sha = script::sha1_hex(body);
@@ -66,7 +70,7 @@ pub async fn script(node: &Node, args: &[Bytes]) -> Reply {
             flush(node).await
         }
         (b"flush", [_]) => Reply::err("ERR SCRIPT FLUSH only support SYNC|ASYNC option"),
-        (b"kill", []) => match node.scripts().kill() {
+        (b"kill", []) => match node.scripts().kill(false) {
             0 => Reply::err("NOTBUSY No scripts in execution right now."),
             _ => Reply::ok(),
         },

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::burst::{self, Item};
+use super::client::text;
 use super::clients::Signal;
 use super::large::{STALLED, Ticket};
 use super::pubsub::shown;
@@ -119,6 +120,8 @@ impl Session {
                 () = overflowed(self.listener.as_ref()) => return Err(gone("it takes its messages too slowly")),
                 () = self.client.killed() => return Err(gone("killed by another client")),
             }
+            self.shared.stats.bytes_out.add(self.out.len());
+            self.shared.stats.writes.add(1);
             self.out.clear();
             if self.out.capacity() > 4 * WRITE_BYTES {
                 self.out = BytesMut::new();
@@ -151,7 +154,10 @@ impl Session {
         };
         match read {
             Some(Ok(0)) => return Ok(false),
-            Some(read) => drop(read?),
+            Some(read) => {
+                self.shared.stats.bytes_in.add(read?);
+                self.shared.stats.reads.add(1);
+            }
             None => {
                 self.reply(&Reply::err(STALLED));
                 self.closing = true;
@@ -173,7 +179,12 @@ impl Session {
                 );
                 return false;
             };
-            self.reply(&shown(heard));
+            let line = if self.monitors {
+                Reply::Simple(text(&heard.message).into())
+            } else {
+                shown(heard)
+            };
+            self.send(&line);
             if self.out.len() >= WRITE_BYTES {
                 return true;
             }
@@ -193,7 +204,14 @@ impl Session {
     ) -> io::Result<Waited> {
         self.client.forget_unblock();
         self.client.note(|seen| seen.waits = true);
+        let place = blocking.place;
         let waited = self.wait_in_line(blocking, stream, buffer).await;
+        // It has kept nobody busy.
+        if let Ok(Waited::Answered(reply)) = &waited {
+            self.shared
+                .stats
+                .ran(&[Some(place)], std::slice::from_ref(reply), Duration::ZERO, false);
+        }
         self.client.note(|seen| seen.waits = false);
         waited
     }
@@ -204,7 +222,7 @@ impl Session {
         stream: &mut Stream,
         buffer: &mut BytesMut,
     ) -> io::Result<Waited> {
-        let Blocking { command, waits } = match self.resolve(blocking).await {
+        let Blocking { command, waits, .. } = match self.resolve(blocking).await {
             Ok(resolved) => resolved,
             Err(reply) => return Ok(Waited::Answered(reply)),
         };
@@ -227,7 +245,7 @@ impl Session {
                 () = sleep_until(until) => return Ok(Waited::Answered(Reply::NilArray)),
             };
             let items = vec![Item::Run(command.clone())];
-            let replies = burst::run(&self.node, items).await;
+            let replies = burst::run(&self.node, items, Some(&mut self.wrote)).await;
             let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
             if Command::found_nothing(&reply) {
                 line.back_to(group);
@@ -248,16 +266,21 @@ impl Session {
         if looks.is_empty() {
             return Ok(blocking);
         }
-        let replies = burst::run(&self.node, looks.into_iter().map(Item::Run).collect()).await;
+        let replies = burst::run(&self.node, looks.into_iter().map(Item::Run).collect(), None).await;
+        let place = blocking.place;
         let command = blocking.command.resolved(replies)?;
         let waits = command.waits().ok_or_else(Reply::syntax)?;
-        Ok(Blocking { command, waits })
+        Ok(Blocking {
+            place,
+            command,
+            waits,
+        })
     }
 
     /// The client went away while its command took something: it goes back to where it was.
     async fn put_back(&self, command: &Command, reply: &Reply) {
         let Some(undo) = command.undone(reply) else { return };
-        let replies = burst::run(&self.node, vec![Item::Run(undo)]).await;
+        let replies = burst::run(&self.node, vec![Item::Run(undo)], None).await;
         if let Some(Reply::Error(why)) = replies.first() {
             tracing::warn!("what a client had popped that went away at this moment is lost: {why}");
         }

@@ -6,21 +6,26 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::admin;
 use super::clients::Clients;
-use super::info::Counts;
 use super::large::Large;
+use super::latency::Latency;
+use super::memcached;
+use super::monitor::Monitors;
+use super::pause::Pause;
 use super::session::Session;
-use crate::base::NodeId;
+use super::slowlog::Slowlog;
+use super::stats::{self, Stats};
+use crate::base::{Millis, NodeId};
 use crate::cluster::{Env, Node, NodeOptions, StartError};
 use crate::config::Config;
 use crate::host::{Listener, Stream};
@@ -54,30 +59,88 @@ pub struct ServerOptions {
     pub env: Env,
 }
 
-/// Counters that sessions and the admin port share.
+/// What sessions and the admin port share.
 pub struct Shared {
     connections: AtomicUsize,
-    accepted: AtomicU64,
-    commands: AtomicU64,
     started: Instant,
+    /// By the node's clock.
+    started_at: Millis,
+    saves: AtomicBool,
+    pub stats: Stats,
+    pub slowlog: Slowlog,
+    pub latency: Latency,
+    pub monitors: Monitors,
+    pub pause: Pause,
     pub large: Large,
     pub clients: Clients,
+    pub memcached: memcached::Stats,
+    /// Connections are numbered, whatever they speak.
+    next_client: AtomicU64,
+    /// Told once, when a client wants the node to stop in order.
+    pub shutdown: Notify,
+}
+
+/// What the server counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    pub connections: usize,
+    pub accepted: u64,
+    /// Connections that wait in a command.
+    pub waiting: usize,
+    pub commands: u64,
+    pub uptime_s: u64,
+}
+
+/// The only one who writes snapshots because a client wants it, until this is dropped.
+pub struct Saving(Arc<Shared>);
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        self.0.saves.store(false, Ordering::Release);
+    }
 }
 
 impl Shared {
-    pub fn count_commands(&self, count: usize) {
-        self.commands.fetch_add(count as u64, Ordering::Relaxed);
+    fn new(started_at: Millis) -> Shared {
+        Shared {
+            connections: AtomicUsize::new(0),
+            started: Instant::now(),
+            started_at,
+            saves: AtomicBool::new(false),
+            stats: Stats::new(),
+            slowlog: Slowlog::default(),
+            latency: Latency::default(),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
+            large: Large::default(),
+            clients: Clients::default(),
+            memcached: memcached::Stats::default(),
+            next_client: AtomicU64::new(1),
+            shutdown: Notify::new(),
+        }
     }
 
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
             connections: self.connections.load(Ordering::Relaxed),
-            accepted: self.accepted.load(Ordering::Relaxed),
-            commands: self.commands.load(Ordering::Relaxed),
+            accepted: self.stats.accepted.get(),
+            commands: self.stats.commands.get(),
             waiting: self.clients.waiting(),
             uptime_s: self.started.elapsed().as_secs(),
         }
+    }
+
+    #[must_use]
+    pub fn started_at(&self) -> Millis {
+        self.started_at
+    }
+
+    /// `None`: somebody else does.
+    #[must_use]
+    pub fn saving(self: &Arc<Self>) -> Option<Saving> {
+        let taken = self.saves.swap(true, Ordering::Acquire);
+        (!taken).then(|| Saving(Arc::clone(self)))
     }
 }
 
@@ -231,14 +294,11 @@ async fn run(
     let clients = bind(&env, "client", section.client).await?;
     let peers = bind(&env, "peer", section.peer).await?;
     let admin_port = bind(&env, "admin", section.admin).await?;
-    let shared = Arc::new(Shared {
-        connections: AtomicUsize::new(0),
-        accepted: AtomicU64::new(0),
-        commands: AtomicU64::new(0),
-        started: Instant::now(),
-        large: Large::default(),
-        clients: Clients::default(),
-    });
+    let memcached = match section.memcached {
+        Some(address) => Some(bind(&env, "memcached", address).await?),
+        None => None,
+    };
+    let shared = Arc::new(Shared::new((env.clock)()));
     let permits = Arc::new(Semaphore::new(config.limits.connections));
     let starting = Node::start(NodeOptions {
         config,
@@ -252,21 +312,51 @@ async fn run(
     if let Listener::Tcp(port) = admin_port {
         tokio::spawn(admin::serve(port, node.clone(), Arc::clone(&shared)));
     }
-    tokio::spawn(accept(clients, node.clone(), shared, Arc::clone(&permits)));
+    tokio::spawn(look_after(node.clone(), Arc::clone(&shared)));
+    let accepting = Accepting {
+        node: node.clone(),
+        shared: Arc::clone(&shared),
+        permits: Arc::clone(&permits),
+    };
+    if let Some(listener) = memcached {
+        tokio::spawn(accepting.clone().accept(listener, Face::Memcached));
+    }
+    tokio::spawn(accepting.accept(clients, Face::Redis));
     let mut fatal = node.fatal();
     tokio::select! {
         biased;
         how = stopped => {
             if matches!(how, Ok(Stop::Gracefully)) {
-                permits.close();
-                // Requests that are in flight get their answers; idle connections are just closed.
-                let _ = tokio::time::timeout(DRAIN, node.stop()).await;
+                stop(&permits, &node).await;
             }
+            Ok(())
+        }
+        () = shared.shutdown.notified() => {
+            stop(&permits, &node).await;
             Ok(())
         }
         // The sender lives as long as the node.
         Ok(why) = fatal.wait_for(Option::is_some) => Err(ServerError::Fatal(why.clone().unwrap_or_default())),
         () = announce(&node, ready) => Ok(()),
+    }
+}
+
+async fn stop(permits: &Semaphore, node: &Node) {
+    permits.close();
+    // Requests that are in flight get their answers; idle connections are just closed.
+    let _ = tokio::time::timeout(DRAIN, node.stop()).await;
+}
+
+/// Samples the counters, and disconnects clients that have been idle for too long.
+async fn look_after(node: Node, shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(stats::SAMPLE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        shared.stats.sample();
+        if let Some(timeout) = node.settings().timeout() {
+            shared.clients.kill_idle(timeout);
+        }
     }
 }
 
@@ -299,45 +389,73 @@ async fn announce(node: &Node, ready: &watch::Sender<bool>) {
     std::future::pending::<()>().await;
 }
 
-async fn accept(listener: Listener, node: Node, shared: Arc<Shared>, permits: Arc<Semaphore>) {
-    let mut next_id = 1;
-    let section = node.config().node(node.id());
-    let here = section.map_or_else(|_| String::new(), |section| section.client.to_string());
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                tracing::warn!("cannot accept a client: {e}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        if permits.is_closed() {
-            return;
-        }
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            tokio::spawn(refuse(stream));
-            continue;
-        };
-        shared.accepted.fetch_add(1, Ordering::Relaxed);
-        let id = next_id;
-        next_id += 1;
-        let client = shared.clients.enter(id, address.to_string(), here.clone());
-        let session = Session::new(node.clone(), Arc::clone(&shared), id, client);
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            shared.connections.fetch_add(1, Ordering::Relaxed);
-            if let Err(e) = session.serve(stream).await {
-                tracing::debug!(%address, "connection ended: {e}");
-            }
-            shared.clients.leave(id);
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(permit);
+/// What the clients of a port speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Face {
+    Redis,
+    Memcached,
+}
+
+/// Takes connections, of all ports together as many as are allowed.
+#[derive(Clone)]
+struct Accepting {
+    node: Node,
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+}
+
+impl Accepting {
+    async fn accept(self, listener: Listener, face: Face) {
+        let section = self.node.config().node(self.node.id()).ok();
+        let here = section.and_then(|section| match face {
+            Face::Redis => Some(section.client),
+            Face::Memcached => section.memcached,
         });
+        let here = here.map_or_else(String::new, |address| address.to_string());
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!("cannot accept a client: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            if self.permits.is_closed() {
+                return;
+            }
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                self.shared.stats.refused.add(1);
+                tokio::spawn(refuse(stream, face));
+                continue;
+            };
+            let Accepting { node, shared, .. } = self.clone();
+            shared.stats.accepted.add(1);
+            let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
+            let client = shared.clients.enter(id, address.to_string(), here.clone());
+            tokio::spawn(async move {
+                shared.connections.fetch_add(1, Ordering::Relaxed);
+                let own = Arc::clone(&shared);
+                let served = match face {
+                    Face::Redis => Session::new(node, own, id, client).serve(stream).await,
+                    Face::Memcached => memcached::Session::new(node, own, client).serve(stream).await,
+                };
+                if let Err(e) = served {
+                    tracing::debug!(%address, "connection ended: {e}");
+                }
+                shared.clients.leave(id);
+                shared.connections.fetch_sub(1, Ordering::Relaxed);
+                drop(permit);
+            });
+        }
     }
 }
 
-async fn refuse(mut stream: Stream) {
+async fn refuse(mut stream: Stream, face: Face) {
+    let why: &[u8] = match face {
+        Face::Redis => b"-ERR max number of clients reached\r\n",
+        Face::Memcached => b"ERROR Too many open connections\r\n",
+    };
     // The socket is new and its buffer empty: the line goes at once, or the client is gone.
-    let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+    let _ = stream.write_all(why).await;
 }

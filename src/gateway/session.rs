@@ -1,6 +1,6 @@
 //! One client connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,15 +10,14 @@ use super::burst::{self, Item};
 use super::client::{self, ClientState};
 use super::clients::{self, Client};
 use super::command;
-use super::info;
 use super::multi::{Multi, Queued};
 use super::server::Shared;
+use super::stats::Place;
 use super::table::{self, Own};
 use super::txn;
 use super::unknown;
-use super::{object, pubsub, scripts};
-use crate::base::limits::{KEY_BYTES_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
-use crate::base::{Reply, RequestId, gateway_of};
+use super::{control, functions, object, pubsub, scripts};
+use crate::base::{Reply, RequestId};
 use crate::cluster::{Listener, Node, Outcome, Wish};
 use crate::machine::commands::Waits;
 use crate::machine::{Command, Condition, commands};
@@ -37,6 +36,34 @@ pub struct Session {
     pub(super) once: Option<(RequestId, u64)>,
     pub(super) out: BytesMut,
     pub(super) closing: bool,
+    /// Whether it watches all requests (`MONITOR`); the listener is for that, then.
+    pub(super) monitors: bool,
+    /// So many replies are not to be sent (`CLIENT REPLY`).
+    pub(super) muted: u8,
+    /// Shards that it has written to.
+    pub(super) wrote: BTreeSet<u16>,
+    /// The last request was refused before it could run.
+    refused: bool,
+}
+
+/// Data commands that came together, until they run.
+#[derive(Default)]
+struct Burst {
+    items: Vec<Item>,
+    /// Where each is counted; `None`: it was refused.
+    places: Vec<Option<Place>>,
+    /// The first request, in case they take long.
+    first: Vec<Bytes>,
+}
+
+impl Burst {
+    fn push(&mut self, item: Item, place: Option<Place>, request: Vec<Bytes>) {
+        if self.items.is_empty() {
+            self.first = request;
+        }
+        self.items.push(item);
+        self.places.push(place);
+    }
 }
 
 /// What a connection may send that listens to anything, in RESP2.
@@ -52,8 +79,15 @@ const LISTENERS_MAY: &[&str] = &[
     "reset",
 ];
 
+/// No reply is sent, however many there are.
+pub const ALWAYS: u8 = u8::MAX;
+
+/// What spoils a transaction.
+const NOT_IN_MULTI: &[&str] = &["save", "shutdown"];
+
 /// A command that may have to wait, and for what.
 pub struct Blocking {
+    pub place: Place,
     pub command: Command,
     pub waits: Waits,
 }
@@ -76,10 +110,27 @@ impl Session {
             once: None,
             out: BytesMut::new(),
             closing: false,
+            monitors: false,
+            muted: 0,
+            wrote: BTreeSet::new(),
+            refused: false,
         }
     }
 
+    /// Answers a request.
     pub(super) fn reply(&mut self, reply: &Reply) {
+        if let Reply::Error(why) = reply {
+            self.shared.stats.error(why);
+        }
+        match self.muted {
+            0 => self.send(reply),
+            ALWAYS => {}
+            _ => self.muted -= 1,
+        }
+    }
+
+    /// Sends what was not asked for, too.
+    pub(super) fn send(&mut self, reply: &Reply) {
         if let Err(e) = encode(reply, self.state.protocol, &mut self.out) {
             tracing::error!("a reply cannot be encoded: {e}");
             self.closing = true;
@@ -88,7 +139,7 @@ impl Session {
 
     /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait, and returns it.
     pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Blocking> {
-        let mut items = Vec::new();
+        let mut burst = Burst::default();
         let mut command = None;
         let mut count = 0;
         let mut blocking = None;
@@ -100,39 +151,76 @@ impl Session {
                 continue;
             };
             count += 1;
+            if self.shared.is_looked_after() {
+                self.flush(&mut burst).await;
+                self.look_after(&request).await;
+            }
             if self.multi.is_none()
                 && self.once.is_none()
                 && !self.only_listens()
+                && !self.monitors
                 && let Some(spec) = commands::find(name)
             {
                 command = Some(spec.name);
-                scripts::look_up(&self.node, spec, args).await;
-                if spec.name == "object" && object::is_access(args) {
-                    self.flush(&mut items).await;
-                    items.push(Item::Ready(object::access(&self.node, args).await));
+                let place = Place::of(spec);
+                if let Err(reply) = commands::check_arity(spec, args.len()) {
+                    self.shared.stats.rejected(place);
+                    burst.push(Item::Ready(reply), None, request);
                     continue;
                 }
-                let parsed = commands::check_arity(spec, args.len()).and_then(|()| self.parse(spec, args));
+                scripts::look_up(&self.node, spec, args).await;
+                if spec.name == "object" && object::is_access(args) {
+                    self.flush(&mut burst).await;
+                    let reply = object::access(&self.node, args).await;
+                    burst.push(Item::Ready(reply), Some(place), request);
+                    continue;
+                }
+                let parsed = self.parse(spec, args);
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()
                 {
                     let command = command.clone();
-                    blocking = Some(Blocking { command, waits });
+                    blocking = Some(Blocking {
+                        place,
+                        command,
+                        waits,
+                    });
                     break;
                 }
-                items.push(parsed.map_or_else(Item::Ready, Item::Run));
+                burst.push(parsed.map_or_else(Item::Ready, Item::Run), Some(place), request);
                 continue;
             }
-            self.flush(&mut items).await;
-            command = table::own(name).map_or(command, |own| Some(own.name));
+            self.flush(&mut burst).await;
+            let request = control::renamed(request);
+            command = table::own(&request[0]).map_or(command, |own| Some(own.name));
             self.show(command);
-            let reply = self.dispatch(&request).await;
-            self.reply(&reply);
+            self.answer(&request).await;
         }
-        self.shared.count_commands(count);
+        self.shared.stats.commands.add(count);
         self.show(command);
-        self.flush(&mut items).await;
+        self.flush(&mut burst).await;
         blocking
+    }
+
+    /// One request by itself: answered, and counted unless it was only queued.
+    async fn answer(&mut self, request: &[Bytes]) {
+        let (begun, queues) = (Instant::now(), self.multi.is_some());
+        let reply = self.dispatch(request).await;
+        let took = begun.elapsed();
+        let args = &request[1..];
+        let place = match (commands::find(&request[0]), table::own(&request[0])) {
+            (Some(spec), _) => Some(Place::of(spec)),
+            (None, own) => own.map(|own| Place::of_own(own.name, args)),
+        };
+        if std::mem::take(&mut self.refused) {
+            if let Some(place) = place {
+                self.shared.stats.rejected(place);
+            }
+        } else if !(queues && self.multi.is_some()) {
+            self.count(&[place], std::slice::from_ref(&reply), took);
+            self.note_if_slow(request, 0, took);
+        }
+        self.reply(&reply);
     }
 
     /// What `CLIENT LIST` is to show of this connection.
@@ -164,11 +252,19 @@ impl Session {
         Ok(command)
     }
 
-    async fn flush(&mut self, items: &mut Vec<Item>) {
-        if !items.is_empty() {
-            for reply in burst::run(&self.node, std::mem::take(items)).await {
-                self.reply(&reply);
-            }
+    async fn flush(&mut self, burst: &mut Burst) {
+        if burst.items.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
+        let items = std::mem::take(&mut burst.items);
+        let replies = burst::run(&self.node, items, Some(&mut self.wrote)).await;
+        let took = begun.elapsed();
+        self.count(&burst.places, &replies, took);
+        self.note_if_slow(&burst.first, burst.places.len() - 1, took);
+        burst.places.clear();
+        for reply in replies {
+            self.reply(&reply);
         }
     }
 
@@ -185,11 +281,14 @@ impl Session {
             ))),
             (None, Some(own)) if own.name == "client" => clients::check(args),
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
-            (None, Some(_)) => Ok(()),
+            (None, Some(own)) => table::check_sub(own.name, args),
             (None, None) => Err(unknown::unknown_command(name, args)),
         };
         if let Err(reply) = arity {
             return self.refuse(own, reply);
+        }
+        if self.monitors && (data.is_some() || own.is_some_and(|own| own.name.ends_with("subscribe"))) {
+            return Reply::err("ERR Replica can't interact with the keyspace");
         }
         if self.only_listens() && !own.is_some_and(|own| LISTENERS_MAY.contains(&own.name)) {
             let name = data
@@ -216,6 +315,10 @@ impl Session {
                     },
                 }
             }
+            (None, Some(own)) if self.multi.is_some() && NOT_IN_MULTI.contains(&own.name) => {
+                self.spoil();
+                Reply::err("ERR Command not allowed inside a transaction")
+            }
             (None, Some(own)) if self.multi.is_some() && !own.immediate => match &mut self.multi {
                 Some(multi) => {
                     let queued = multi.push(own.name, Queued::Own(request.to_vec()));
@@ -230,6 +333,7 @@ impl Session {
 
     /// A request that was not accepted spoils the transaction it was meant for.
     fn refuse(&mut self, own: Option<&Own>, reply: Reply) -> Reply {
+        self.refused = true;
         if own.is_some_and(|own| own.name == "exec") {
             self.end_multi();
             let why = if let Reply::Error(text) = &reply {
@@ -239,13 +343,18 @@ impl Session {
             };
             return Reply::err(format!("EXECABORT Transaction discarded because of: {why}"));
         }
-        if let Some(multi) = &mut self.multi {
-            multi.spoil();
-        }
+        self.spoil();
         reply
     }
 
+    fn spoil(&mut self) {
+        if let Some(multi) = &mut self.multi {
+            multi.spoil();
+        }
+    }
+
     async fn run_numbered(&mut self, command: Command) -> Reply {
+        burst::note_writes(&self.node, std::slice::from_ref(&command), &mut self.wrote);
         let wish = Wish {
             commands: vec![command],
             id: self.once.take(),
@@ -289,11 +398,17 @@ impl Session {
             "reset" => {
                 self.end_multi();
                 self.once = None;
+                self.stop_monitoring();
                 self.stop_listening();
+                self.muted = 0;
                 self.state.reset();
                 self.show_state();
                 Reply::Simple("RESET".into())
             }
+            "monitor" => self.monitor(),
+            "save" => self.save().await,
+            "shutdown" => self.shut_down(args).await,
+            "wait" => self.wait_for_replicas(args, false).await,
             _ => self.simple(name, args).await,
         }
     }
@@ -322,24 +437,17 @@ impl Session {
             "client" => self.client_command(args),
             "command" => command::command(args),
             "script" => scripts::script(&self.node, args).await,
+            "function" => functions::function(&self.node, args).await,
             "publish" | "spublish" => pubsub::publish(&self.node, name, args).await,
             "pubsub" => pubsub::pubsub(&self.node, args).await,
             "time" => scripts::time(&self.node),
-            "info" => {
-                let size = burst::run(&self.node, vec![Item::Run(Command::DbSize)]).await;
-                let keys = if let Some(Reply::Int(keys)) = size.first() {
-                    Some(*keys)
-                } else {
-                    None
-                };
-                info::info(&self.node, self.shared.counts(), keys, args)
-            }
             "unwatch" => {
                 self.watched.clear();
                 Reply::ok()
             }
             "txn" => txn::txn(&self.node, args).await,
-            _ => self.quorate(args),
+            "quorate" => self.quorate(args),
+            _ => self.server_command(name, args).await,
         }
     }
 
@@ -350,6 +458,13 @@ impl Session {
             b"list" => clients.list(rest),
             b"info" => clients.info(self.state.id),
             b"unblock" => clients.unblock(rest),
+            b"pause" => control::pause(&self.shared.pause, rest),
+            b"unpause" => {
+                self.shared.pause.end();
+                Reply::ok()
+            }
+            b"reply" => self.switch_replies(&args[1]),
+            b"no-evict" | b"no-touch" => self.switch_care(args),
             b"kill" => {
                 let (reply, me) = clients.kill(rest, self.state.id);
                 self.closing |= me;
@@ -362,78 +477,4 @@ impl Session {
             }
         }
     }
-
-    fn quorate(&mut self, args: &[Bytes]) -> Reply {
-        let number = |arg: &Bytes| std::str::from_utf8(arg).ok()?.parse::<u64>().ok();
-        match args {
-            [sub] if sub.eq_ignore_ascii_case(b"status") => match serde_json::to_vec(&self.node.status()) {
-                Ok(json) => Reply::bulk(json),
-                Err(e) => Reply::err(format!("ERR {e}")),
-            },
-            [sub] if sub.eq_ignore_ascii_case(b"digest") => digests(&self.node),
-            [sub, session, seq, below] if sub.eq_ignore_ascii_case(b"once") => {
-                let session = std::str::from_utf8(session)
-                    .ok()
-                    .and_then(|s| u128::from_str_radix(s, 16).ok());
-                match (session, number(seq), number(below)) {
-                    // Which groups can execute a gateway's id is read from it.
-                    (Some(session), ..)
-                        if gateway_of(session)
-                            .is_some_and(|(node, _)| self.node.config().node(node).is_ok()) =>
-                    {
-                        Reply::err("ERR ONCE wants a session of the client's own: that one is a gateway's")
-                    }
-                    (Some(session), Some(seq), Some(below)) if below <= seq => {
-                        self.once = Some((RequestId { session, seq }, below));
-                        Reply::ok()
-                    }
-                    _ => Reply::err("ERR ONCE wants a session in hex, a number, and a number not above that"),
-                }
-            }
-            _ => Reply::err("ERR unknown subcommand or wrong number of arguments for 'quorate'"),
-        }
-    }
-
-    async fn watch(&mut self, keys: &[Bytes]) -> Reply {
-        if self.watched.len() + keys.len() > WATCHED_KEYS_MAX {
-            return Reply::err(format!(
-                "ERR a connection may watch {WATCHED_KEYS_MAX} keys at the most"
-            ));
-        }
-        let bytes = self
-            .watched
-            .iter()
-            .filter_map(Condition::key)
-            .chain(keys)
-            .map(Bytes::len);
-        if bytes.sum::<usize>() > WATCHED_BYTES_MAX || keys.iter().any(|key| key.len() > KEY_BYTES_MAX) {
-            return Reply::err(format!(
-                "ERR a key may have {KEY_BYTES_MAX} bytes at the most, and all that a connection watches {WATCHED_BYTES_MAX}"
-            ));
-        }
-        match self.node.versions(keys).await {
-            Ok(conditions) => {
-                // A key watched before keeps its older version: a change in between must count.
-                let known = self.watched.clone();
-                let watched = |new: &Condition| known.iter().any(|old| old.key() == new.key());
-                self.watched
-                    .extend(conditions.into_iter().filter(|condition| !watched(condition)));
-                Reply::ok()
-            }
-            Err(error) => Reply::err(error.to_string()),
-        }
-    }
-}
-
-/// `QUORATE DIGEST`: group, last applied index, checksum of the state there, for each replica on this node.
-fn digests(node: &Node) -> Reply {
-    let row = |group: crate::raft::Group| match group.digest() {
-        Ok((index, digest)) => Reply::Array(vec![
-            Reply::bulk(group.id().to_string()),
-            Reply::Int(i64::try_from(index).unwrap_or(i64::MAX)),
-            Reply::Int(i64::from(digest)),
-        ]),
-        Err(e) => Reply::err(format!("ERR {e}")),
-    };
-    Reply::Array(node.local_groups().into_iter().map(row).collect())
 }

@@ -6,33 +6,15 @@ use crate::base::Reply;
 
 /// Commands of Redis 7.0 that are not supported: what they belong to, why, their names.
 pub const MISSING: &[(&str, &str, &[&str])] = &[
-    ("waiting for replicas", "to come", &["wait"]),
     (
         "looking into HyperLogLog",
         "no need of it",
         &["pfdebug", "pfselftest"],
     ),
-    ("functions", "to come", &["fcall", "fcall_ro", "function"]),
-    ("several databases", "to come, or a refusal", &["move", "swapdb"]),
     (
-        "the server",
-        "to come",
-        &[
-            "bgsave", "config", "debug", "lastsave", "latency", "lolwut", "memory", "monitor", "role",
-            "save", "shutdown", "slowlog",
-        ],
-    ),
-    (
-        "Redis Cluster",
-        "routing is the server's; cluster-aware clients are to come",
-        &["asking", "cluster", "readonly", "readwrite"],
-    ),
-    (
-        "Redis's replication, its append-only file, modules, access lists",
+        "Redis's replication, modules",
         "Quorate has its own, or none",
         &[
-            "acl",
-            "bgrewriteaof",
             "failover",
             "migrate",
             "module",

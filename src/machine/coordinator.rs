@@ -80,7 +80,8 @@ impl Coordinator {
                 | Body::Prepare(_)
                 | Body::Finish(_)
                 | Body::Inquire { .. }
-                | Body::Forget(_) => Response::Refused(Refusal::Misdirected),
+                | Body::Forget(_)
+                | Body::Functions(_) => Response::Refused(Refusal::Misdirected),
             };
             (Ticket { index, at }, response)
         };
@@ -199,7 +200,7 @@ impl Coordinator {
                 .decision(*id)
                 .map_or(Seen::Nothing, |d| Seen::Decision(d.clone())),
             Read::Staged(attempts) => Seen::Staged(self.still_staged(attempts)),
-            Read::Run { .. } | Read::Values { .. } => Seen::Nothing,
+            Read::Run { .. } | Read::Values { .. } | Read::Functions(_) => Seen::Nothing,
         })
     }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A sum does not depend on the order of writes, so a replica that started from a snapshot has the digest of one that
-//! applied the whole log. The rest (locks, intents, finished attempts, parked requests, reply table, times; all of a
+//! applied the whole log. The rest (locks, intents, finished attempts, parked requests, reply table, times; libraries of functions; all of a
 //! coordinator) is small as a rule; of a large one the first [`DIGEST_REST_BYTES_MAX`] bytes count, the same on every replica.
 //!
 //! Not here: finding out that a value has changed in memory without a write. [`Machine::digest`] walks over all keys.
@@ -17,8 +17,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::Machine;
 use super::keyspace::Object;
+use super::{Libraries, Machine};
 use crate::base::codec::{self, CodecError};
 use crate::base::limits::DIGEST_REST_BYTES_MAX;
 
@@ -68,7 +68,7 @@ impl Machine {
                 let (keyspace, head) = shard.parts();
                 Digest {
                     keys: keyspace.digest(),
-                    rest: hash_of(head)?,
+                    rest: hash_of(head)? ^ hash_of_libraries(shard.libraries())?,
                 }
             }
             Machine::Coordinator(coordinator) => Digest {
@@ -77,6 +77,14 @@ impl Machine {
             },
         })
     }
+}
+
+/// Apart from the rest, so that a long reply table does not hide them; 0 where there never were any.
+fn hash_of_libraries(libraries: &Libraries) -> Result<u64, CodecError> {
+    if libraries.version() == 0 {
+        return Ok(0);
+    }
+    hash_of(libraries)
 }
 
 fn hash_of<T: Serialize>(value: &T) -> Result<u64, CodecError> {

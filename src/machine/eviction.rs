@@ -142,7 +142,8 @@ impl Shard {
     /// Keys evicted, and expired, since this replica runs.
     #[must_use]
     pub fn gone(&self) -> (u64, u64) {
-        (self.keyspace.gone.evicted, self.keyspace.gone.expired)
+        let tally = &self.keyspace.tally;
+        (tally.evicted.get(), tally.expired.get())
     }
 
     /// Removes the keys that are still what was chosen.
@@ -155,7 +156,7 @@ impl Shard {
             same && self.head.locks.owner(key).is_none()
         };
         let keys: Vec<Bytes> = keys.iter().filter(go).map(|(key, _)| key.clone()).collect();
-        self.keyspace.gone.evicted += keys.len() as u64;
+        self.keyspace.tally.evicted.add(keys.len() as u64);
         let writes = Writes {
             flush: false,
             keys: keys.into_iter().map(|key| (key, None)).collect(),
@@ -174,7 +175,7 @@ impl Shard {
             .take(EXPIRE_KEYS_MAX)
             .map(|(_, key)| key.clone())
             .collect();
-        self.keyspace.gone.expired += keys.len() as u64;
+        self.keyspace.tally.expired.add(keys.len() as u64);
         let writes = Writes {
             flush: false,
             keys: keys.into_iter().map(|key| (key, None)).collect(),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::access::Access;
 use super::digest::{share, share_by_bytes};
 use super::interest::Interest;
+use super::tally::Tally;
 pub use super::values::{Blob, Key, Value};
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
@@ -116,14 +117,11 @@ pub struct Keyspace {
     garbage: Garbage,
     pub interest: Interest,
     pub access: Access,
-    pub gone: Gone,
-}
-
-/// Keys that were removed since this replica runs, though nobody had asked for it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Gone {
-    pub evicted: u64,
-    pub expired: u64,
+    pub tally: Arc<Tally>,
+    /// Sum of all times at which keys expire.
+    expiry_sum: u128,
+    /// The entry that was last given a stamp, and how many it has.
+    stamps: (u64, u32),
 }
 
 /// What a key takes beside its bytes and its value's: its place in a node of the tree, the value's header, and their share of room
@@ -135,8 +133,14 @@ const EXPIRY_COST: u64 = 96;
 /// Bytes that a key takes with what it holds, roughly, and the same on every replica.
 #[must_use]
 pub fn cost(key: &[u8], object: &Object) -> u64 {
-    let expiry = object.expires().map_or(0, |_| EXPIRY_COST + key.len() as u64);
-    KEY_COST + expiry + (key.len() + object.value().weight()) as u64
+    cost_of(key, object.value(), object.expires())
+}
+
+/// As [`cost`].
+#[must_use]
+pub fn cost_of(key: &[u8], value: &Value, expires: Option<Millis>) -> u64 {
+    let expiry = expires.map_or(0, |_| EXPIRY_COST + key.len() as u64);
+    KEY_COST + expiry + (key.len() + value.weight()) as u64
 }
 
 /// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
@@ -164,7 +168,9 @@ impl Default for Keyspace {
             garbage: Garbage::default(),
             interest: Interest::default(),
             access: Access::default(),
-            gone: Gone::default(),
+            tally: Arc::default(),
+            expiry_sum: 0,
+            stamps: (0, 0),
         }
     }
 }
@@ -251,6 +257,8 @@ impl Keyspace {
         if old_expires != expires {
             // Copied: a slice of a request's buffer would keep the whole buffer alive.
             let key = Bytes::copy_from_slice(key);
+            self.expiry_sum += u128::from(expires.unwrap_or(0));
+            self.expiry_sum -= u128::from(old_expires.unwrap_or(0));
             if let Some(at) = old_expires {
                 self.expiries.remove(&(at, key.clone()));
             }
@@ -294,9 +302,21 @@ impl Keyspace {
         self.garbage = before.garbage;
         self.interest = before.interest;
         self.access = before.access;
-        self.gone = before.gone;
+        self.tally = before.tally;
+        // The entry goes on, and may not give a number twice.
+        self.stamps = before.stamps;
         self.interest.note_all();
         self.garbage.1.extend(before.slots.into_iter().flatten());
+    }
+
+    /// A number, from 1, that the entry at `version` gives once: entries are applied from their beginning, so all replicas give the
+    /// same, and need not remember it.
+    pub fn stamp(&mut self, version: u64) -> u32 {
+        if self.stamps.0 != version {
+            self.stamps = (version, 0);
+        }
+        self.stamps.1 = self.stamps.1.saturating_add(1);
+        self.stamps.1
     }
 
     /// What is to be freed elsewhere.
@@ -308,6 +328,12 @@ impl Keyspace {
     /// The keys that expire at or before `now`, soonest first.
     pub fn expiring(&self, now: Millis) -> impl Iterator<Item = &(Millis, Bytes)> {
         self.expiries.iter().take_while(move |(at, _)| *at <= now)
+    }
+
+    /// How many keys expire, and the sum of the times at which they do.
+    #[must_use]
+    pub fn expiries(&self) -> (usize, u128) {
+        (self.expiries.len(), self.expiry_sum)
     }
 
     /// Keys of one slot, in order.
@@ -365,6 +391,7 @@ impl Keyspace {
             self.digest = self.digest.wrapping_add(share(key, object));
             self.bytes += cost(key, object);
             let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
+            self.expiry_sum += expiry.as_ref().map_or(0, |(at, _)| u128::from(*at));
             self.expiries.extend(expiry);
         }
         let slot = Arc::make_mut(self.slots[usize::from(number)].get_or_insert_default());

@@ -15,6 +15,8 @@ pub mod commands;
 mod coordinator;
 mod digest;
 mod eviction;
+mod function_dump;
+mod functions;
 pub mod glob;
 mod interest;
 pub mod keyspace;
@@ -33,6 +35,7 @@ mod sessions;
 mod shard;
 mod snapshot;
 mod strict;
+mod tally;
 pub mod values;
 
 pub use access::{Access, Counted};
@@ -40,6 +43,8 @@ pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
 pub use digest::Digest;
 pub use eviction::{Candidate, Walk};
+pub use function_dump::dumped_codes;
+pub use functions::{Function, FunctionChange, FunctionFlag, Libraries, Library, RestorePolicy};
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
@@ -51,6 +56,9 @@ pub use request::{
 pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
 pub use strict::Failed;
+pub use tally::Tally;
+
+use std::sync::Arc;
 
 use crate::base::{GroupId, Millis};
 
@@ -110,6 +118,13 @@ impl Machine {
         match self {
             Machine::Shard(shard) => Some(shard.access()),
             Machine::Coordinator(_) => None,
+        }
+    }
+
+    /// Goes on counting where the state that this one replaces had got.
+    pub fn keep_tally(&mut self, before: &Machine) {
+        if let (Machine::Shard(new), Machine::Shard(old)) = (self, before) {
+            new.keep_tally(Arc::clone(old.tally()));
         }
     }
 

@@ -2,6 +2,7 @@
 //! the writes are applied. Running a command twice on the same view changes nothing. What can neither be rolled back nor wait
 //! for a decision needs no buffer: see [`Overlay::direct`].
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -75,6 +76,8 @@ pub struct Overlay<'a> {
     now: Millis,
     /// Randomness for the commands that want it (`RANDOMKEY`); comes with the entry.
     pub seed: u64,
+    /// Keys that were looked up and found, and not found.
+    looked: Cell<(u64, u64)>,
 }
 
 impl<'a> Overlay<'a> {
@@ -85,6 +88,7 @@ impl<'a> Overlay<'a> {
             writes: Writes::default(),
             now,
             seed,
+            looked: Cell::default(),
         }
     }
 
@@ -100,6 +104,7 @@ impl<'a> Overlay<'a> {
             writes: Writes::default(),
             now,
             seed,
+            looked: Cell::default(),
         }
     }
 
@@ -151,8 +156,45 @@ impl<'a> Overlay<'a> {
             return None;
         }
         let found = |object: &&Object| !object.expired(self.now) || mutant::is(Mutant::ExpiredKeysAreFound);
-        let object = self.base().get(key).filter(found)?;
-        Some((object.value(), object.expires()))
+        let object = self.base().get(key).filter(found);
+        let (hits, misses) = self.looked.get();
+        self.looked.set(if object.is_some() {
+            (hits + 1, misses)
+        } else {
+            (hits, misses + 1)
+        });
+        object.map(|object| (object.value(), object.expires()))
+    }
+
+    /// How many keys were looked up below the writes and found, and how many were not found.
+    #[must_use]
+    pub fn looked(&self) -> (u64, u64) {
+        self.looked.get()
+    }
+
+    /// Log index of the entry that last changed a key, as of what lies below the writes; 0: it is not there.
+    #[must_use]
+    pub fn version(&self, key: &[u8]) -> u64 {
+        self.base().get(key).map_or(0, |object| object.version)
+    }
+
+    /// Log index of the entry that is being applied; `None`: nothing is written at once.
+    #[must_use]
+    pub fn entry(&self) -> Option<u64> {
+        match self.base {
+            Base::Kept(_) => None,
+            Base::Direct { version, .. } => Some(version),
+        }
+    }
+
+    /// See [`Keyspace::stamp`]; `None` where nothing is written at once.
+    pub fn stamp(&mut self) -> Option<u32> {
+        match &mut self.base {
+            Base::Kept(_) => None,
+            Base::Direct {
+                keyspace, version, ..
+            } => Some(keyspace.stamp(*version)),
+        }
     }
 
     /// The string a key holds.
@@ -162,8 +204,7 @@ impl<'a> Overlay<'a> {
     pub fn get_str(&self, key: &[u8]) -> Result<Option<&Blob>, Reply> {
         match self.get(key) {
             None => Ok(None),
-            Some((Value::Str(blob), _)) => Ok(Some(blob)),
-            Some(_) => Err(Reply::wrong_type()),
+            Some((value, _)) => value.as_str().map(Some).ok_or_else(Reply::wrong_type),
         }
     }
 

@@ -10,7 +10,7 @@ use super::overlay::Overlay;
 use super::request::Condition;
 use super::run::replies;
 use super::shard::{Fate, Shard};
-use super::{Command, Decision};
+use super::{Command, Decision, Libraries};
 use crate::base::{AttemptId, Millis, Mutant, Reply, RequestId, mutant};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub enum Read {
     Staged(Vec<AttemptId>),
     /// Shard: what these keys hold, unless it is more than so many bytes.
     Values { keys: Vec<Bytes>, most: u64 },
+    /// First shard: the libraries of functions, unless they are those of this version.
+    Functions(u64),
 }
 
 /// Value and expiry of a key that is there.
@@ -54,6 +56,8 @@ pub enum Seen {
     },
     /// The values that were asked for are so many bytes.
     TooMuch(u64),
+    /// `None`: as known.
+    Functions(Option<Libraries>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +81,11 @@ impl Shard {
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
             Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
             Read::Values { keys, most } => self.read_values(keys, *most, now, asked),
+            Read::Functions(known) => {
+                let libraries = self.libraries();
+                let news = libraries.version() != *known;
+                ReadOutcome::Ready(Seen::Functions(news.then(|| libraries.clone())))
+            }
         }
     }
 
@@ -112,6 +121,9 @@ impl Shard {
         self.note_access(commands, now);
         let mut view = Overlay::new(self.keyspace(), now, seed);
         let replies = replies(commands, &mut view, false);
+        let ((hits, misses), tally) = (view.looked(), &self.keyspace().tally);
+        tally.hits.add(hits);
+        tally.misses.add(misses);
         let touched = match scope.filter(|_| versions) {
             None => Vec::new(),
             Some(Scope::All) => vec![Condition::Whole {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Failed, Scope};
+use super::{Command, Failed, FunctionChange, Scope};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
 /// Names a request by where it stands: log index, and place in the entry.
@@ -73,6 +73,8 @@ pub enum Body {
     Evict(Vec<(Bytes, u64)>),
     /// Shard: memory is full; what stands behind this in the entry and would need more is refused.
     Full,
+    /// First shard: change the libraries of functions.
+    Functions(Box<FunctionChange>),
 }
 
 /// What the commands of a `Run` have to do with each other.
@@ -317,6 +319,7 @@ impl Request {
             Body::Stage(_) => 256,
             Body::Forget(attempts) => attempts.len() * 32,
             Body::Evict(keys) => keys.iter().map(|(key, _)| key.len() + 16).sum(),
+            Body::Functions(change) => change.weight(),
             Body::Digest
             | Body::Finish(_)
             | Body::Sweep

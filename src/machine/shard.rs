@@ -14,10 +14,12 @@
 //! A `Run` holds nothing while it waits, so it may always wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use super::functions::Libraries;
 use super::interest::Interest;
 use super::keyspace::{Garbage, Keyspace, Object};
 use super::locks::{Locks, Scope, scope_of};
@@ -32,6 +34,7 @@ use super::run::replies;
 use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
+use super::tally::Tally;
 use crate::base::limits::{PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
@@ -89,6 +92,8 @@ pub struct Head {
 pub struct Shard {
     pub(super) keyspace: Keyspace,
     pub(super) head: Head,
+    /// Of the first shard alone.
+    pub(super) libraries: Libraries,
 }
 
 /// The entry being applied, and the answers so far.
@@ -102,8 +107,12 @@ pub(super) struct Applying {
 
 impl Shard {
     #[must_use]
-    pub fn from_parts(keyspace: Keyspace, head: Head) -> Shard {
-        Shard { keyspace, head }
+    pub fn from_parts(keyspace: Keyspace, head: Head, libraries: Libraries) -> Shard {
+        Shard {
+            keyspace,
+            head,
+            libraries,
+        }
     }
 
     #[must_use]
@@ -118,6 +127,16 @@ impl Shard {
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// What `INFO` counts here.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.keyspace.tally
+    }
+
+    pub(super) fn keep_tally(&mut self, tally: Arc<Tally>) {
+        self.keyspace.tally = tally;
     }
 
     pub(super) fn interest(&mut self) -> &mut Interest {
@@ -249,6 +268,7 @@ impl Shard {
                 self.remember(request.id, &response);
                 Some(response)
             }
+            Body::Functions(change) => Some(self.change_functions(change, request.id, applying.index)),
             Body::Forget(attempts) => {
                 self.forget_kept(attempts);
                 Some(Response::Done)
@@ -274,7 +294,7 @@ impl Shard {
         id.is_none_or(|id| self.head.sessions.may_have_forgotten(id.session))
     }
 
-    fn remember(&mut self, id: Option<RequestId>, response: &Response) {
+    pub(super) fn remember(&mut self, id: Option<RequestId>, response: &Response) {
         let forget = !matches!(response, Response::Replies(_)) && mutant::is(Mutant::RefusalsNotRemembered);
         if let Some(id) = id.filter(|_| !forget) {
             self.head.sessions.record(id, Answered::Done(response.clone()));

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::keyspace::{Key, Keyspace, Object, Slot, Value};
 use super::shard::{Head, Shard};
-use super::{Coordinator, Machine};
+use super::{Coordinator, Libraries, Machine};
 use crate::base::codec::{self, CodecError};
 use crate::base::limits::SNAPSHOT_SECTION_BYTES;
 use crate::base::{Mutant, mutant};
 
-/// Layout of the sections. Those before are read as well: 4 had a slot in one section, 5 a value, 6 no streams. Others are refused.
-const FORMAT_VERSION: u32 = 7;
+/// Layout of the sections. Those before are read as well: 4 had a slot in one section, 5 a value, 6 no streams, 7 no functions. Others
+/// are refused.
+const FORMAT_VERSION: u32 = 8;
 const FORMAT_OLDEST: u32 = 4;
 
 /// Bytes of the length before each section.
@@ -20,7 +21,7 @@ const LENGTH_BYTES: usize = 8;
 
 /// One section of a snapshot, length-prefixed in the stream.
 #[derive(Debug, Serialize, Deserialize)]
-enum Section<S, H, C, M> {
+enum Section<S, H, C, M, L> {
     Format(u32),
     Shard(H),
     Coordinator(C),
@@ -28,12 +29,18 @@ enum Section<S, H, C, M> {
     Keys(S),
     /// More of the value of a key that came before.
     More(M),
+    /// Libraries of functions; none where there never were any.
+    Libraries(L),
 }
 
 /// A state that no longer changes.
 #[derive(Debug)]
 pub enum Frozen {
-    Shard { head: Box<Head>, slots: Vec<Arc<Slot>> },
+    Shard {
+        head: Box<Head>,
+        libraries: Libraries,
+        slots: Vec<Arc<Slot>>,
+    },
     Coordinator(Box<Coordinator>),
 }
 
@@ -46,6 +53,7 @@ impl Machine {
                 let (keyspace, head) = shard.parts();
                 Frozen::Shard {
                     head: Box::new(remembered(head.clone())),
+                    libraries: shard.libraries().clone(),
                     slots: keyspace.freeze(),
                 }
             }
@@ -127,8 +135,15 @@ impl Frozen {
         write(&Section::Format(FORMAT_VERSION))?;
         match self {
             Frozen::Coordinator(coordinator) => write(&Section::Coordinator(coordinator)),
-            Frozen::Shard { head, slots } => {
+            Frozen::Shard {
+                head,
+                libraries,
+                slots,
+            } => {
                 write(&Section::Shard(head))?;
+                if libraries.version() > 0 {
+                    write(&Section::Libraries(libraries))?;
+                }
                 for slot in slots {
                     write_slot(slot, &mut write)?;
                 }
@@ -146,7 +161,8 @@ enum Piece<'a> {
     First(Object),
 }
 
-type Out<'a> = Section<&'a [(&'a Key, Piece<'a>)], &'a Head, &'a Coordinator, (&'a Key, Value)>;
+type Out<'a> =
+    Section<&'a [(&'a Key, Piece<'a>)], &'a Head, &'a Coordinator, (&'a Key, Value), &'a Libraries>;
 
 fn write_slot<E>(slot: &Slot, write: &mut impl FnMut(&Out<'_>) -> Result<(), E>) -> Result<(), E> {
     let mut keys = Vec::new();
@@ -186,6 +202,7 @@ pub struct Thaw {
     head: Option<Head>,
     coordinator: Option<Coordinator>,
     keyspace: Keyspace,
+    libraries: Libraries,
 }
 
 impl Thaw {
@@ -194,7 +211,7 @@ impl Thaw {
     /// # Errors
     /// Sections that do not decode, or another format.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
-        type In = Section<Vec<(Key, Object)>, Head, Coordinator, (Key, Value)>;
+        type In = Section<Vec<(Key, Object)>, Head, Coordinator, (Key, Value), Libraries>;
         self.buffer.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(length) = self.buffer.get(at..at + 8) {
@@ -212,6 +229,7 @@ impl Thaw {
                 Section::Coordinator(coordinator) => self.coordinator = Some(coordinator),
                 Section::Keys(keys) => self.keyspace.load(keys)?,
                 Section::More((key, piece)) => self.keyspace.load_more(&key, piece)?,
+                Section::Libraries(libraries) => self.libraries = libraries,
             }
         }
         self.buffer.drain(..at);
@@ -227,7 +245,10 @@ impl Thaw {
             return Err("the snapshot ends in the middle of a section".into());
         }
         match (self.head, self.coordinator) {
-            (Some(head), None) => Ok(Machine::Shard(Box::new(Shard::from_parts(self.keyspace, head)))),
+            (Some(head), None) => {
+                let shard = Shard::from_parts(self.keyspace, head, self.libraries);
+                Ok(Machine::Shard(Box::new(shard)))
+            }
             (None, Some(coordinator)) => Ok(Machine::Coordinator(Box::new(coordinator))),
             _ => Err("the snapshot has not exactly one head".into()),
         }

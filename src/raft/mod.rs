@@ -27,6 +27,7 @@ mod network;
 mod proposer;
 mod reader;
 mod runtime;
+mod saving;
 mod shared;
 mod state_machine;
 mod upkeep;

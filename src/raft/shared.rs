@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::admission::Used;
 use super::faults;
@@ -36,6 +38,8 @@ pub struct State {
     pub snapshot_bytes: u64,
     /// One is being written.
     pub writes_snapshot: bool,
+    /// When the last one was written or taken in by this process, and how long it took to write.
+    pub snapshot_written: Option<(Instant, Duration)>,
     /// Batches proposed here, by nonce.
     proposed: BTreeMap<u64, Vec<Waiter<Response>>>,
     /// Requests parked on locks, by where they stand in the log.
@@ -76,6 +80,7 @@ impl Shared {
             bytes_since_snapshot: 0,
             snapshot_bytes: 0,
             writes_snapshot: false,
+            snapshot_written: None,
             proposed: BTreeMap::new(),
             parked: BTreeMap::new(),
             digests: Digests::default(),
@@ -205,6 +210,7 @@ impl Shared {
         if let (Some(new), Some(old)) = (machine.access(), state.machine.access()) {
             std::mem::swap(new, old);
         }
+        machine.keep_tally(&state.machine);
         state.machine = machine;
         state.applied = applied;
         state.membership = membership;

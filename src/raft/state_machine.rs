@@ -40,6 +40,7 @@ pub struct Builder {
     frozen: Option<Frozen>,
     /// How long the cut held everything up.
     cut_us: u128,
+    begin: Instant,
     meta: SnapshotMeta,
     machine: StateMachine,
 }
@@ -136,7 +137,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         })
         .await?;
         self.machine.publish(name.clone(), &self.meta).await?;
-        self.machine.shared.with(|state| state.snapshot_bytes = bytes);
+        let took = self.begin.elapsed();
+        self.machine.shared.with(|state| {
+            state.snapshot_bytes = bytes;
+            state.snapshot_written = Some((Instant::now(), took));
+        });
         let (group, cut_us) = (self.machine.shared.group, self.cut_us);
         tracing::debug!(%group, index, bytes, cut_us, "snapshot written");
         Ok(Snapshot {
@@ -203,6 +208,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Builder {
             frozen: Some(frozen),
             cut_us: begin.elapsed().as_micros(),
+            begin,
             meta,
             machine: self.clone(),
         }

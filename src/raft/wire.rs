@@ -12,7 +12,7 @@ use super::{SnapshotMeta, TypeConfig, Vote};
 use crate::base::{GroupId, NodeId};
 
 /// Version of everything on the wire between peers; another one is refused.
-pub const WIRE_VERSION: u32 = 11;
+pub const WIRE_VERSION: u32 = 12;
 
 /// First frame in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

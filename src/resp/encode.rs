@@ -69,24 +69,31 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
                 encode(second, protocol, out)
             })
         }
-        (Reply::Number(text), Protocol::Resp3) => {
-            out.put_u8(b',');
-            out.put_slice(text);
-            out.put_slice(b"\r\n");
-            Ok(())
+        (Reply::Number(text) | Reply::BigNumber(text) | Reply::Formatted(_, text), Protocol::Resp2) => {
+            encode(&Reply::Bulk(text.clone()), protocol, out)
         }
-        (Reply::Number(text), Protocol::Resp2) => encode(&Reply::Bulk(text.clone()), protocol, out),
-        (Reply::Double(number), Protocol::Resp3) => {
-            out.put_slice(format!(",{}\r\n", general(*number)).as_bytes());
-            Ok(())
+        (Reply::Number(text), _) => marked(out, b",", text),
+        (Reply::BigNumber(text), _) => marked(out, b"(", text),
+        (Reply::Formatted(format, text), _) => {
+            header(out, '=', format.len() + 1 + text.len());
+            marked(out, &[format.as_slice(), b":"].concat(), text)
         }
-        (Reply::NilArray, Protocol::Resp2) => {
-            out.put_slice(b"*-1\r\n");
-            Ok(())
-        }
+        (Reply::Double(number), Protocol::Resp3) => marked(out, b",", general(*number).as_bytes()),
+        (Reply::Bool(yes), Protocol::Resp2) => marked(out, b":", if *yes { b"1" } else { b"0" }),
+        (Reply::Bool(yes), Protocol::Resp3) => marked(out, b"#", if *yes { b"t" } else { b"f" }),
+        (Reply::NilArray, Protocol::Resp2) => marked(out, b"*", b"-1"),
         (scalar, Protocol::Resp2) => extend2(out, &scalar2(scalar), false).map(drop),
         (scalar, Protocol::Resp3) => extend3(out, &scalar3(scalar), false).map(drop),
     }
+}
+
+/// A mark, what it is of, and the end of the line.
+#[expect(clippy::unnecessary_wraps, reason = "the arms of a match are of one type")]
+fn marked(out: &mut BytesMut, mark: &[u8], text: &[u8]) -> Result<(), RedisProtocolError> {
+    out.put_slice(mark);
+    out.put_slice(text);
+    out.put_slice(b"\r\n");
+    Ok(())
 }
 
 /// Error lines must stay lines, whatever a user's argument in them contains.
@@ -181,6 +188,14 @@ mod tests {
                 "%2\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n_\r\n",
             ),
             (Reply::Verbatim("x".into()), "$1\r\nx\r\n", "=5\r\ntxt:x\r\n"),
+            (
+                Reply::Formatted(*b"mkd", "x".into()),
+                "$1\r\nx\r\n",
+                "=5\r\nmkd:x\r\n",
+            ),
+            (Reply::BigNumber("12".into()), "$2\r\n12\r\n", "(12\r\n"),
+            (Reply::Bool(true), ":1\r\n", "#t\r\n"),
+            (Reply::Bool(false), ":0\r\n", "#f\r\n"),
         ];
         for (reply, two, three) in cases {
             assert_eq!(text(&reply, Protocol::Resp2), two);

@@ -4,22 +4,57 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use mlua::{Lua, MultiValue, Value};
+use mlua::{Lua, MultiValue};
 
 use super::Surroundings;
-use super::convert::{argument, error_table, from_reply};
+use super::convert::{argument, located, raise};
 use crate::base::Reply;
 use crate::base::limits::TXN_BYTES_MAX;
 use crate::machine::commands::{self, Spec};
 use crate::machine::overlay::Overlay;
 use crate::machine::{Command, Touches};
 
+/// The gateway's commands that are refused in scripts.
+const NOT_FOR_SCRIPTS: &[&str] = &[
+    "auth",
+    "client",
+    "command",
+    "discard",
+    "exec",
+    "function",
+    "hello",
+    "info",
+    "multi",
+    "psubscribe",
+    "punsubscribe",
+    "quit",
+    "quorate",
+    "reset",
+    "script",
+    "ssubscribe",
+    "subscribe",
+    "sunsubscribe",
+    "txn",
+    "unsubscribe",
+    "unwatch",
+    "watch",
+];
+/// Those that are not.
+const FOR_SCRIPTS: &[&str] = &["echo", "ping", "publish", "select", "time"];
+
+/// Whether there is a command of this name.
+pub fn knows(name: &[u8]) -> bool {
+    let mut own = NOT_FOR_SCRIPTS.iter().chain(FOR_SCRIPTS);
+    commands::find(name).is_some() || own.any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+}
+
 /// What the commands of one run share.
 pub struct Calls<'a, 'b> {
     view: &'a mut Overlay<'b>,
     around: &'a Surroundings,
     read_only: bool,
-    resp3: bool,
+    /// The replies' version, as the script has set it.
+    pub resp3: bool,
     /// Keys that it came upon and that are not known.
     pub missing: Vec<Bytes>,
     /// Messages to publish when all is committed.
@@ -28,8 +63,6 @@ pub struct Calls<'a, 'b> {
     written: usize,
     /// Set then: nothing that follows counts.
     pub missed: Arc<AtomicBool>,
-    /// Where the script made its last call, if that is known.
-    pub line: Option<usize>,
     /// Of `math.random`: the same in each run, as in Redis.
     pub random: u64,
 }
@@ -45,21 +78,15 @@ impl<'a, 'b> Calls<'a, 'b> {
             missed: Arc::default(),
             messages: Vec::new(),
             written: 0,
-            line: None,
             random: 0,
         }
     }
 
-    /// Runs a command; says whether it has failed, and what it replied.
-    pub fn call(&mut self, lua: &Lua, args: &MultiValue, line: Option<usize>) -> mlua::Result<(bool, Value)> {
-        self.line = line;
-        let reply = match args.iter().map(argument).collect::<Option<Vec<Bytes>>>() {
+    /// Runs a command.
+    pub fn call(&mut self, args: &MultiValue) -> Reply {
+        match args.iter().map(argument).collect::<Option<Vec<Bytes>>>() {
             Some(args) => self.run(&args).unwrap_or_else(|error| error),
             None => Reply::err("ERR Lua redis lib command arguments must be strings or integers"),
-        };
-        match &reply {
-            Reply::Error(text) => Ok((true, Value::Table(error_table(lua, text)?))),
-            reply => Ok((false, from_reply(lua, reply, self.resp3)?)),
         }
     }
 
@@ -126,29 +153,26 @@ impl<'a, 'b> Calls<'a, 'b> {
             (b"select", [index]) if index.as_ref() == b"0" => Ok(Reply::ok()),
             (b"select", [_]) => Err(Reply::err("ERR DB index is out of range")),
             (b"ping" | b"echo" | b"time" | b"select" | b"publish", _) => Err(wrong_arity()),
-            (
-                b"auth" | b"client" | b"command" | b"discard" | b"exec" | b"hello" | b"info" | b"multi"
-                | b"quit" | b"quorate" | b"reset" | b"script" | b"txn" | b"unwatch" | b"watch" | b"subscribe"
-                | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe",
-                _,
-            ) => Err(not_allowed()),
+            (name, _) if NOT_FOR_SCRIPTS.iter().any(|other| other.as_bytes() == name) => Err(not_allowed()),
             _ => Err(Reply::err("ERR Unknown Redis command called from script")),
         }
     }
 
-    pub fn set_resp(&mut self, version: &Value) -> mlua::Result<()> {
-        self.resp3 = match version {
-            Value::Integer(2) => false,
-            Value::Integer(3) => true,
-            Value::Number(n) if (*n - 2.0).abs() < f64::EPSILON => false,
-            Value::Number(n) if (*n - 3.0).abs() < f64::EPSILON => true,
-            _ => return Err(mlua::Error::runtime("RESP version must be 2 or 3.")),
+    pub fn set_resp(&mut self, args: &MultiValue) -> mlua::Result<()> {
+        if args.len() != 1 {
+            return Err(raise("ERR redis.setresp() requires one argument."));
+        }
+        let version = args.front().and_then(argument).unwrap_or_default();
+        self.resp3 = match version.as_ref() {
+            b"2" => false,
+            b"3" => true,
+            _ => return Err(raise("ERR RESP version must be 2 or 3.")),
         };
         Ok(())
     }
 
     /// `math.random([m [, n]])`, with numbers of SplitMix64 (see [`Overlay::random`]).
-    pub fn random(&mut self, limits: &[f64]) -> mlua::Result<f64> {
+    pub fn random(&mut self, lua: &Lua, limits: &[f64]) -> mlua::Result<f64> {
         let before = std::mem::replace(&mut self.view.seed, self.random);
         let bits = self.view.random();
         self.random = std::mem::replace(&mut self.view.seed, before);
@@ -160,9 +184,9 @@ impl<'a, 'b> Calls<'a, 'b> {
             [low, high, ..] => (low.floor(), high.floor()),
         };
         if low > high {
-            return Err(mlua::Error::runtime(
-                "bad argument to 'random' (interval is empty)",
-            ));
+            let place = limits.len();
+            let why = format!("bad argument #{place} to 'random' (interval is empty)");
+            return Err(located(lua, &why));
         }
         Ok((unit * (high - low + 1.0)).floor() + low)
     }

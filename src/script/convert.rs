@@ -20,8 +20,58 @@ pub fn argument(value: &Value) -> Option<Bytes> {
     }
 }
 
+/// A number, or text that is one.
+pub fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => text.to_string_lossy().trim().parse().ok(),
+        #[expect(clippy::cast_precision_loss, reason = "Lua 5.1 has no integers")]
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// What a command, or a function of ours, raises as `{err = text}`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+/// An error whose text is a whole reply.
+pub fn raise(text: impl Into<String>) -> Error {
+    Error::external(Raised(text.into()))
+}
+
+/// An error that says where in the script it is, as those of Lua itself do.
+pub fn located(lua: &Lua, why: &str) -> Error {
+    let place = lua.inspect_stack(1, |debug| {
+        let source = debug.source().short_src.map(std::borrow::Cow::into_owned);
+        Some(format!("{}:{}: ", source?, debug.current_line()?))
+    });
+    Error::runtime(format!("{}{why}", place.flatten().unwrap_or_default()))
+}
+
+/// What Lua gets to see of an error that was caught.
+pub fn thrown(lua: &Lua, value: Value) -> mlua::Result<Value> {
+    let Value::Error(error) = &value else {
+        return Ok(value);
+    };
+    let text = text_of(error);
+    if is_raised(error) {
+        return error_table(lua, text.as_bytes()).map(Value::Table);
+    }
+    let text = text.strip_prefix("ERR ").unwrap_or(&text);
+    lua.create_string(text).map(Value::String)
+}
+
+fn is_raised(error: &Error) -> bool {
+    match error {
+        Error::CallbackError { cause, .. } => is_raised(cause),
+        other => other.downcast_ref::<Raised>().is_some(),
+    }
+}
+
 /// `{err = text}`.
-pub fn error_table(lua: &Lua, text: &str) -> mlua::Result<Table> {
+pub fn error_table(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     table.set("err", lua.create_string(text)?)?;
     Ok(table)
@@ -41,10 +91,18 @@ pub fn from_reply(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Value> 
     };
     match reply {
         Reply::Simple(text) => under("ok", string(text.as_bytes())?),
-        Reply::Error(text) => error_table(lua, text).map(Value::Table),
+        Reply::Error(text) => error_table(lua, text.as_bytes()).map(Value::Table),
         #[expect(clippy::cast_precision_loss, reason = "Lua 5.1 has no integers")]
         Reply::Int(number) => Ok(Value::Number(*number as f64)),
-        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => string(bytes),
+        Reply::Verbatim(bytes) if resp3 => verbatim(lua, b"txt", bytes),
+        Reply::Formatted(format, bytes) if resp3 => verbatim(lua, format, bytes),
+        Reply::BigNumber(text) if resp3 => under("big_number", string(text)?),
+        Reply::Bool(yes) if resp3 => Ok(Value::Boolean(*yes)),
+        Reply::Bool(yes) => Ok(Value::Number(f64::from(u8::from(*yes)))),
+        Reply::Bulk(bytes)
+        | Reply::Verbatim(bytes)
+        | Reply::Formatted(_, bytes)
+        | Reply::BigNumber(bytes) => string(bytes),
         Reply::Nil | Reply::NilArray if resp3 => Ok(Value::Nil),
         Reply::Nil | Reply::NilArray => Ok(Value::Boolean(false)),
         Reply::Number(text) if !resp3 => from_reply(lua, &Reply::Bulk(text.clone()), resp3),
@@ -86,8 +144,16 @@ fn sequence<'a>(lua: &Lua, items: impl Iterator<Item = &'a Reply>, resp3: bool) 
     lua.create_sequence_from(items?).map(Value::Table)
 }
 
-/// What a script returns, as a reply.
-pub fn to_reply(value: &Value, depth: usize) -> mlua::Result<Reply> {
+fn verbatim(lua: &Lua, format: &[u8], text: &[u8]) -> mlua::Result<Value> {
+    let (inner, outer) = (lua.create_table()?, lua.create_table()?);
+    inner.set("string", lua.create_string(text)?)?;
+    inner.set("format", lua.create_string(format)?)?;
+    outer.set("verbatim_string", inner)?;
+    Ok(Value::Table(outer))
+}
+
+/// What a script returns, as a reply: in RESP3 there are truths.
+pub fn to_reply(value: &Value, resp3: bool, depth: usize) -> mlua::Result<Reply> {
     if depth > DEPTH_MAX {
         return Ok(Reply::err("ERR reached lua stack limit"));
     }
@@ -99,8 +165,9 @@ pub fn to_reply(value: &Value, depth: usize) -> mlua::Result<Reply> {
             reason = "as in Redis: the fraction is cut off"
         )]
         Value::Number(number) => Reply::Int(*number as i64),
+        Value::Boolean(yes) if resp3 => Reply::Bool(*yes),
         Value::Boolean(true) => Reply::Int(1),
-        Value::Table(table) => of_table(table, depth)?,
+        Value::Table(table) => of_table(table, resp3, depth)?,
         _ => Reply::Nil,
     })
 }
@@ -117,7 +184,8 @@ fn line(text: &[u8]) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn of_table(table: &Table, depth: usize) -> mlua::Result<Reply> {
+fn of_table(table: &Table, resp3: bool, depth: usize) -> mlua::Result<Reply> {
+    let inner = |value: &Value| to_reply(value, resp3, depth + 1);
     let field = |name: &str| table.raw_get::<Value>(name);
     if let Value::String(text) = field("err")? {
         return Ok(Reply::Error(line(&text.as_bytes())));
@@ -135,29 +203,33 @@ fn of_table(table: &Table, depth: usize) -> mlua::Result<Reply> {
         let mut pairs = Vec::new();
         for pair in map.pairs::<Value, Value>() {
             let (key, value) = pair?;
-            pairs.push((to_reply(&key, depth + 1)?, to_reply(&value, depth + 1)?));
+            pairs.push((inner(&key)?, inner(&value)?));
         }
         return Ok(Reply::Map(pairs));
     }
     if let Value::Table(set) = field("set")? {
-        let members = set
-            .pairs::<Value, Value>()
-            .map(|pair| to_reply(&pair?.0, depth + 1));
+        let members = set.pairs::<Value, Value>().map(|pair| inner(&pair?.0));
         return members.collect::<mlua::Result<_>>().map(Reply::Set);
     }
     if let Value::String(number) = field("big_number")? {
-        return Ok(Reply::Bulk(Bytes::copy_from_slice(&number.as_bytes())));
+        return Ok(Reply::BigNumber(line(&number.as_bytes()).into()));
     }
     if let Value::Table(verbatim) = field("verbatim_string")?
         && let Value::String(text) = verbatim.raw_get::<Value>("string")?
+        && let Value::String(format) = verbatim.raw_get::<Value>("format")?
     {
-        return Ok(Reply::Verbatim(Bytes::copy_from_slice(&text.as_bytes())));
+        let mut three = *b"   ";
+        three
+            .iter_mut()
+            .zip(format.as_bytes().iter())
+            .for_each(|(to, from)| *to = *from);
+        return Ok(Reply::Formatted(three, Bytes::copy_from_slice(&text.as_bytes())));
     }
     let mut items = Vec::new();
     for at in 1.. {
         match table.raw_get::<Value>(at)? {
             Value::Nil => break,
-            item => items.push(to_reply(&item, depth + 1)?),
+            item => items.push(inner(&item)?),
         }
     }
     Ok(Reply::Array(items))
@@ -188,20 +260,28 @@ pub fn text_of(error: &Error) -> String {
             )
         }
         Error::MemoryError(_) => "ERR not enough memory".into(),
-        other => format!("ERR {other}"),
+        other => match other.downcast_ref::<Raised>() {
+            Some(Raised(text)) => text.clone(),
+            None => format!("ERR {other}"),
+        },
     }
 }
 
-/// What a script replies that has raised an error.
-pub fn failure(raised: &str, sha: &str, body: &[u8], called_at: Option<usize>) -> Reply {
-    // A call in tail position has no line; where there is but one, that is it.
-    let only = (!body.contains(&b'\n')).then_some(1);
-    let said = raised.strip_prefix("ERR user_script:").and_then(|rest| {
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
-    });
-    let at = said.or(called_at).or(only);
+/// Who runs, for the errors.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// A script's SHA-1, or a function.
+    pub name: &'a str,
+    /// Which code it is in.
+    pub source: &'static str,
+    /// There is but one, so it need not be found.
+    pub only_line: bool,
+}
+
+/// What a script replies that has raised an error, at this line.
+pub fn failure(raised: &str, place: Place<'_>, at: Option<usize>) -> Reply {
     let at = at.map_or_else(|| "?".to_owned(), |line: usize| line.to_string());
-    let text = format!("{raised} script: {sha}, on @user_script:{at}.");
+    let Place { name, source, .. } = place;
+    let text = format!("{raised} script: {name}, on @{source}:{at}.");
     Reply::Error(line(text.as_bytes()))
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use mlua::{Error, Function, HookTriggers, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
+use mlua::{Error, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState};
 
 use super::calls::Calls;
-use super::convert::{failure, raised, text_of, to_reply};
-use super::{Ran, Surroundings, bits, json, pack, sha1_hex};
+use super::convert::{Place, failure, from_reply, raise, raised, text_of, thrown, to_reply};
+use super::globals::Tables;
+use super::{Ran, Surroundings, bits, json, pack, shebang, structs};
+use crate::base::Reply;
 use crate::base::limits::{SCRIPT_MEMORY_BYTES_MAX, SCRIPTS_COMPILED_MAX};
-use crate::base::{REDIS_VERSION, Reply};
+use crate::machine::FunctionFlag;
 use crate::machine::commands::Eval;
 use crate::machine::overlay::Overlay;
 
@@ -22,6 +24,9 @@ const LOOK_EVERY: u32 = 10_000;
 
 /// Bytes after which what a run has left is collected at once.
 const COLLECT_BYTES: usize = 8 << 20;
+
+/// Frames that are searched for the place of an error.
+const FRAMES_MAX: usize = 16;
 
 /// What scripts may use of the base library.
 const BASE: &[&str] = &[
@@ -44,20 +49,24 @@ const BASE: &[&str] = &[
     "_VERSION",
 ];
 
-struct Engine {
-    lua: Lua,
-    /// Makes an environment.
-    environment: Function,
-    /// Runs a script, and catches what it raises.
+pub struct Engine {
+    pub lua: Lua,
+    /// Makes the environment of a script, or of a library.
+    script: Function,
+    pub library: Function,
+    /// Runs a function, and says where it fails.
     guard: Function,
-    redis: Table,
-    /// By name.
-    compiled: RefCell<BTreeMap<String, Function>>,
+    pub redis: Tables,
+    /// By name, with the version.
+    compiled: RefCell<BTreeMap<String, (u64, Function)>>,
 }
 
 thread_local! {
     static ENGINE: RefCell<Option<Rc<Engine>>> = const { RefCell::new(None) };
 }
+
+/// How something that was guarded ended: with a value, or with the beginning of an error reply.
+pub type Ended = Result<Value, String>;
 
 impl Engine {
     fn new() -> mlua::Result<Engine> {
@@ -78,19 +87,22 @@ impl Engine {
         libraries.set("cjson", json::library(&lua)?)?;
         libraries.set("cmsgpack", pack::library(&lua)?)?;
         libraries.set("bit", bits::library(&lua)?)?;
+        libraries.set("struct", structs::library(&lua)?)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
-        let (environment, guard) = prelude.call((shared, libraries))?;
-        let redis = redis(&lua)?;
+        let thrown = lua.create_function(thrown)?;
+        let (script, library, guard) = prelude.call((shared, libraries, thrown))?;
+        let redis = Tables::new(&lua)?;
         Ok(Engine {
             lua,
-            environment,
+            script,
+            library,
             guard,
             redis,
             compiled: RefCell::default(),
         })
     }
 
-    fn of_this_thread() -> Result<Rc<Engine>, Reply> {
+    pub fn of_this_thread() -> Result<Rc<Engine>, Reply> {
         ENGINE.with_borrow_mut(|engine| {
             if let Some(engine) = engine {
                 return Ok(Rc::clone(engine));
@@ -100,147 +112,158 @@ impl Engine {
         })
     }
 
-    /// The script of this name, compiled before or now.
-    fn script(&self, name: &str, body: &[u8]) -> Result<Function, Reply> {
-        if let Some(function) = self.compiled.borrow().get(name) {
-            return Ok(function.clone());
-        }
-        let function = self.compile(body)?;
+    /// What is known by this name at this version, compiled before or now.
+    ///
+    /// # Errors
+    /// Why it cannot be compiled, in Lua's words.
+    pub fn known(&self, name: &str, version: u64, body: &[u8], source: &str) -> Result<Function, String> {
         let mut compiled = self.compiled.borrow_mut();
-        if compiled.len() >= SCRIPTS_COMPILED_MAX {
-            compiled.clear();
+        match compiled.get(name) {
+            Some((known, function)) if *known == version => return Ok(function.clone()),
+            _ if compiled.len() >= SCRIPTS_COMPILED_MAX => compiled.clear(),
+            _ => drop(compiled.remove(name)),
         }
-        compiled.insert(name.to_owned(), function.clone());
+        let function = self.compile(body, source);
+        let function = function.or_else(|why| {
+            // What others have left may have filled the memory.
+            compiled.clear();
+            let again = self.lua.gc_collect().and_then(|()| self.load_chunk(body, source));
+            again.map_err(|_| why)
+        })?;
+        compiled.insert(name.to_owned(), (version, function.clone()));
         Ok(function)
     }
 
-    fn compile(&self, body: &[u8]) -> Result<Function, Reply> {
-        let source = without_shebang(body);
-        let chunk = self.lua.load(source).set_name("=user_script");
-        let chunk = chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function();
-        chunk.map_err(|error| {
-            let why = match &error {
-                Error::SyntaxError { message, .. } => message.clone(),
-                other => other.to_string(),
-            };
-            Reply::err(format!("ERR Error compiling script (new function): {why}"))
+    /// # Errors
+    /// As for [`Engine::known`].
+    pub fn compile(&self, body: &[u8], source: &str) -> Result<Function, String> {
+        self.load_chunk(body, source).map_err(|error| match error {
+            Error::SyntaxError { message, .. } => message,
+            other => other.to_string(),
         })
     }
 
+    fn load_chunk(&self, body: &[u8], source: &str) -> mlua::Result<Function> {
+        let chunk = self.lua.load(shebang::source(body));
+        let chunk = chunk.set_name(format!("={source}"));
+        chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()
+    }
+
     /// Ends the script at its next look once one of `stops` is set; whatever it catches, it is ended again.
-    fn watch(&self, stops: [&Arc<AtomicBool>; 2]) -> mlua::Result<()> {
+    pub fn watch(&self, stops: [&Arc<AtomicBool>; 2]) -> mlua::Result<()> {
         let stops = stops.map(Arc::clone);
         let seldom = HookTriggers::new().every_nth_instruction(LOOK_EVERY);
-        self.lua.set_hook(seldom, move |lua, _| {
+        self.lua.set_global_hook(seldom, move |lua, _| {
             if !stops.iter().any(|stop| stop.load(Ordering::Relaxed)) {
                 return Ok(VmState::Continue);
             }
-            let always = HookTriggers::new().every_nth_instruction(1);
-            lua.set_hook(always, |_, _| Err(Error::runtime(STOPPED)))?;
-            Err(Error::runtime(STOPPED))
+            end(lua)
         })
     }
+
+    /// After [`Engine::watch`].
+    pub fn unwatch(&self) -> mlua::Result<()> {
+        self.lua.remove_global_hook();
+        if self.lua.used_memory() > COLLECT_BYTES {
+            self.lua.gc_collect()?;
+        }
+        Ok(())
+    }
+
+    /// Calls a function; if it raises an error, notes in `line` where.
+    pub fn guarded(
+        &self,
+        function: &Function,
+        args: (Option<Table>, Option<Table>),
+        line: &RefCell<Option<usize>>,
+    ) -> mlua::Result<Ended> {
+        self.lua.scope(|scope| {
+            let note = scope.create_function(|lua, ()| {
+                *line.borrow_mut() = place_of_error(lua);
+                Ok(())
+            })?;
+            let (keys, args) = args;
+            let (fine, value): (bool, Value) = self.guard.call((note, function.clone(), keys, args))?;
+            Ok(if fine { Ok(value) } else { Err(raised(&value)) })
+        })
+    }
+
+    /// Strings as a table.
+    pub fn strings(&self, items: &[Bytes]) -> mlua::Result<Table> {
+        let items: mlua::Result<Vec<_>> = items.iter().map(|item| self.lua.create_string(item)).collect();
+        self.lua.create_sequence_from(items?)
+    }
+
+    /// Lets `run` run with the functions of `redis` that work on `calls`.
+    pub fn with_calls<T>(
+        &self,
+        calls: &RefCell<Calls<'_, '_>>,
+        run: impl FnOnce(Table) -> mlua::Result<T>,
+    ) -> mlua::Result<T> {
+        let lua = &self.lua;
+        lua.scope(|scope| {
+            let bound = lua.create_table()?;
+            let call = scope.create_function(|lua, args: MultiValue| {
+                let mut calls = calls.borrow_mut();
+                match calls.call(&args) {
+                    Reply::Error(text) => Err(raise(text)),
+                    reply => from_reply(lua, &reply, calls.resp3),
+                }
+            })?;
+            bound.set("call", call)?;
+            let pcall = scope.create_function(|lua, args: MultiValue| {
+                let mut calls = calls.borrow_mut();
+                from_reply(lua, &calls.call(&args), calls.resp3)
+            })?;
+            bound.set("pcall", pcall)?;
+            let setresp = scope.create_function(|_, args: MultiValue| calls.borrow_mut().set_resp(&args))?;
+            bound.set("setresp", setresp)?;
+            let math: Table = lua.globals().get("math")?;
+            let random = scope.create_function(|lua, limits: mlua::Variadic<f64>| {
+                calls.borrow_mut().random(lua, &limits)
+            })?;
+            math.set("random", random)?;
+            let seed = scope.create_function(|_, seed: f64| {
+                calls.borrow_mut().random = seed.to_bits();
+                Ok(())
+            })?;
+            math.set("randomseed", seed)?;
+            run(bound)
+        })
+    }
+
+    fn run_script(
+        &self,
+        function: &Function,
+        eval: &Eval,
+        bound: &Table,
+        line: &RefCell<Option<usize>>,
+    ) -> mlua::Result<Ended> {
+        let (keys, args) = (self.strings(&eval.keys)?, self.strings(&eval.args)?);
+        let environment: Table = self.script.call((&self.redis.scripts, bound, keys, args))?;
+        function.set_environment(environment)?;
+        self.guarded(function, (None, None), line)
+    }
+}
+
+/// Ends whatever runs, in whichever coroutine, and again at the next instruction if it has caught that.
+fn end(lua: &Lua) -> mlua::Result<VmState> {
+    let always = HookTriggers::new().every_nth_instruction(1);
+    lua.set_global_hook(always, |lua, _| end(lua))?;
+    Err(Error::runtime(STOPPED))
 }
 
 const STOPPED: &str = "Script killed by user with SCRIPT KILL, or at the end of its time";
 
-/// The first line is for Redis; the lines keep their numbers.
-fn without_shebang(body: &[u8]) -> &[u8] {
-    if body.starts_with(b"#!") {
-        let end = body.iter().position(|&byte| byte == b'\n').unwrap_or(body.len());
-        return &body[end..];
-    }
-    body
-}
-
-/// Whether the script says of itself that it only reads.
-///
-/// # Errors
-/// A first line that asks for what is not there.
-fn says_read_only(body: &[u8]) -> Result<bool, Reply> {
-    if !body.starts_with(b"#!") {
-        return Ok(false);
-    }
-    let line = body.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let mut parts = line.split_ascii_whitespace();
-    let engine = parts.next().unwrap_or_default();
-    if engine != "#!lua" {
-        return Err(Reply::err(format!(
-            "ERR Unexpected engine in script shebang: {engine}"
-        )));
-    }
-    let mut read_only = false;
-    for part in parts {
-        let Some(flags) = part.strip_prefix("flags=") else {
-            return Err(Reply::err(format!("ERR Unknown lua shebang option: {part}")));
-        };
-        for flag in flags.split(',') {
-            match flag {
-                "no-writes" => read_only = true,
-                // None of them takes anything away here.
-                "allow-oom" | "allow-stale" | "no-cluster" | "allow-cross-slot-keys" | "" => {}
-                _ => {
-                    return Err(Reply::err(format!(
-                        "ERR Unexpected flag in script shebang: {flag}"
-                    )));
-                }
-            }
-        }
-    }
-    Ok(read_only)
-}
-
-/// What `redis` holds besides `call` and `pcall`.
-fn redis(lua: &Lua) -> mlua::Result<Table> {
-    let redis = lua.create_table()?;
-    let single = |field: &'static str| {
-        move |lua: &Lua, value: Value| {
-            let Value::String(text) = value else {
-                let wrong = lua.create_table()?;
-                wrong.set("err", "ERR wrong number or type of arguments")?;
-                return Ok(wrong);
-            };
-            let text = text.as_bytes();
-            let text = if field == "err" {
-                text.strip_prefix(b"-").unwrap_or(&text)
-            } else {
-                &text
-            };
-            let table = lua.create_table()?;
-            table.set(field, lua.create_string(text)?)?;
-            Ok(table)
-        }
-    };
-    redis.set("error_reply", lua.create_function(single("err"))?)?;
-    redis.set("status_reply", lua.create_function(single("ok"))?)?;
-    let sha = lua.create_function(|_, text: LuaString| Ok(sha1_hex(&text.as_bytes())))?;
-    redis.set("sha1hex", sha)?;
-    let log = lua.create_function(|_, (level, parts): (i64, mlua::Variadic<LuaString>)| {
-        let parts: Vec<String> = parts.iter().map(LuaString::to_string_lossy).collect();
-        tracing::debug!(level, "a script says: {}", parts.join(" "));
-        Ok(())
-    })?;
-    redis.set("log", log)?;
-    for (level, name) in (0..).zip(["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"]) {
-        redis.set(name, level)?;
-    }
-    redis.set("REDIS_VERSION", REDIS_VERSION)?;
-    redis.set("REDIS_VERSION_NUM", 0x0007_000f)?;
-    // What a script writes is always replicated as its effects, whatever it wishes.
-    redis.set("replicate_commands", lua.create_function(|_, ()| Ok(true))?)?;
-    redis.set("set_repl", lua.create_function(|_, _: Value| Ok(()))?)?;
-    for (name, value) in [
-        ("REPL_NONE", 0),
-        ("REPL_AOF", 1),
-        ("REPL_SLAVE", 2),
-        ("REPL_REPLICA", 2),
-        ("REPL_ALL", 3),
-    ] {
-        redis.set(name, value)?;
-    }
-    redis.set("breakpoint", lua.create_function(|_, ()| Ok(false))?)?;
-    Ok(redis)
+/// The line of the innermost Lua function that is not of the prelude.
+fn place_of_error(lua: &Lua) -> Option<usize> {
+    (1..FRAMES_MAX).find_map(|level| {
+        let frame = lua.inspect_stack(level, |debug| {
+            let ours = debug.source().short_src.as_deref() == Some("prelude");
+            debug.current_line().filter(|_| !ours)
+        });
+        frame.flatten()
+    })
 }
 
 /// Whether the script can be compiled.
@@ -248,88 +271,77 @@ fn redis(lua: &Lua) -> mlua::Result<Table> {
 /// # Errors
 /// Why not.
 pub fn check(body: &[u8]) -> Result<(), Reply> {
-    says_read_only(body)?;
-    Engine::of_this_thread()?.compile(body).map(drop)
+    shebang::flags(body)?;
+    let compiled = Engine::of_this_thread()?.compile(body, SCRIPT);
+    compiled.map(drop).map_err(uncompiled)
+}
+
+fn uncompiled(why: impl std::fmt::Display) -> Reply {
+    Reply::err(format!("ERR Error compiling script (new function): {why}"))
+}
+
+const SCRIPT: &str = "user_script";
+
+/// Whether a run only reads, by what it says of itself and how it was called.
+///
+/// # Errors
+/// It was called by a command that only reads, and does not say that it does.
+pub fn only_reads(says: bool, called_so: bool) -> Result<bool, Reply> {
+    if called_so && !says {
+        return Err(Reply::err(
+            "ERR Can not execute a script with write flag using *_ro command.",
+        ));
+    }
+    Ok(says)
 }
 
 /// Runs a script on what `view` has of the known keys.
-#[must_use]
-pub fn run(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Ran {
+pub fn run_script(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Result<Ran, Reply> {
     let body = eval.body.clone().unwrap_or_default();
-    let read_only = match says_read_only(&body) {
-        Ok(says) => says || eval.read_only,
-        Err(reply) => return Ran::Replied(reply, Vec::new()),
+    let read_only = match shebang::flags(&body)? {
+        None => eval.read_only,
+        Some(flags) => only_reads(flags.contains(&FunctionFlag::NoWrites), eval.read_only)?,
     };
-    let prepared = Engine::of_this_thread().and_then(|engine| Ok((engine.script(&eval.sha, &body)?, engine)));
-    let (function, engine) = match prepared {
-        Ok(prepared) => prepared,
-        Err(reply) => return Ran::Replied(reply, Vec::new()),
-    };
+    let engine = Engine::of_this_thread()?;
+    let function = engine.known(&eval.sha, 0, &body, SCRIPT).map_err(uncompiled)?;
     let calls = RefCell::new(Calls::new(view, around, read_only));
-    let result = engine.execute(&function, eval, &calls, around);
-    let calls = calls.into_inner();
-    if !calls.missing.is_empty() {
-        return Ran::Needs(calls.missing);
-    }
-    let raised = match result {
-        Ok(Ok(reply)) => return Ran::Replied(reply, calls.messages),
-        Ok(Err(raised)) => raised,
-        Err(error) => text_of(&error),
+    let place = Place {
+        name: &eval.sha,
+        source: SCRIPT,
+        only_line: !body.contains(&b'\n'),
     };
-    let reply = failure(&raised, &eval.sha, &body, calls.line);
-    Ran::Replied(reply, calls.messages)
+    let run = |bound: Table, line: &_| engine.run_script(&function, eval, &bound, line);
+    Ok(engine.run(calls, around, place, run))
 }
 
 impl Engine {
-    fn execute(
+    /// Runs something with calls, within what is around it.
+    pub fn run(
         &self,
-        function: &Function,
-        eval: &Eval,
-        calls: &RefCell<Calls<'_, '_>>,
+        calls: RefCell<Calls<'_, '_>>,
         around: &Surroundings,
-    ) -> mlua::Result<Result<Reply, String>> {
-        let lua = &self.lua;
-        let strings = |items: &[Bytes]| -> mlua::Result<Table> {
-            let items: mlua::Result<Vec<_>> = items.iter().map(|item| lua.create_string(item)).collect();
-            lua.create_sequence_from(items?)
-        };
-        let (keys, args) = (strings(&eval.keys)?, strings(&eval.args)?);
+        place: Place<'_>,
+        run: impl FnOnce(Table, &RefCell<Option<usize>>) -> mlua::Result<Ended>,
+    ) -> Ran {
         let missed = Arc::clone(&calls.borrow().missed);
-        self.watch([&around.stop, &missed])?;
-        let reply = lua.scope(|scope| {
-            let call = scope.create_function(|lua, args: mlua::MultiValue| {
-                #[expect(
-                    clippy::redundant_closure_for_method_calls,
-                    reason = "the method is of one lifetime"
-                )]
-                let line = lua.inspect_stack(2, |debug| debug.current_line()).flatten();
-                calls.borrow_mut().call(lua, &args, line)
-            })?;
-            let redis = self.redis.clone();
-            let setresp = scope.create_function(|_, version: Value| calls.borrow_mut().set_resp(&version))?;
-            redis.set("setresp", setresp)?;
-            let math: Table = lua.globals().get("math")?;
-            let random =
-                scope.create_function(|_, limits: mlua::Variadic<f64>| calls.borrow_mut().random(&limits))?;
-            math.set("random", random)?;
-            let seed = scope.create_function(|_, seed: f64| {
-                calls.borrow_mut().random = seed.to_bits();
-                Ok(())
-            })?;
-            math.set("randomseed", seed)?;
-            let environment: Table = self.environment.call((call, redis, keys, args))?;
-            function.set_environment(environment)?;
-            let (fine, value): (bool, Value) = self.guard.call(function.clone())?;
-            if fine {
-                to_reply(&value, 0).map(Ok)
-            } else {
-                Ok(Err(raised(&value)))
-            }
+        let line = RefCell::default();
+        let result = self.watch([&around.stop, &missed]).and_then(|()| {
+            self.with_calls(&calls, |bound| match run(bound, &line)? {
+                Ok(value) => to_reply(&value, calls.borrow().resp3, 0).map(Ok),
+                Err(raised) => Ok(Err(raised)),
+            })
         });
-        lua.remove_hook();
-        if lua.used_memory() > COLLECT_BYTES {
-            lua.gc_collect()?;
+        let result = self.unwatch().and(result);
+        let calls = calls.into_inner();
+        if !calls.missing.is_empty() {
+            return Ran::Needs(calls.missing);
         }
-        reply
+        let raised = match result {
+            Ok(Ok(reply)) => return Ran::Replied(reply, calls.messages),
+            Ok(Err(raised)) => raised,
+            Err(error) => text_of(&error),
+        };
+        let line = line.into_inner().or(place.only_line.then_some(1));
+        Ran::Replied(failure(&raised, place, line), calls.messages)
     }
 }

@@ -6,6 +6,8 @@
 //!                                 └──▶ a key that is not known: to be fetched, and then everything again
 //! ```
 //!
+//! A function is a script that is found in a library by its name ([`library`]).
+//!
 //! Absence as an invariant: a script sees no clock but the view's time and no randomness but a seed of its own, so a run depends
 //! on the values alone.
 
@@ -13,8 +15,12 @@ mod bits;
 mod calls;
 mod convert;
 mod engine;
+mod globals;
 mod json;
+mod library;
 mod pack;
+mod shebang;
+mod structs;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,10 +31,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 
-pub use engine::{check, run};
+pub use engine::check;
+pub use library::load;
+pub use shebang::library_name;
 
 use crate::base::Reply;
-use crate::machine::Command;
+use crate::machine::commands::Eval;
+use crate::machine::overlay::Overlay;
+use crate::machine::{Command, Libraries};
 
 /// The name of a script: its SHA-1 in hex.
 #[must_use]
@@ -48,6 +58,8 @@ pub struct Surroundings {
     pub known: BTreeSet<Bytes>,
     /// Set when the script has to end.
     pub stop: Arc<AtomicBool>,
+    /// Where functions are found.
+    pub libraries: Arc<Libraries>,
     /// Commands that make the changes which were made so far. `None`: there are none.
     pub wrote: Mutex<Option<Vec<Command>>>,
 }
@@ -70,4 +82,14 @@ pub enum Ran {
     Replied(Reply, Vec<(Bytes, Bytes)>),
     /// It came upon keys that are not known; whatever else it did does not count.
     Needs(Vec<Bytes>),
+}
+
+/// Runs a script, or a function, on what `view` has of the known keys.
+#[must_use]
+pub fn run(eval: &Eval, view: &mut Overlay<'_>, around: &Surroundings) -> Ran {
+    let ran = match &eval.function {
+        Some(name) => library::call(name, eval, view, around),
+        None => engine::run_script(eval, view, around),
+    };
+    ran.unwrap_or_else(|refused| Ran::Replied(refused, Vec::new()))
 }

@@ -5,6 +5,8 @@ use std::io::Cursor;
 use mlua::{Error, Lua, LuaString, MultiValue, Table, Value};
 use rmpv::Value as Packed;
 
+use super::convert::located;
+
 /// How deep values may lie in each other; what lies deeper is packed as nil.
 const DEPTH_MAX: usize = 16;
 
@@ -19,21 +21,57 @@ pub fn library(lua: &Lua) -> mlua::Result<Table> {
         lua.create_string(bytes)
     })?;
     library.set("pack", pack)?;
-    let unpack = lua.create_function(|lua, bytes: LuaString| {
-        let bytes = bytes.as_bytes();
-        let mut rest = Cursor::new(&bytes[..]);
-        let mut values = MultiValue::new();
-        while usize::try_from(rest.position()).unwrap_or(usize::MAX) < bytes.len() {
-            let packed = rmpv::decode::read_value(&mut rest);
-            let packed = packed.map_err(|_| Error::runtime("Missing bytes in input."))?;
-            values.push_back(from_packed(lua, &packed)?);
-        }
-        Ok(values)
-    })?;
+    let unpack = lua.create_function(|lua, bytes: LuaString| unpack(lua, &bytes, None, 0))?;
     library.set("unpack", unpack)?;
+    let one = lua.create_function(|lua, (bytes, offset): (LuaString, Option<i64>)| {
+        self::unpack(lua, &bytes, Some(1), offset.unwrap_or(0))
+    })?;
+    library.set("unpack_one", one)?;
+    let some = lua.create_function(|lua, (bytes, limit, offset): (LuaString, i64, Option<i64>)| {
+        self::unpack(lua, &bytes, Some(limit), offset.unwrap_or(0))
+    })?;
+    library.set("unpack_limit", some)?;
     library.set("_NAME", "cmsgpack")?;
     library.set("_VERSION", "lua-cmsgpack 0.4.0")?;
     Ok(library)
+}
+
+/// Up to `limit` values, from this byte on. With a limit, the place of the next one comes first; -1: there is none.
+fn unpack(lua: &Lua, bytes: &LuaString, limit: Option<i64>, offset: i64) -> mlua::Result<MultiValue> {
+    let bytes = bytes.as_bytes();
+    let wrong = |limit: i64| limit < 0 || offset < 0;
+    if limit.is_some_and(wrong) {
+        // Redis shows the length as the limit.
+        let why = format!(
+            "Invalid request to unpack with offset of {offset} and limit of {}.",
+            bytes.len()
+        );
+        return Err(located(lua, &why));
+    }
+    let start = usize::try_from(offset).ok().and_then(|start| bytes.get(start..));
+    let Some(from) = start else {
+        let why = format!("Start offset {offset} greater than input length {}.", bytes.len());
+        return Err(located(lua, &why));
+    };
+    let mut rest = Cursor::new(from);
+    let left = |rest: &Cursor<&[u8]>| from.len() - usize::try_from(rest.position()).unwrap_or(usize::MAX);
+    let mut values = MultiValue::new();
+    let most = limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX);
+    while left(&rest) > 0 && values.len() < most {
+        let packed = rmpv::decode::read_value(&mut rest);
+        let packed = packed.map_err(|_| located(lua, "Missing bytes in input."))?;
+        values.push_back(from_packed(lua, &packed)?);
+    }
+    if limit.is_some() {
+        let next = match left(&rest) {
+            0 => -1,
+            left => i64::try_from(bytes.len() - left).unwrap_or(i64::MAX),
+        };
+        values.push_front(Value::Integer(next));
+    }
+    Ok(values)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "checked to lose nothing")]

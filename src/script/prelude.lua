@@ -1,28 +1,42 @@
--- Run once in each interpreter. Returns what makes a fresh environment for one run of a script: nothing that a script does to
--- its globals or to the libraries is there for the next one.
-local shared, libraries = ...
-local collectgarbage, error, getmetatable, loadstring, pairs, pcall, rawset, setfenv, setmetatable, tostring, type, xpcall =
-    collectgarbage, error, getmetatable, loadstring, pairs, pcall, rawset, setfenv, setmetatable, tostring, type, xpcall
+-- Run once in each interpreter. Returns what makes a fresh environment for one run: nothing that a script or a function does to its
+-- globals or to the libraries is there for the next one.
+local shared, libraries, thrown = ...
+local collectgarbage, concat, coroutine, error, getmetatable, loadstring, pairs, pcall, rawset, setfenv, setmetatable, tostring, type, xpcall =
+    collectgarbage, table.concat, coroutine, error, getmetatable, loadstring, pairs, pcall, rawset, setfenv, setmetatable, tostring, type, xpcall
 local READONLY = "Attempt to modify a readonly table"
 local guarded = setmetatable({}, { __mode = "k" })
 
--- A table that can be read, and looks like what it stands for.
-local function readonly(contents, missing)
-    local proxy = {}
-    guarded[proxy] = true
-    return setmetatable(proxy, {
-        __index = missing and function(_, name)
-            local value = contents[name]
-            if value == nil then
-                error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-            end
-            return value
-        end or contents,
-        __newindex = function()
-            error(READONLY, 2)
-        end,
-        __metatable = false,
-    })
+local function refuse()
+    error(READONLY, 2)
+end
+
+-- A table that cannot be written, and gets what it seems to hold from `index`.
+local function proxy(index)
+    local table = {}
+    guarded[table] = true
+    return setmetatable(table, { __index = index, __newindex = refuse, __metatable = false })
+end
+
+local function nonexistent(name)
+    error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 3)
+end
+
+-- A table that can be read, and looks like what it stands for; if `strict`, what it does not hold is an error.
+local function readonly(contents, strict)
+    return proxy(strict and function(_, name)
+        local value = contents[name]
+        if value == nil then
+            nonexistent(name)
+        end
+        return value
+    end or contents)
+end
+
+local function copy(table, onto)
+    for name, value in pairs(table) do
+        onto[name] = value
+    end
+    return onto
 end
 
 -- Methods of strings are found there, and nobody may change them.
@@ -34,8 +48,11 @@ end
 
 -- An error of a command is a table on its way to the top, and a string for who catches it: as in Redis 7.
 local function caught(ok, value, ...)
-    if not ok and type(value) == "table" and type(value.err) == "string" then
-        value = value.err
+    if not ok then
+        value = thrown(value)
+        if type(value) == "table" and type(value.err) == "string" then
+            value = value.err
+        end
     end
     return ok, value, ...
 end
@@ -43,8 +60,21 @@ shared.pcall = function(...)
     return caught(pcall(...))
 end
 shared.xpcall = function(f, handler)
-    return caught(xpcall(f, handler))
+    return xpcall(f, function(value)
+        return handler(thrown(value))
+    end)
 end
+local function resumed(ok, value, ...)
+    if not ok then
+        value = thrown(value)
+    end
+    return ok, value, ...
+end
+local routines = copy(coroutine, {})
+routines.resume = function(...)
+    return resumed(coroutine.resume(...))
+end
+shared.coroutine = readonly(routines)
 shared.rawset = function(t, key, value)
     if guarded[t] then
         error(READONLY, 0)
@@ -57,28 +87,10 @@ shared.collectgarbage = function(what)
     return what == "count" and collectgarbage("count") or 0
 end
 
-local function environment(call, redis, keys, args)
-    local globals = {}
-    for name, value in pairs(shared) do
-        globals[name] = value
-    end
-    local own = {}
-    for name, value in pairs(redis) do
-        own[name] = value
-    end
-    own.call = function(...)
-        local failed, value = call(...)
-        if failed then
-            error(value, 0)
-        end
-        return value
-    end
-    own.pcall = function(...)
-        local _, value = call(...)
-        return value
-    end
-    globals.redis, globals.KEYS, globals.ARGV = readonly(own), keys, args
-    local environment = readonly(globals, true)
+-- What there is while something runs. `bound` are the functions of this run, among those of `redis`.
+local function globals(redis, bound, environment)
+    local globals = copy(shared, {})
+    globals.redis = readonly(copy(bound, copy(redis, {})))
     globals._G = environment
     globals.loadstring = function(text, name)
         if type(text) ~= "string" or text:sub(1, 1) == "\27" then
@@ -90,12 +102,54 @@ local function environment(call, redis, keys, args)
         end
         return chunk, why
     end
+    globals.load = function(next, name)
+        local pieces = {}
+        while true do
+            local piece = next()
+            if type(piece) ~= "string" or piece == "" then
+                return globals.loadstring(concat(pieces), name or "=(load)")
+            end
+            pieces[#pieces + 1] = piece
+        end
+    end
+    return globals
+end
+
+-- The environment of a script.
+local function script(redis, bound, keys, args)
+    local contents = {}
+    local environment = readonly(contents, true)
+    copy(globals(redis, bound, environment), contents)
+    contents.KEYS, contents.ARGV = keys, args
     return environment
 end
 
--- Runs a script; errors that are tables stay tables.
-local function run(script)
-    return pcall(script)
+-- The environment of a library, and what is called between its loading and the call of a function: while it is loaded there is little.
+local function library(loading, register, redis, bound)
+    local known = copy(loading, { register_function = register })
+    local contents = { redis = readonly(known, true) }
+    local environment
+    environment = proxy(function(_, name)
+        local value = contents[name]
+        if value == nil then
+            nonexistent(name)
+        end
+        return value
+    end)
+    return environment, function()
+        contents = globals(redis, bound, environment)
+    end
 end
 
-return environment, run
+-- Runs something; errors that are tables stay tables. `note` sees where it fails.
+local function run(note, f, ...)
+    local keys, args = ...
+    return xpcall(function()
+        return f(keys, args)
+    end, function(value)
+        note()
+        return value
+    end)
+end
+
+return script, library, run

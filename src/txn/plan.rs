@@ -161,6 +161,7 @@ impl Plan {
                 Command::MSet { pairs } => Command::MSet {
                     pairs: places.iter().map(|&at| pairs[at].clone()).collect(),
                 },
+                Command::Memcached(memcached) => Command::Memcached(Box::new(memcached.share(&places)?)),
                 // Its error in one place undoes the others only where it is alone.
                 Command::Call(call) if alone || !command.is_all_or_nothing() => call.share(&places)?,
                 _ => return None,
@@ -172,6 +173,10 @@ impl Plan {
         Some(match command {
             Command::MGet { keys } | Command::Fetch { keys } => Gather::Scatter {
                 len: keys.len(),
+                from: parts,
+            },
+            Command::Memcached(memcached) => Gather::Scatter {
+                len: memcached.keys().len(),
                 from: parts,
             },
             Command::MSet { .. } => Gather::Ok(whole(parts)),

@@ -49,6 +49,7 @@ impl Command {
             | C::SetRange { .. }
             | C::Copy(_)
             | C::Put { value: Some(_), .. } => true,
+            C::Memcached(memcached) => memcached.grows(),
             C::Call(call) => call.is_write() && !SHRINK.contains(&call.parts().0),
             _ => false,
         }

@@ -24,6 +24,7 @@ mod hll;
 mod keys;
 mod lcs;
 mod lists;
+pub mod memcached;
 mod memory;
 mod object;
 mod random;
@@ -48,10 +49,11 @@ pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
 pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
+pub use memcached::Memcached;
 pub use script::Eval;
 pub(in crate::machine) use streams::added_up_to;
 pub use strings::{SetCommand, SetCondition, SetReply};
-pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain};
+pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain, place};
 
 use super::keyspace::{Blob, Value};
 use super::overlay::Overlay;
@@ -159,6 +161,8 @@ pub enum Command {
         key: Bytes,
         replies: Vec<Reply>,
     },
+    /// What memcached clients ask for; no Redis command.
+    Memcached(Box<Memcached>),
 }
 
 /// How a command's keys spread over shards.
@@ -203,6 +207,7 @@ impl Command {
                 Touches::Keys(smallvec![from, to])
             }
             C::Call(call) => Touches::Keys(call.keys()),
+            C::Memcached(memcached) => Touches::Keys(memcached.keys()),
             C::Eval(eval) => Touches::Keys(eval.keys.iter().collect()),
             C::Scan(scan) => Touches::Shard(scan.shard()),
             C::Keys { .. } | C::RandomKey | C::DbSize | C::Flush => Touches::Everything,
@@ -218,6 +223,9 @@ impl Command {
         }
         if let C::Eval(eval) = self {
             return !eval.read_only;
+        }
+        if let C::Memcached(memcached) = self {
+            return memcached.is_write();
         }
         !matches!(
             self,
@@ -264,6 +272,7 @@ impl Command {
             } => value.weight(),
             C::Call(call) => call.weight(),
             C::Eval(eval) => eval.weight(),
+            C::Memcached(memcached) => memcached.weight(),
             C::Recall { replies, .. } => replies.iter().map(Reply::weight).sum(),
             C::MSet { pairs } | C::MSetNx { pairs } => pairs.iter().map(|(_, v)| v.len() + 16).sum(),
             _ => 0,
@@ -320,6 +329,7 @@ impl Command {
             C::Fetch { keys } => keys::fetch(view, keys),
             C::Recall { replies, .. } => Reply::Array(replies.clone()),
             C::Call(call) => flat(call.run(view)),
+            C::Memcached(memcached) => flat(memcached.run(view)),
             C::Eval(_) => Reply::err("ERR a script came to where only commands run"),
         }
     }

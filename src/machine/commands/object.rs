@@ -4,7 +4,7 @@ use super::args::{Args, parse_i64};
 use super::streams::subcommand;
 use super::{Done, View};
 use crate::base::Reply;
-use crate::machine::keyspace::Value;
+use crate::machine::keyspace::{Value, cost_of};
 use crate::machine::rdb;
 use crate::machine::values::Kind;
 
@@ -41,9 +41,9 @@ fn help() -> Reply {
 fn encoding(value: &Value) -> &'static str {
     let packed = rdb::is_packed(value);
     match value.kind() {
-        None => match value {
-            Value::Str(blob) if parse_i64(blob).is_some() => "int",
-            Value::Str(blob) if blob.len() <= EMBEDDED_BYTES_MAX => "embstr",
+        None => match value.as_str() {
+            Some(blob) if parse_i64(blob).is_some() => "int",
+            Some(blob) if blob.len() <= EMBEDDED_BYTES_MAX => "embstr",
             _ => "raw",
         },
         Some(Kind::List) => "quicklist",
@@ -75,4 +75,24 @@ pub fn object(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
             "ERR the time of the last access is known to nodes, not to transactions and scripts: ask outside of them",
         )),
     }
+}
+
+/// `MEMORY USAGE key [SAMPLES count]`: nothing is sampled, since what a collection weighs is known.
+pub fn memory_usage(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let key = a.key()?;
+    for pair in a.all().chunks(2) {
+        match pair {
+            [word, count] if word.eq_ignore_ascii_case(b"samples") => match parse_i64(count) {
+                None => return Err(Reply::not_an_integer()),
+                Some(count) if count < 0 => return Err(Reply::syntax()),
+                Some(_) => {}
+            },
+            _ => return Err(Reply::syntax()),
+        }
+    }
+    let Some((value, expires)) = view.get(&key) else {
+        return Ok(Reply::Nil);
+    };
+    let bytes = cost_of(&key, value, expires);
+    Ok(Reply::Int(i64::try_from(bytes).unwrap_or(i64::MAX)))
 }

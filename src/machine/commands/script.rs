@@ -10,19 +10,29 @@ use crate::base::Reply;
 /// A script to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Eval {
-    /// `None`: to be found by its name.
+    /// `None`: to be found by its name, or a function.
     pub body: Option<Bytes>,
     /// SHA-1 in hex; empty where it has not been looked at yet.
     pub sha: String,
     pub keys: Vec<Bytes>,
     pub args: Vec<Bytes>,
     pub read_only: bool,
+    /// The function to call, of whichever library it is.
+    pub function: Option<Bytes>,
+    /// What to reply if there is such a function: its arguments are wrong.
+    #[serde(skip)]
+    pub refuse: Option<&'static str>,
 }
 
 impl Eval {
     #[must_use]
     pub fn weight(&self) -> usize {
-        let parts = self.keys.iter().chain(&self.args).chain(&self.body);
+        let parts = self
+            .keys
+            .iter()
+            .chain(&self.args)
+            .chain(&self.body)
+            .chain(&self.function);
         parts.map(|part| part.len() + 8).sum::<usize>() + self.sha.len()
     }
 }
@@ -50,5 +60,33 @@ pub fn parse_eval(a: &mut Args<'_>) -> Result<Command, Reply> {
         keys,
         read_only: a.name().ends_with("_ro"),
         args: a.all(),
+        function: None,
+        refuse: None,
+    })))
+}
+
+/// `FCALL function numkeys [key …] [arg …]`, and for functions that only read. What is wrong with the numbers is said once the function
+/// is found.
+pub fn parse_fcall(a: &mut Args<'_>) -> Result<Command, Reply> {
+    let (function, count) = (a.key()?, a.next()?);
+    let counted = match parse_i64(count) {
+        None => Err("ERR Bad number of keys provided"),
+        Some(count) if count < 0 => Err("ERR Number of keys can't be negative"),
+        Some(count) => match usize::try_from(count) {
+            Ok(count) if count <= a.remaining() => Ok(count),
+            _ => Err("ERR Number of keys can't be greater than number of args"),
+        },
+    };
+    let keys = (0..counted.unwrap_or(0))
+        .map(|_| a.key())
+        .collect::<Result<_, _>>()?;
+    Ok(Command::Eval(Box::new(Eval {
+        body: None,
+        sha: String::new(),
+        keys,
+        read_only: a.name().ends_with("_ro"),
+        args: a.all(),
+        function: Some(function),
+        refuse: counted.err(),
     })))
 }

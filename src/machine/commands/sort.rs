@@ -11,7 +11,7 @@ use super::float::double;
 use super::script::Eval;
 use super::{Command, Done, View};
 use crate::base::Reply;
-use crate::machine::keyspace::Value;
+use crate::machine::keyspace::Blob;
 use crate::machine::overlay::Overlay;
 use crate::machine::values::{Item, Kind, hash, list, set, zset};
 
@@ -60,7 +60,7 @@ impl Pattern {
         }
         let (value, _) = view.get(&self.key(element)?)?;
         match (self, value) {
-            (Pattern::Key { field: None, .. }, Value::Str(blob)) => Some(blob.to_bytes()),
+            (Pattern::Key { field: None, .. }, value) => value.as_str().map(Blob::to_bytes),
             (
                 Pattern::Key {
                     field: Some(field), ..
@@ -253,6 +253,8 @@ pub fn as_script(name: &'static str, args: &[Bytes]) -> Option<Command> {
         keys: keys(args).into_iter().cloned().collect(),
         args: args.get(1..)?.to_vec(),
         read_only: !writes(args),
+        function: None,
+        refuse: None,
     })))
 }
 

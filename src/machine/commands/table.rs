@@ -9,7 +9,7 @@ use super::args::{Args, wrong_arity};
 use super::blocking::{self, Waiting};
 use super::call::{Call, Run};
 use super::keys::{TtlKind, parse_copy, parse_expire, parse_flush, parse_scan};
-use super::script::parse_eval;
+use super::script::{parse_eval, parse_fcall};
 use super::strings::{
     parse_decr_by, parse_get_ex, parse_get_set, parse_incr_by_float, parse_pairs, parse_set, parse_set_ex,
     parse_set_nx, parse_set_range,
@@ -162,6 +162,12 @@ fn checked(command: Command) -> Result<Command, Reply> {
     Ok(command)
 }
 
+/// Where in [`COMMANDS`] it stands.
+#[must_use]
+pub fn place(spec: &'static Spec) -> usize {
+    (std::ptr::from_ref(spec).addr() - COMMANDS.as_ptr().addr()) / size_of::<Spec>()
+}
+
 const fn spec(
     group: &'static str,
     name: &'static str,
@@ -291,6 +297,8 @@ commands! {
     "evalsha" -3 Write SECOND_COUNTED, "Runs a script that is known by its SHA-1.", parse_eval;
     "eval_ro" -3 ReadOnly SECOND_COUNTED, "Runs a script that only reads.", parse_eval;
     "evalsha_ro" -3 ReadOnly SECOND_COUNTED, "Runs a script that only reads and is known by its SHA-1.", parse_eval;
+    "fcall" -3 Write SECOND_COUNTED, "Calls a function of a library that was loaded, over any keys, as one transaction.", parse_fcall;
+    "fcall_ro" -3 ReadOnly SECOND_COUNTED, "Calls a function that only reads.", parse_fcall;
     }
     Called "string" {
     "lcs" -3 ReadOnly TWO, "Returns the longest common subsequence of two strings.", lcs::lcs;
@@ -302,6 +310,7 @@ commands! {
     }
     Called "server" {
     "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
+    "memory|usage" -2 ReadOnly ONE, "Bytes that a key and its value take; `MEMORY USAGE key`.", object::memory_usage;
     }
     Scripted "generic" {
     "sort" -2 Write ((1, 1, 1), Some(Movable::Stored)),

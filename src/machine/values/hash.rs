@@ -107,6 +107,6 @@ pub fn remove(hash: &mut Value, field: &[u8]) -> bool {
             true
         }
         Value::Large(large) => members_mut(large).remove(field).is_some(),
-        Value::Str(_) => false,
+        Value::Str(_) | Value::Flagged(_) => false,
     }
 }

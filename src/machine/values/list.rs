@@ -207,7 +207,7 @@ pub fn range(list: &Value, range: Range<usize>) -> Vec<Item<'_>> {
                 .collect(),
             _ => Vec::new(),
         },
-        Value::Str(_) => Vec::new(),
+        Value::Str(_) | Value::Flagged(_) => Vec::new(),
     }
 }
 
@@ -219,7 +219,7 @@ pub fn get(list: &Value, index: usize) -> Option<Item<'_>> {
             Large::List(it) => it.elements.get(index).map(Item::Blob),
             _ => None,
         },
-        Value::Str(_) => None,
+        Value::Str(_) | Value::Flagged(_) => None,
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!  Value ─┬─ Str(Blob)              a string, one allocation
 //!         ├─ Packed(Kind, Packed)   a small collection, one allocation, written anew at each change
-//!         └─ Large(Arc<Large>)      trees that share what a copy did not change: copies cost nothing, a change O(log n)
+//!         ├─ Large(Arc<Large>)      trees that share what a copy did not change: copies cost nothing, a change O(log n)
+//!         └─ Flagged(Box<Flagged>)  a string with what memcached clients keep beside it
 //! ```
 //!
 //! A collection that has grown large stays so until its key goes, as in Redis. An empty collection is no value: whoever
@@ -11,6 +12,7 @@
 //!
 //! Not here: what a command does with them (commands), and which key holds what (keyspace).
 
+mod flagged;
 pub mod hash;
 pub mod list;
 pub mod members;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use flagged::Flagged;
 pub use members::{Members, Page};
 pub use packed::{Item, Packed};
 pub use stored::{Blob, Key};
@@ -51,6 +54,8 @@ pub enum Value {
     /// Items one after another: elements; members; members with scores, in order of score; fields with values.
     Packed(Kind, Packed),
     Large(Arc<Large>),
+    /// A string to all but memcached clients.
+    Flagged(Box<Flagged>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -79,9 +84,19 @@ impl Value {
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         match self {
-            Value::Str(_) => None,
+            Value::Str(_) | Value::Flagged(_) => None,
             Value::Packed(kind, _) => Some(*kind),
             Value::Large(large) => Some(large.kind()),
+        }
+    }
+
+    /// The string that it is, whoever has written it.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&Blob> {
+        match self {
+            Value::Str(blob) => Some(blob),
+            Value::Flagged(flagged) => Some(&flagged.data),
+            Value::Packed(..) | Value::Large(_) => None,
         }
     }
 
@@ -92,6 +107,7 @@ impl Value {
             Value::Str(blob) => blob.len(),
             Value::Packed(_, packed) => packed.bytes(),
             Value::Large(large) => large.weight(),
+            Value::Flagged(flagged) => flagged.weight(),
         }
     }
 
@@ -112,7 +128,7 @@ impl Value {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Value::Str(_) => 1,
+            Value::Str(_) | Value::Flagged(_) => 1,
             Value::Packed(kind, packed) => packed.items().count() / kind.stride(),
             Value::Large(large) => large.len(),
         }
@@ -122,7 +138,7 @@ impl Value {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
-            Value::Str(_) => false,
+            Value::Str(_) | Value::Flagged(_) => false,
             Value::Packed(_, packed) => packed.bytes() == 0,
             Value::Large(large) => large.len() == 0 && large.kind() != Kind::Stream,
         }
@@ -135,6 +151,7 @@ impl Value {
             Value::Str(blob) => blob.hash(),
             Value::Packed(kind, packed) => kind.seed() ^ packed.hash(),
             Value::Large(large) => large.kind().seed().wrapping_add(large.digest()),
+            Value::Flagged(flagged) => flagged.mix(flagged.data.hash()),
         }
     }
 
@@ -145,6 +162,7 @@ impl Value {
             Value::Str(blob) => xxh3_64(blob),
             Value::Packed(kind, packed) => kind.seed() ^ packed.hash_by_bytes(),
             Value::Large(large) => large.kind().seed().wrapping_add(large.digest_by_walk()),
+            Value::Flagged(flagged) => flagged.mix(xxh3_64(&flagged.data)),
         }
     }
 

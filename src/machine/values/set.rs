@@ -78,7 +78,7 @@ pub fn remove(set: &mut Value, member: &[u8]) -> bool {
             there
         }
         Value::Large(large) => members_mut(large).remove(member).is_some(),
-        Value::Str(_) => false,
+        Value::Str(_) | Value::Flagged(_) => false,
     }
 }
 

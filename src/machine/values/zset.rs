@@ -168,7 +168,7 @@ fn view(zset: &Value) -> View<'_> {
             Large::Zset(scored) => View::Large(scored),
             _ => View::Packed(Vec::new()),
         },
-        Value::Str(_) => View::Packed(Vec::new()),
+        Value::Str(_) | Value::Flagged(_) => View::Packed(Vec::new()),
     }
 }
 
@@ -225,7 +225,7 @@ pub fn remove(zset: &mut Value, name: &[u8]) -> Option<Score> {
             Some(before)
         }
         Value::Large(large) => scored(large).remove(name),
-        Value::Str(_) => None,
+        Value::Str(_) | Value::Flagged(_) => None,
     }
 }
 
