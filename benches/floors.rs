@@ -115,6 +115,7 @@ fn machine(c: &mut Criterion) {
         conditions: Vec::new(),
         seed: 1,
         versions: false,
+        misses: false,
     };
     c.bench_function("read/GET", |b| {
         b.iter_batched(

@@ -12,12 +12,16 @@
 //! # Ok(()) }
 //! ```
 
+mod cutting;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+use cutting::Cutting;
 
 use crate::base::NodeId;
 use crate::cluster::Env;
@@ -48,6 +52,7 @@ pub enum TestingError {
 pub struct Cluster {
     config: Arc<Config>,
     servers: BTreeMap<NodeId, Server>,
+    networks: BTreeMap<NodeId, Cutting>,
     /// Milliseconds that every node's clock is ahead of the machine's.
     skew: Arc<AtomicI64>,
     dir: tempfile::TempDir,
@@ -74,8 +79,14 @@ impl Cluster {
             let mut config = Config::dev(nodes, shards, 1, dir.path().to_path_buf())?;
             assign_free_ports(&mut config)?;
             edit(&mut config);
+            let networks = config
+                .nodes
+                .iter()
+                .map(|node| (node.id, Cutting::new(node.peer)))
+                .collect();
             let mut cluster = Cluster {
                 config: Arc::new(config),
+                networks,
                 servers: BTreeMap::new(),
                 skew: Arc::new(AtomicI64::new(0)),
                 dir,
@@ -134,13 +145,17 @@ impl Cluster {
     /// # Errors
     /// As for any node.
     pub fn start_node(&mut self, node: NodeId) -> Result<(), TestingError> {
+        let mut env = Env {
+            clock: self.clock(),
+            ..Env::real(&self.node_dir(node))
+        };
+        if let Some(network) = self.networks.get(&node) {
+            env.network = Arc::new(network.clone());
+        }
         let options = ServerOptions {
             config: Arc::clone(&self.config),
             node,
-            env: Env {
-                clock: self.clock(),
-                ..Env::real(&self.node_dir(node))
-            },
+            env,
         };
         self.servers.insert(node, Server::start(options)?);
         Ok(())
@@ -161,6 +176,13 @@ impl Cluster {
     pub fn kill_node(&mut self, node: NodeId) {
         if let Some(server) = self.servers.remove(&node) {
             server.kill();
+        }
+    }
+
+    /// Cuts a node off from all others, both ways, or lets it through again. Clients reach it all the time.
+    pub fn cut_off(&self, node: NodeId, cut: bool) {
+        if let Some(network) = self.networks.get(&node) {
+            network.cut(cut);
         }
     }
 

@@ -21,6 +21,8 @@ mod blocking;
 mod digests;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/events.rs"]
+mod events;
 #[path = "cluster/eviction.rs"]
 mod eviction;
 #[path = "cluster/exactly_once.rs"]
@@ -59,6 +61,8 @@ mod steer;
 mod streams;
 #[path = "cluster/strict.rs"]
 mod strict;
+#[path = "cluster/tracking.rs"]
+mod tracking;
 #[path = "cluster/wait.rs"]
 mod wait;
 #[path = "cluster/wire.rs"]

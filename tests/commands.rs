@@ -134,7 +134,13 @@ fn page() -> String {
     }
     page.push_str(
         "\n## Differences from Redis 7.0\n\n\
-         - `INCRBYFLOAT`, `HINCRBYFLOAT` add in decimal, exactly; Redis rounds to 64 bits of mantissa.\n\
+         - `INCRBYFLOAT`, `HINCRBYFLOAT` add in decimal, exactly; Redis rounds to 64 bits of mantissa. What a double cannot hold is \
+         refused; Redis goes to 1e4932.\n\
+         - A key is gone in the millisecond of its expiry; in Redis only after it.\n\
+         - A timeout of more milliseconds than 63 bits say is `out of range`; Redis 7.0 calls it negative, or waits.\n\
+         - A script that only reads may call `PFCOUNT`; in Redis it may not, since that may cache what it has counted.\n\
+         - A script's number of 2^63 or more, which 2^63 - 1 becomes in Lua, is replied as the greatest integer; in Redis it is \
+         undefined, mostly the least.\n\
          - A score of zero has no sign. In Redis it keeps one in large sorted sets and loses it in small ones.\n\
          - The order of members and fields, where it is not defined, is not Redis's.\n\
          - `XADD … ~` and `XTRIM … ~` trim exactly, up to the LIMIT (10,000 entries unless it says otherwise); Redis drops whole nodes \
@@ -142,9 +148,13 @@ fn page() -> String {
 \
          - A consumer that waits in `XREADGROUP` when the stream or the group goes is told `NOGROUP`, as by Redis 7.2.
 \
+         - `WATCH` notices also what changes a stream's groups (`XREADGROUP`, `XACK`, `XCLAIM`, `XAUTOCLAIM`, `XGROUP`, `XSETID`); in \
+         Redis it does not.\n\
          - `GEOSEARCH` and its like find what lies beyond the meridian of 180 degrees; Redis does not where the square of the place itself \
          is at the edge of the map.
 \
+         - In a sorted set, what has a score that is no place lies for `GEOPOS` and its like at the edge of the map; in Redis that \
+         is undefined.\n\
          - `SORT … ALPHA` compares all bytes; Redis, unless it stores, by the locale of its process and up to a zero byte.
 \
          - `RESTORE` looks at all of a payload (as Redis with `sanitize-dump-payload yes`) and refuses bytes behind the value; \

@@ -13,6 +13,7 @@ mod large;
 mod machine;
 #[path = "dump/moving.rs"]
 mod moving;
+#[allow(dead_code, reason = "another test uses the rest of it")]
 #[path = "differential/redis.rs"]
 mod redis;
 #[path = "golden/resp.rs"]

@@ -136,6 +136,14 @@ pub const FUNCTIONS_RESTORE_MS_MAX: u64 = 20_000;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;
+/// Bytes of keys of which a node's clients keep copies: beyond, some are given up. Of so many of one shard whoever tells of their writes
+/// knows.
+pub const TRACKED_KEYS_MAX: usize = 1_000_000;
+pub const TRACKED_BYTES_MAX: usize = 256 << 20;
+/// Prefixes of keys that all clients of a node track.
+pub const TRACKED_PREFIXES_MAX: usize = 4096;
+/// Writes of clients that do not want to hear of their own, which a node remembers.
+pub const TRACKED_WRITES_MAX: usize = 64 << 10;
 /// Milliseconds that `WAIT` may wait; it is so long, too, that 0 stands for.
 pub const WAIT_MS_MAX: u64 = 60_000;
 /// Milliseconds that a leader is asked to wait for its followers at a time.
@@ -157,9 +165,9 @@ pub const DEBUG_DIGEST_KEYS_MAX: usize = 1 << 20;
 pub const CONNECTIONS_MAX: usize = 10_000;
 
 const _: () = assert!(COMMAND_BYTES_MAX > BULK_BYTES_MAX + MEMCACHED_LINE_BYTES_MAX);
-const _: () = assert!(DUMPED_BYTES_MAX >= BULK_BYTES_MAX + DUMPED_ELEMENT_BYTES);
 const _: () =
     assert!(MEMCACHED_GETS_BYTES_MAX <= LARGE_BYTES && MEMCACHED_LINE_BYTES_MAX < MEMCACHED_GETS_BYTES_MAX);
+const _: () = assert!(DUMPED_BYTES_MAX >= BULK_BYTES_MAX + DUMPED_ELEMENT_BYTES);
 const _: () = assert!(TXN_BYTES_MAX >= COMMAND_BYTES_MAX && REPLIES_BYTES_MAX > 2 * BULK_BYTES_MAX);
 const _: () = assert!(TXN_BYTES_MAX + WATCHED_BYTES_MAX + WATCHED_KEYS_MAX * 32 < WORK_BYTES_MAX);
 // Commands and conditions, and the keys of both once more; or all replies.

@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::failing;
 use super::message::{Ask, Told};
 use super::node::Node;
 use super::numbering::Numbered;
+use super::reads::Wanted;
 use super::router::RouteError;
+use super::tracking;
 use super::wish::{Outcome, Wish};
 use crate::base::{Error, GroupId, Millis, Mutant, Reply, RequestId, Result, mutant};
-use crate::host::chance;
 use crate::machine::{
-    Body, Command, Condition, Decide, Decision, Failed, Mode, Read, Refusal, Request, Response, Seen,
-    scope_of,
+    Body, Command, Condition, Decide, Decision, Failed, Mode, Refusal, Request, Response, scope_of,
 };
 use crate::txn::{Answer, Optimistic, Part, Plan, Txn, Work};
 
@@ -101,7 +100,7 @@ impl Node {
         }
         let ran = match plan.work.len() {
             0 => Ran::Replies(BTreeMap::new()),
-            1 if read_only => match self.read_each(&plan.work, false, deadline).await? {
+            1 if read_only => match self.read_each(&plan.work, Wanted::REPLIES, deadline).await? {
                 Some((replies, _)) => Ran::Replies(replies),
                 None => Ran::Conflict,
             },
@@ -120,7 +119,12 @@ impl Node {
         };
         Ok(match ran {
             Ran::Conflict => Outcome::Conflict,
-            Ran::Failed(_, failed) if !wish.strict => Outcome::Replies(vec![failed.reply]),
+            Ran::Failed(_, failed) if !wish.strict && plan.work.len() < 2 => {
+                Outcome::Replies(vec![failed.reply])
+            }
+            Ran::Failed(_, failed) if !wish.strict => {
+                Outcome::Replies(vec![self.first_failure(&wish, failed.reply).await?])
+            }
             Ran::Failed(shard, failed) => {
                 let at = plan.command_at(shard, failed.at as usize);
                 Outcome::Failed(at.unwrap_or_default(), failed.reply)
@@ -148,7 +152,7 @@ impl Node {
             conditions: Vec::new(),
         };
         let replies = if read_only {
-            let read = self.read_one(shard, work, false, deadline).await?;
+            let read = self.read_one(shard, work, Wanted::REPLIES, deadline).await?;
             read.map(|(replies, _)| replies)
         } else {
             let asked = Asked {
@@ -182,7 +186,7 @@ impl Node {
         let Some(plan) = self.plan(&exists, &[]) else {
             return Ok(Vec::new());
         };
-        let seen = self.read_each(&plan.work, true, deadline).await?;
+        let seen = self.read_each(&plan.work, Wanted::VERSIONS, deadline).await?;
         Ok(seen
             .map(|(_, touched)| {
                 let touched = touched.into_values().flatten();
@@ -191,59 +195,15 @@ impl Node {
             .unwrap_or_default())
     }
 
-    /// Reads each shard once, and the versions of what it read if they are wanted. `None`: a condition did not hold.
-    pub(super) async fn read_each(
-        &self,
-        work: &BTreeMap<u16, Work>,
-        versions: bool,
-        deadline: Instant,
-    ) -> Result<Option<(BTreeMap<u16, Vec<Reply>>, BTreeMap<u16, Vec<Condition>>)>> {
-        let reads = work.iter().map(|(&shard, work)| async move {
-            (
-                shard,
-                self.read_one(shard, work.clone(), versions, deadline).await,
-            )
-        });
-        let (mut replies, mut touched) = (BTreeMap::new(), BTreeMap::new());
-        for (shard, read) in join_all(reads).await {
-            let Some((some, keys)) = read? else {
-                return Ok(None);
-            };
-            replies.insert(shard, some);
-            touched.insert(shard, keys);
-        }
-        Ok(Some((replies, touched)))
-    }
-
-    /// Reads one shard. `None`: a condition did not hold.
-    async fn read_one(
-        &self,
-        shard: u16,
-        work: Work,
-        versions: bool,
-        deadline: Instant,
-    ) -> Result<Option<(Vec<Reply>, Vec<Condition>)>> {
-        let ask = Ask::Read(Read::Run {
-            commands: work.commands,
-            conditions: work.conditions,
-            seed: chance(),
-            versions,
-        });
-        match self.router().ask(GroupId::Shard(shard), &ask, deadline).await {
-            Ok(Told::Seen(Seen::Run { replies, touched })) => Ok(Some((replies, touched))),
-            Ok(Told::Seen(Seen::Conflict)) => Ok(None),
-            Ok(other) => Err(unexpected(&other)),
-            Err(RouteError::Busy) => Err(busy()),
-            // A read has no effect, so however it failed, nothing happened.
-            Err(RouteError::NotDone(why) | RouteError::Unknown(why)) => Err(Error::Unavailable(why)),
-        }
-    }
-
     /// Reads several shards at one moment: after all were read, none of what was read may have changed. `None`: it
     /// kept changing, so locks are needed.
     async fn read_snapshot(&self, plan: &Plan, deadline: Instant) -> Result<Option<Ran>> {
         for _ in 0..SNAPSHOT_TRIES {
-            let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+            let wanted = Wanted {
+                versions: true,
+                ..Wanted::REPLIES
+            };
+            let Some((replies, touched)) = self.read_each(&plan.work, wanted, deadline).await? else {
                 return Ok(Some(Ran::Conflict));
             };
             let check = |(shard, conditions)| {
@@ -256,7 +216,11 @@ impl Node {
                 )
             };
             let checks: BTreeMap<u16, Work> = touched.into_iter().map(check).collect();
-            if self.read_each(&checks, false, deadline).await?.is_some() {
+            if self
+                .read_each(&checks, Wanted::REPLIES, deadline)
+                .await?
+                .is_some()
+            {
                 return Ok(Some(Ran::Replies(replies)));
             }
         }
@@ -264,10 +228,12 @@ impl Node {
     }
 
     pub(super) fn number(&self, id: Option<(RequestId, u64)>, group: GroupId) -> Number {
-        match id {
+        let number = match id {
             Some((id, below)) => Number::Clients(id, below),
             None => Number::Ours(self.numbering().begin(group)),
-        }
+        };
+        tracking::numbered(number.id());
+        number
     }
 
     /// The work of the one shard that has some.

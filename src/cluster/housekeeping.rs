@@ -54,9 +54,9 @@ impl Housekeeping {
             let groups = self.groups.all();
             self.cut_snapshot(&groups, &mut cut).await;
             let linked = self.links.connected();
-            self.volatile
-                .turns
-                .tidy(&self.groups, |node| node == self.me || linked.contains(&node));
+            let here = |node| node == self.me || linked.contains(&node);
+            self.volatile.turns.tidy(&self.groups, here);
+            self.volatile.sources.tidy(&self.router);
             self.volatile.memory.tend(&groups, &linked, self.me, &self.router);
             for group in &groups {
                 self.let_time_pass(group);

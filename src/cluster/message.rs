@@ -8,6 +8,7 @@ use super::memory::MemoryAsk;
 use super::pubsub::{PubSubAsk, PubSubTold};
 use super::scripts::ScriptAsk;
 use super::settings::Setting;
+use super::tracking::{TrackAsk, TrackTold};
 use super::vitals::Size;
 use crate::base::{AttemptId, GroupId, Millis, NodeId, TxnId};
 use crate::machine::commands::Need;
@@ -53,6 +54,8 @@ pub enum Ask {
     PubSub(PubSubAsk),
     /// To a node: about scripts.
     Script(ScriptAsk),
+    /// To a node: about writes of keys of which clients keep copies.
+    Track(TrackAsk),
     /// To a shard: ask about what is prepared of this transaction, without waiting any longer.
     Recover(TxnId),
     /// To a node: these settings have changed.
@@ -81,6 +84,7 @@ impl Ask {
             Ask::PubSub(PubSubAsk::Publish { message, .. }) => message.len(),
             Ask::Script(ScriptAsk::Load(body)) => body.len(),
             Ask::Memory(MemoryAsk::Accesses(keys)) => keys.iter().map(Bytes::len).sum(),
+            Ask::Track(TrackAsk::Keys { keys, .. }) => keys.iter().map(Bytes::len).sum(),
             _ => 0,
         }
     }
@@ -102,6 +106,7 @@ pub enum Told {
     Turn,
     Script(Option<Bytes>),
     PubSub(PubSubTold),
+    Track(TrackTold),
     Left,
     Failed(Failure),
     /// Seconds since keys were asked for, and how often they are.

@@ -201,7 +201,7 @@ impl Node {
         links.introduce(identity.cluster_id, formed);
 
         let placement = config.placement();
-        let volatile = Volatile::new(Arc::clone(&env.clock), &config);
+        let volatile = Volatile::new(Arc::clone(&env.clock), &config, id, &placement);
         let router = Router::new(
             id,
             Arc::clone(&groups),
@@ -289,9 +289,10 @@ impl Node {
                 let lasting: Clock = Arc::new(move || clock().max(groups.time()));
                 Driver::spawn(group, router.clone(), lasting);
             } else {
-                tokio::spawn(inner.volatile.turns.clone().run(group));
+                inner.volatile.follow(&group, router);
             }
         }
+        tokio::spawn(inner.volatile.tracking.clone().run(router.clone(), inner.id));
         let answering = router.clone();
         groups.set_service(Arc::new(move |_, message, responder| {
             answering.answer_encoded(&message, responder);

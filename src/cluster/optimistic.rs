@@ -10,8 +10,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::node::Node;
+use super::notices::{self, Messages};
 use super::pubsub::Kind;
+use super::reads::Wanted;
 use super::scripts::Running;
+use super::tracking;
 use super::wish::{Outcome, Wish};
 use crate::base::limits::{OPTIMISTIC_TRIES_MAX, SCRIPT_MS_MAX, SCRIPT_ROUNDS_MAX};
 use crate::base::{Error, Millis, Reply, Result};
@@ -33,9 +36,6 @@ enum Here {
     Needs(Vec<Bytes>),
 }
 
-/// Channels and texts.
-type Messages = Vec<(Bytes, Bytes)>;
-
 /// A run of commands with scripts among them. It may take long, so it has a thread of its own.
 struct Script {
     commands: Vec<Command>,
@@ -44,6 +44,7 @@ struct Script {
     held: Vec<Held>,
     now: Millis,
     seed: u64,
+    records: bool,
     stop: Arc<AtomicBool>,
     libraries: Arc<Libraries>,
 }
@@ -95,7 +96,15 @@ impl Script {
             }
         };
         let wanted = (self.commands.as_slice(), self.strict);
-        let ran = Optimistic::run(wanted, &self.keys, self.held, self.now, self.seed, execute);
+        let ran = Optimistic::run(
+            wanted,
+            self.records,
+            &self.keys,
+            self.held,
+            self.now,
+            self.seed,
+            execute,
+        );
         if around.stop.load(Ordering::Relaxed) {
             return Err(format!(
                 "a script was killed, or took more than {SCRIPT_MS_MAX} ms; nothing has happened"
@@ -128,7 +137,7 @@ impl Node {
             else {
                 break;
             };
-            let (run, messages) = match here {
+            let (mut run, messages) = match here {
                 Here::Ran(mut run, messages, again) => {
                     if let Some(again) = again.filter(|_| run.weight() > REPLAYED_FROM_BYTES)
                         && self.plan(&again, &[]).is_some()
@@ -143,14 +152,17 @@ impl Node {
                         let why = "a script came upon too many keys one after another: name them as its keys";
                         return Err(Error::Invalid(why.into()));
                     }
+                    tracking::remember_found(self, &more).await;
                     keys.extend(more);
                     continue;
                 }
             };
+            let events = notices::messages(self.settings(), std::mem::take(&mut run.notices));
             if let Some(outcome) = self.commit(&wish, run, touched).await? {
                 // The next one need not wait for the messages.
                 drop(turn);
                 if matches!(outcome, Outcome::Replies(_)) {
+                    self.router().publish_all(events).await;
                     for (channel, message) in messages {
                         self.publish(Kind::Channel, &channel, &message).await;
                     }
@@ -183,7 +195,8 @@ impl Node {
             let Some(plan) = self.plan(&apart.looks, &[]) else {
                 return Ok(None);
             };
-            let Some((replies, touched)) = self.read_each(&plan.work, true, deadline).await? else {
+            let Some((replies, touched)) = self.read_each(&plan.work, Wanted::VERSIONS, deadline).await?
+            else {
                 return Ok(None);
             };
             let moves = Optimistic::moves(&apart, wish.strict, &plan.merge(&replies));
@@ -257,7 +270,8 @@ impl Node {
         let Some((running, libraries)) = script else {
             let wanted = (wish.commands.as_slice(), wish.strict);
             let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
-            let run = Optimistic::run(wanted, keys, held, self.now(), chance(), execute);
+            let records = self.notes_events();
+            let run = Optimistic::run(wanted, records, keys, held, self.now(), chance(), execute);
             return Ok(Here::Ran(run, Vec::new(), None));
         };
         let script = Script {
@@ -267,6 +281,7 @@ impl Node {
             held,
             now: self.now(),
             seed: chance(),
+            records: self.notes_events(),
             stop: Arc::clone(&running.stop),
             libraries,
         };

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::message::{Ask, Told};
 use super::node::Node;
+use super::router::Router;
 use crate::base::limits::{PUSHES_BYTES_MAX, PUSHES_MAX};
 use crate::base::{GroupId, NodeId};
 use crate::machine::glob::matches;
@@ -40,6 +41,8 @@ pub enum PubSubAsk {
         channel: Bytes,
         message: Bytes,
     },
+    /// Channels and texts, one after the other.
+    PublishAll(Vec<(Bytes, Bytes)>),
     /// Which channels somebody listens to, and how many do.
     Listening(Kind),
 }
@@ -249,6 +252,12 @@ impl PubSub {
                 channel,
                 message,
             } => PubSubTold::Received(state.publish(kind, &channel, &message)),
+            PubSubAsk::PublishAll(messages) => {
+                let sent = messages
+                    .iter()
+                    .map(|(channel, message)| state.publish(Kind::Channel, channel, message));
+                PubSubTold::Received(sent.sum())
+            }
             PubSubAsk::Listening(kind) => {
                 let names = state.names.range((kind, Bytes::new())..);
                 let names = names.take_while(|((other, _), _)| *other == kind);
@@ -259,25 +268,24 @@ impl PubSub {
     }
 }
 
-impl Node {
+impl Router {
     /// Asks this node and all that are linked. What is sent to a node is sent in the order of the calls.
-    async fn ask_listeners(&self, ask: PubSubAsk) -> Vec<PubSubTold> {
-        let here = self.pubsub().answer(ask.clone());
+    pub(super) async fn ask_listeners(&self, ask: PubSubAsk) -> Vec<PubSubTold> {
+        let here = self.volatile().pubsub.answer(ask.clone());
         let limit = Instant::now() + PATIENCE;
         let ask = Ask::PubSub(ask);
-        let asked = |node: NodeId| {
-            // It is no group's affair.
-            self.router()
-                .ask_member(node, GroupId::Coordinator(0), &ask, limit)
-        };
-        let told = join_all(self.connected().into_iter().map(asked)).await;
+        // It is no group's affair.
+        let asked = |node: NodeId| self.ask_member(node, GroupId::Coordinator(0), &ask, limit);
+        let told = join_all(self.linked().into_iter().map(asked)).await;
         let there = told.into_iter().filter_map(|told| match told {
             Some(Told::PubSub(told)) => Some(told),
             _ => None,
         });
         std::iter::once(here).chain(there).collect()
     }
+}
 
+impl Node {
     /// Sends a message to whoever listens, at any node; says how many do, as far as the nodes have answered.
     pub async fn publish(&self, kind: Kind, channel: &[u8], message: &[u8]) -> u64 {
         // Copied: slices of a request's buffer would keep the whole buffer alive as long as anybody has not heard them.
@@ -286,7 +294,7 @@ impl Node {
             channel: Bytes::copy_from_slice(channel),
             message: Bytes::copy_from_slice(message),
         };
-        let told = self.ask_listeners(ask).await;
+        let told = self.router().ask_listeners(ask).await;
         let received = told.iter().map(|told| match told {
             PubSubTold::Received(count) => *count,
             PubSubTold::Listening(_) => 0,
@@ -297,7 +305,7 @@ impl Node {
     /// What is listened to in the cluster, and by how many.
     pub async fn listening(&self, kind: Kind) -> BTreeMap<Bytes, u64> {
         let mut all = BTreeMap::new();
-        for told in self.ask_listeners(PubSubAsk::Listening(kind)).await {
+        for told in self.router().ask_listeners(PubSubAsk::Listening(kind)).await {
             if let PubSubTold::Listening(names) = told {
                 for (name, count) in names {
                     *all.entry(name).or_default() += count;

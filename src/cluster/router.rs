@@ -20,6 +20,7 @@ use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
 use super::recovery;
+use super::tracking::TrackAsk;
 use super::vitals::size;
 use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
@@ -222,7 +223,23 @@ impl Router {
 
     /// Whether there is a replica here, which knows better than hints who leads.
     pub(super) fn has_replica(&self, group: GroupId) -> bool {
-        self.inner.groups.get(group).is_some()
+        self.replica(group).is_some()
+    }
+
+    pub(super) fn groups(&self) -> Vec<Group> {
+        self.inner.groups.all()
+    }
+
+    pub(super) fn linked(&self) -> Vec<NodeId> {
+        self.inner.links.connected()
+    }
+
+    pub(super) fn volatile(&self) -> &Volatile {
+        &self.inner.volatile
+    }
+
+    pub(super) fn replica(&self, group: GroupId) -> Option<Group> {
+        self.inner.groups.get(group)
     }
 
     pub(super) fn remember(&self, group: GroupId, leader: NodeId) {
@@ -286,8 +303,10 @@ impl Router {
         let ask = match ask {
             Ask::Script(ask) => return self.inner.volatile.scripts.answer(ask),
             Ask::PubSub(ask) => return Told::PubSub(self.inner.volatile.pubsub.answer(ask)),
+            Ask::Track(ask) => return self.track(ask).await,
             Ask::Settings(changes) => {
                 self.inner.volatile.settings.set(&changes);
+                self.note_events(&self.inner.volatile.settings);
                 return Told::Set;
             }
             Ask::Memory(ask) => {
@@ -336,7 +355,7 @@ impl Router {
                 Box::pin(ready(Told::Left))
             }
             // Answered above.
-            Ask::Script(_) | Ask::PubSub(_) | Ask::Settings(_) | Ask::Memory(_) => {
+            Ask::Script(_) | Ask::PubSub(_) | Ask::Track(_) | Ask::Settings(_) | Ask::Memory(_) => {
                 Box::pin(ready(Told::Script(None)))
             }
             Ask::Size => Box::pin(ready(size(&group))),
@@ -347,6 +366,10 @@ impl Router {
             Ask::Recover(txn) => Box::pin(async move { recovery::recover(self, &group, txn).await }),
         };
         rare.await
+    }
+
+    fn track(&self, ask: TrackAsk) -> BoxFuture<'_, Told> {
+        Box::pin(self.inner.volatile.sources.answer(self, ask).map(Told::Track))
     }
 
     fn inspect(&self, group: &Group, only: Option<TxnId>) -> BoxFuture<'static, Told> {

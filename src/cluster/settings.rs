@@ -164,6 +164,7 @@ impl Node {
     /// Changes settings here and at the nodes that are linked.
     pub async fn change_settings(&self, changes: Vec<(Setting, u64)>) {
         self.settings().set(&changes);
+        self.router().note_events(self.settings());
         let limit = Instant::now() + PATIENCE;
         let ask = Ask::Settings(changes);
         let asked = |node: NodeId| {

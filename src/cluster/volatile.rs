@@ -6,15 +6,19 @@ use bytes::Bytes;
 
 use super::memory::Memory;
 use super::node::Node;
+use super::notices;
 use super::pubsub::PubSub;
+use super::router::Router;
 use super::scripts::Scripts;
 use super::settings::Settings;
+use super::tracking::{Sources, Tracking};
 use super::turns::Turns;
-use crate::base::GroupId;
+use crate::base::{GroupId, NodeId};
 use crate::config::Config;
 use crate::host::Clock;
 use crate::machine::Shard;
 use crate::raft::Group;
+use crate::ring::Placement;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +29,10 @@ pub struct Volatile {
     pub scripts: Scripts,
     /// Who listens to channels.
     pub pubsub: PubSub,
+    /// Which gateways are told of writes.
+    pub sources: Sources,
+    /// Which clients of this node keep copies of what.
+    pub tracking: Tracking,
     /// What can be changed while the node runs.
     pub settings: Settings,
     /// What keys take, and which may go.
@@ -33,16 +41,25 @@ pub struct Volatile {
 
 impl Volatile {
     #[must_use]
-    pub fn new(clock: Clock, config: &Config) -> Volatile {
+    pub fn new(clock: Clock, config: &Config, me: NodeId, placement: &Placement) -> Volatile {
         let settings = Settings::new(&config.limits);
-        let memory = Memory::new(settings.clone(), Arc::clone(&clock), config.placement());
+        let memory = Memory::new(settings.clone(), Arc::clone(&clock), placement.clone());
         Volatile {
             turns: Turns::new(clock),
             scripts: Scripts::default(),
             pubsub: PubSub::default(),
+            sources: Sources::default(),
+            tracking: Tracking::new(me, placement, settings.clone()),
             settings,
             memory,
         }
+    }
+
+    /// Tells whoever wants to know of writes to this group, as long as it runs.
+    pub fn follow(&self, group: &Group, router: &Router) {
+        tokio::spawn(self.turns.clone().run(group.clone()));
+        tokio::spawn(self.sources.clone().run(group.clone()));
+        tokio::spawn(notices::run(router.clone(), self.settings.clone(), group.clone()));
     }
 }
 
@@ -91,5 +108,10 @@ impl Node {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.volatile().settings
+    }
+
+    #[must_use]
+    pub fn tracking(&self) -> &Tracking {
+        &self.volatile().tracking
     }
 }

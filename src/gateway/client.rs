@@ -40,7 +40,7 @@ impl ClientState {
         Ok(())
     }
 
-    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | GETREDIR | TRACKINGINFO`; the
+    /// `CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value`; the
     /// arguments are as many as they should be.
     pub fn client(&mut self, args: &[Bytes]) -> Reply {
         match args[0].to_ascii_lowercase().as_slice() {
@@ -51,12 +51,6 @@ impl ClientState {
                 .set_name(&args[1])
                 .map_or_else(|reply| reply, |()| Reply::ok()),
             b"setinfo" => self.set_info(&args[1], &args[2]),
-            b"getredir" => Reply::Int(-1),
-            b"trackinginfo" => Reply::Map(vec![
-                (Reply::bulk("flags"), Reply::Set(vec![Reply::bulk("off")])),
-                (Reply::bulk("redirect"), Reply::Int(-1)),
-                (Reply::bulk("prefixes"), Reply::Array(Vec::new())),
-            ]),
             _ => Reply::syntax(),
         }
     }

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::client::{arity, text};
 use crate::base::Reply;
-use crate::machine::commands::parse_i64;
+use crate::cluster::Inbox;
+use crate::machine::commands::{parse_i64, shown};
 use crate::resp::Protocol;
 
 /// What one connection is told by another.
@@ -35,6 +36,8 @@ pub struct Client {
     seen: Mutex<Seen>,
     signal: Mutex<Option<Signal>>,
     signalled: Notify,
+    /// What its client is told of copies that it keeps.
+    pub inbox: Arc<Inbox>,
 }
 
 /// What changes of a connection.
@@ -50,6 +53,8 @@ pub struct Seen {
     pub waits: bool,
     /// To so many channels, patterns and shard channels.
     pub listens: [usize; 3],
+    /// It tracks: whom else to tell instead (0: nobody), and whether by prefixes.
+    pub tracks: Option<(u64, bool)>,
     pub monitors: bool,
     /// `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`.
     pub spared: [bool; 2],
@@ -133,6 +138,8 @@ impl Client {
             (listens, 'P'),
             (seen.queued.is_some(), 'x'),
             (seen.waits, 'b'),
+            (seen.tracks.is_some(), 't'),
+            (seen.tracks.is_some_and(|(_, broadcast)| broadcast), 'B'),
             (seen.spared[0], 'e'),
             (seen.spared[1], 'T'),
         ];
@@ -140,6 +147,9 @@ impl Client {
         if flags.is_empty() {
             flags.push('N');
         }
+        let redirect = seen
+            .tracks
+            .map_or(-1, |(to, _)| i64::try_from(to).unwrap_or(i64::MAX));
         let [sub, psub, ssub] = seen.listens;
         let multi = seen
             .queued
@@ -151,7 +161,7 @@ impl Client {
         let (lib, version) = (text(&seen.library.0), text(&seen.library.1));
         format!(
             "id={id} addr={address} laddr={here} name={name} age={age} idle={idle} flags={flags} db=0 sub={sub} psub={psub} ssub={ssub} \
-             multi={multi} cmd={command} user=default redir=-1 resp={resp} lib-name={lib} lib-ver={version}"
+             multi={multi} cmd={command} user=default redir={redirect} resp={resp} lib-name={lib} lib-ver={version}"
         )
     }
 }
@@ -179,18 +189,27 @@ impl Clients {
                 queued: None,
                 waits: false,
                 listens: [0; 3],
+                tracks: None,
                 monitors: false,
                 spared: [false; 2],
             }),
             signal: Mutex::new(None),
             signalled: Notify::new(),
+            inbox: Arc::default(),
         });
         self.all.lock().insert(id, Arc::clone(&client));
         client
     }
 
     pub fn leave(&self, id: u64) {
-        self.all.lock().remove(&id);
+        if let Some(client) = self.all.lock().remove(&id) {
+            client.inbox.close();
+        }
+    }
+
+    /// Where a connection is told of copies; `None`: there is no such connection.
+    pub fn inbox(&self, id: u64) -> Option<Arc<Inbox>> {
+        self.all.lock().get(&id).map(|client| Arc::clone(&client.inbox))
     }
 
     /// Disconnects those that have sent nothing for so long.
@@ -385,10 +404,12 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         b"setname" | b"no-evict" | b"no-touch" | b"reply" => 2..=2,
         b"setinfo" => 3..=3,
         b"unblock" | b"pause" => 2..=3,
+        b"caching" => 2..=2,
+        b"tracking" => 2..=usize::MAX,
         b"list" => 1..=usize::MAX,
         b"kill" => 2..=usize::MAX,
         _ => {
-            let sub = args.first().map(|sub| text(sub)).unwrap_or_default();
+            let sub = args.first().map(|sub| shown(sub)).unwrap_or_default();
             return Err(Reply::err(format!(
                 "ERR unknown subcommand '{sub}'. Try CLIENT HELP."
             )));

@@ -22,8 +22,6 @@ pub const ABSENT: &[&str] = &[
     "acl|log",
     "acl|save",
     "acl|setuser",
-    "client|caching",
-    "client|tracking",
     "config|rewrite",
 ];
 

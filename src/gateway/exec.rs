@@ -13,8 +13,9 @@ use super::functions;
 use super::multi::Queued;
 use super::session::Session;
 use super::stats::Place;
+use super::tracking::{On, ToRemember};
 use crate::base::{Error, Reply, RequestId};
-use crate::cluster::{Outcome, Wish};
+use crate::cluster::{Outcome, Wish, on_behalf};
 use crate::machine::{Command, Condition};
 
 /// Queued commands with their names.
@@ -41,8 +42,10 @@ impl Session {
             id,
             strict: false,
         };
+        let remember = remember(self.tracking.as_ref(), &multi.queue);
+        let asker = self.asker(&remember).await;
         burst::note_writes(&self.node, &wish.commands, &mut self.wrote);
-        let mut replies = match self.node.execute(wish).await {
+        let mut replies = match on_behalf(asker, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(_, reply)) => return reply,
@@ -75,7 +78,13 @@ impl Session {
     }
 
     async fn own_queued(&mut self, name: &str, request: &[Bytes]) -> Reply {
-        Box::pin(self.simple(name, request.get(1..).unwrap_or_default())).await
+        let tracked = self.tracking.is_some();
+        let reply = Box::pin(self.simple(name, request.get(1..).unwrap_or_default())).await;
+        if self.tracking.is_some() && !tracked {
+            // It did not when the commands ran whose replies the client may keep.
+            self.node.tracking().distrust(self.state.id);
+        }
+        reply
     }
 
     /// The connection's own commands come first, since they can be undone, here; the data commands cannot.
@@ -124,9 +133,11 @@ impl Session {
             id,
             strict: true,
         };
+        let remember = remember(self.tracking.as_ref(), &queue);
+        let asker = self.asker(&remember).await;
         let begun = Instant::now();
         burst::note_writes(&self.node, &wish.commands, &mut self.wrote);
-        let mut replies = match self.node.execute(wish).await {
+        let mut replies = match on_behalf(asker, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter(),
             Ok(Outcome::Conflict) => return Reply::NilArray,
             Ok(Outcome::Failed(place, reply)) => {
@@ -163,6 +174,16 @@ fn failed(error: &Error) -> Reply {
         Error::OutOfMemory => Reply::err(format!("EXECABORT Transaction discarded because of: {error}")),
         _ => Reply::err(error.to_string()),
     }
+}
+
+fn remember(on: Option<&On>, queue: &Queue) -> ToRemember {
+    let mut remember = ToRemember::default();
+    for (name, queued) in queue {
+        if let Queued::Data(command) = queued {
+            remember.add(on, name, command);
+        }
+    }
+    remember
 }
 
 fn data(queue: &Queue) -> Vec<Command> {

@@ -41,6 +41,7 @@ mod session;
 mod slowlog;
 mod stats;
 pub mod table;
+mod tracking;
 mod txn;
 pub mod unknown;
 mod watch;

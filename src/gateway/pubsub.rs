@@ -17,7 +17,7 @@ fn counted(kind: Kind) -> &'static [Kind] {
     if kind == Kind::ShardChannel { SHARD } else { PLAIN }
 }
 
-fn push(word: &'static str, parts: impl IntoIterator<Item = Reply>) -> Reply {
+pub fn push(word: &'static str, parts: impl IntoIterator<Item = Reply>) -> Reply {
     Reply::Push(std::iter::once(Reply::bulk(word)).chain(parts).collect())
 }
 

@@ -15,9 +15,10 @@ use super::clients::Signal;
 use super::large::{STALLED, Ticket};
 use super::pubsub::shown;
 use super::session::{Blocking, Session};
+use super::tracking::ToRemember;
 use crate::base::Reply;
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, LARGE_BYTES};
-use crate::cluster::{Listener, Message};
+use crate::cluster::{Inbox, Listener, Message, on_behalf};
 use crate::host::Stream;
 use crate::machine::Command;
 use crate::resp::RequestReader;
@@ -30,6 +31,8 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 /// Bytes that a client may send ahead while a command of its own waits. Beyond, its end is noticed late.
 const AHEAD_BYTES: usize = 64 << 10;
+/// Whoever waits for longer has heard from the leader by then.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// What has come from the socket.
 struct Input {
@@ -92,8 +95,8 @@ impl Session {
                 }
             }
             // Also to who sends so much that nothing else is ever waited for.
-            if let Some(message) = next_message(&mut self.listener).now_or_never() {
-                self.closing |= !self.hear(message);
+            if let Some(pushed) = next_push(&mut self.listener, &self.client.inbox).now_or_never() {
+                self.closing |= !self.push(pushed);
             }
             if let Some(error) = failed {
                 self.reply(&Reply::err(error));
@@ -147,8 +150,8 @@ impl Session {
         let read = tokio::select! {
             biased;
             read = reading => read,
-            message = next_message(&mut self.listener) => {
-                return Ok(self.hear(message));
+            pushed = next_push(&mut self.listener, &self.client.inbox) => {
+                return Ok(self.push(pushed));
             }
             signal = self.client.signal() => return Ok(signal != Signal::Kill),
         };
@@ -167,6 +170,15 @@ impl Session {
             }
         }
         Ok(true)
+    }
+
+    /// Queues for the client what it has not asked for. `false`: it took its messages too slowly.
+    fn push(&mut self, pushed: Pushed) -> bool {
+        self.tell_stale();
+        match pushed {
+            Pushed::Message(message) => self.hear(message),
+            Pushed::Stale => true,
+        }
     }
 
     /// Queues messages for the client: this one and what else is there. `false`: it took them too slowly.
@@ -222,13 +234,17 @@ impl Session {
         stream: &mut Stream,
         buffer: &mut BytesMut,
     ) -> io::Result<Waited> {
-        let Blocking { command, waits, .. } = match self.resolve(blocking).await {
+        let Blocking {
+            command, waits, name, ..
+        } = match self.resolve(blocking).await {
             Ok(resolved) => resolved,
             Err(reply) => return Ok(Waited::Answered(reply)),
         };
         let timeout = waits.timeout_ms.map(Duration::from_millis);
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut line = self.node.stand_in_line(&waits);
+        // The leader may be farther away than the wait is long. What is there is to be found all the same.
+        let mut owed = timeout.is_some_and(|timeout| timeout < SHORT_WAIT);
         loop {
             let group = tokio::select! {
                 biased;
@@ -241,14 +257,26 @@ impl Session {
                     Signal::TimeOut => Waited::Answered(Reply::NilArray),
                     Signal::Unblock => Waited::Answered(Reply::err("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
                 }),
-                group = line.turn() => group,
-                () = sleep_until(until) => return Ok(Waited::Answered(Reply::NilArray)),
+                group = line.turn() => Some(group),
+                pushed = next_push(&mut self.listener, &self.client.inbox) => {
+                    if !self.push(pushed) {
+                        return Ok(Waited::Gone);
+                    }
+                    self.write(stream).await?;
+                    continue;
+                }
+                () = sleep_until(until) => None,
             };
-            let items = vec![Item::Run(command.clone())];
-            let replies = burst::run(&self.node, items, Some(&mut self.wrote)).await;
+            if group.is_none() && !owed {
+                return Ok(Waited::Answered(Reply::NilArray));
+            }
+            owed = false;
+            let replies = self.run_waiting(name, &command).await;
             let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
             if Command::found_nothing(&reply) {
-                line.back_to(group);
+                if let Some(group) = group {
+                    line.back_to(group);
+                }
                 continue;
             }
             let ended = stream.read_buf(buffer).now_or_never();
@@ -260,6 +288,14 @@ impl Session {
         }
     }
 
+    async fn run_waiting(&mut self, name: &str, command: &Command) -> Vec<Reply> {
+        let mut remember = ToRemember::default();
+        remember.add(self.tracking.as_ref(), name, command);
+        let asker = self.asker(&remember).await;
+        let items = vec![Item::Run(command.clone())];
+        on_behalf(asker, burst::run(&self.node, items, Some(&mut self.wrote))).await
+    }
+
     /// Looks up what the command calls "now", so that it means the same moment however often the command is run.
     async fn resolve(&self, blocking: Blocking) -> Result<Blocking, Reply> {
         let looks = blocking.command.looks_before_waiting();
@@ -269,11 +305,12 @@ impl Session {
         let replies = burst::run(&self.node, looks.into_iter().map(Item::Run).collect(), None).await;
         let place = blocking.place;
         let command = blocking.command.resolved(replies)?;
-        let waits = command.waits().ok_or_else(Reply::syntax)?;
+        let (waits, name) = (command.waits().ok_or_else(Reply::syntax)?, blocking.name);
         Ok(Blocking {
             place,
             command,
             waits,
+            name,
         })
     }
 
@@ -299,6 +336,21 @@ async fn overflowed(listener: Option<&Listener>) {
     match listener {
         Some(listener) => listener.overflowed().await,
         None => std::future::pending().await,
+    }
+}
+
+/// What a client is sent unasked.
+enum Pushed {
+    Message(Option<Message>),
+    /// It is not to rely on some copies.
+    Stale,
+}
+
+async fn next_push(listener: &mut Option<Listener>, inbox: &Inbox) -> Pushed {
+    tokio::select! {
+        biased;
+        message = next_message(listener) => Pushed::Message(message),
+        () = inbox.some() => Pushed::Stale,
     }
 }
 

@@ -430,6 +430,7 @@ impl Accepting {
                 continue;
             };
             let Accepting { node, shared, .. } = self.clone();
+            let tracking = node.tracking().clone();
             shared.stats.accepted.add(1);
             let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
             let client = shared.clients.enter(id, address.to_string(), here.clone());
@@ -443,6 +444,7 @@ impl Accepting {
                 if let Err(e) = served {
                     tracing::debug!(%address, "connection ended: {e}");
                 }
+                tracking.off(id);
                 shared.clients.leave(id);
                 shared.connections.fetch_sub(1, Ordering::Relaxed);
                 drop(permit);

@@ -14,11 +14,12 @@ use super::multi::{Multi, Queued};
 use super::server::Shared;
 use super::stats::Place;
 use super::table::{self, Own};
+use super::tracking::{On, ToRemember};
 use super::txn;
 use super::unknown;
 use super::{control, functions, object, pubsub, scripts};
 use crate::base::{Reply, RequestId};
-use crate::cluster::{Listener, Node, Outcome, Wish};
+use crate::cluster::{Listener, Node, Outcome, Wish, on_behalf};
 use crate::machine::commands::Waits;
 use crate::machine::{Command, Condition, commands};
 use crate::resp::encode;
@@ -32,6 +33,8 @@ pub struct Session {
     pub(super) multi: Option<Multi>,
     pub(super) listener: Option<Listener>,
     pub(super) watched: Vec<Condition>,
+    /// Its client keeps copies of what it reads.
+    pub(super) tracking: Option<On>,
     /// The client's number for its next write.
     pub(super) once: Option<(RequestId, u64)>,
     pub(super) out: BytesMut,
@@ -54,6 +57,7 @@ struct Burst {
     places: Vec<Option<Place>>,
     /// The first request, in case they take long.
     first: Vec<Bytes>,
+    remember: ToRemember,
 }
 
 impl Burst {
@@ -90,6 +94,8 @@ pub struct Blocking {
     pub place: Place,
     pub command: Command,
     pub waits: Waits,
+    /// Under this name Redis knows whether it reads.
+    pub name: &'static str,
 }
 
 impl Session {
@@ -107,6 +113,7 @@ impl Session {
             multi: None,
             listener: None,
             watched: Vec::new(),
+            tracking: None,
             once: None,
             out: BytesMut::new(),
             closing: false,
@@ -163,7 +170,7 @@ impl Session {
             {
                 command = Some(spec.name);
                 let place = Place::of(spec);
-                if let Err(reply) = commands::check_arity(spec, args.len()) {
+                if let Err(reply) = commands::check_arity(spec, args) {
                     self.shared.stats.rejected(place);
                     burst.push(Item::Ready(reply), None, request);
                     continue;
@@ -179,13 +186,18 @@ impl Session {
                 if let Ok(command) = &parsed
                     && let Some(waits) = command.waits()
                 {
-                    let command = command.clone();
+                    let (command, name) = (command.clone(), spec.name);
                     blocking = Some(Blocking {
                         place,
                         command,
                         waits,
+                        name,
                     });
                     break;
+                }
+                if let (Some(_), Ok(command)) = (&self.tracking, &parsed) {
+                    burst.remember.add(self.tracking.as_ref(), spec.name, command);
+                    self.forget_caching();
                 }
                 burst.push(parsed.map_or_else(Item::Ready, Item::Run), Some(place), request);
                 continue;
@@ -195,6 +207,9 @@ impl Session {
             command = table::own(&request[0]).map_or(command, |own| Some(own.name));
             self.show(command);
             self.answer(&request).await;
+            if self.multi.is_none() && !request[0].eq_ignore_ascii_case(b"client") {
+                self.forget_caching();
+            }
         }
         self.shared.stats.commands.add(count);
         self.show(command);
@@ -258,7 +273,8 @@ impl Session {
         }
         let begun = Instant::now();
         let items = std::mem::take(&mut burst.items);
-        let replies = burst::run(&self.node, items, Some(&mut self.wrote)).await;
+        let asker = self.asker(&std::mem::take(&mut burst.remember)).await;
+        let replies = on_behalf(asker, burst::run(&self.node, items, Some(&mut self.wrote))).await;
         let took = begun.elapsed();
         self.count(&burst.places, &replies, took);
         self.note_if_slow(&burst.first, burst.places.len() - 1, took);
@@ -274,14 +290,12 @@ impl Session {
         let data = commands::find(name);
         let own = table::own(name);
         let arity = match (data, own) {
-            (Some(spec), _) => commands::check_arity(spec, args.len()),
-            (None, Some(own)) if !table::fits(own.arity, args.len()) => Err(Reply::err(format!(
-                "ERR wrong number of arguments for '{}' command",
-                own.name
-            ))),
-            (None, Some(own)) if own.name == "client" => clients::check(args),
+            (Some(spec), _) => commands::check_arity(spec, args),
+            (None, Some(own)) if own.name == "client" => {
+                table::check(own, args).and_then(|()| clients::check(args))
+            }
             (None, Some(own)) if own.name == "multi" => Multi::check(args),
-            (None, Some(own)) => table::check_sub(own.name, args),
+            (None, Some(own)) => table::check(own, args),
             (None, None) => Err(unknown::unknown_command(name, args)),
         };
         if let Err(reply) = arity {
@@ -310,7 +324,7 @@ impl Session {
                         queued.map_or_else(|reply| reply, |()| Reply::Simple("QUEUED".into()))
                     }
                     None => match command {
-                        Ok(command) => self.run_numbered(command).await,
+                        Ok(command) => self.run_numbered(spec.name, command).await,
                         Err(reply) => reply,
                     },
                 }
@@ -353,14 +367,17 @@ impl Session {
         }
     }
 
-    async fn run_numbered(&mut self, command: Command) -> Reply {
+    async fn run_numbered(&mut self, name: &str, command: Command) -> Reply {
+        let mut remember = ToRemember::default();
+        remember.add(self.tracking.as_ref(), name, &command);
+        let asker = self.asker(&remember).await;
         burst::note_writes(&self.node, std::slice::from_ref(&command), &mut self.wrote);
         let wish = Wish {
             commands: vec![command],
             id: self.once.take(),
             ..Wish::default()
         };
-        match self.node.execute(wish).await {
+        match on_behalf(asker, self.node.execute(wish)).await {
             Ok(Outcome::Replies(replies)) => replies.into_iter().next().unwrap_or(Reply::Nil),
             Ok(Outcome::Conflict) => Reply::Nil,
             Ok(Outcome::Failed(_, reply)) => reply,
@@ -400,6 +417,7 @@ impl Session {
                 self.once = None;
                 self.stop_monitoring();
                 self.stop_listening();
+                self.track_no_more();
                 self.muted = 0;
                 self.state.reset();
                 self.show_state();
@@ -434,7 +452,7 @@ impl Session {
             "auth" => client::auth(args),
             "select" => client::select(&args[0]),
             "client" | "pubsub" | "script" if command::is_help(args) => command::help_on(name),
-            "client" => self.client_command(args),
+            "client" => self.client_command(args).await,
             "command" => command::command(args),
             "script" => scripts::script(&self.node, args).await,
             "function" => functions::function(&self.node, args).await,
@@ -451,13 +469,17 @@ impl Session {
         }
     }
 
-    fn client_command(&mut self, args: &[Bytes]) -> Reply {
+    async fn client_command(&mut self, args: &[Bytes]) -> Reply {
         let rest = args.get(1..).unwrap_or_default();
         let clients = &self.shared.clients;
         match args[0].to_ascii_lowercase().as_slice() {
             b"list" => clients.list(rest),
             b"info" => clients.info(self.state.id),
             b"unblock" => clients.unblock(rest),
+            b"tracking" => self.track(rest).await,
+            b"caching" => self.caching(&rest[0]),
+            b"getredir" => self.redirect(),
+            b"trackinginfo" => self.tracking_info(),
             b"pause" => control::pause(&self.shared.pause, rest),
             b"unpause" => {
                 self.shared.pause.end();

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::client::arity;
 use crate::base::Reply;
+use crate::machine::commands;
 
 /// A command that the gateway answers itself.
 #[derive(Debug)]
@@ -91,6 +93,9 @@ macro_rules! subcommands {
 }
 
 subcommands! {
+    "command" { "count" 2 "docs" -2 "getkeys" -4 "getkeysandflags" -4 "help" 2 "info" -2 "list" -2 }
+    "pubsub" { "channels" -2 "help" 2 "numpat" 2 "numsub" -2 "shardchannels" -2 "shardnumsub" -2 }
+    "script" { "debug" 3 "exists" -3 "flush" -2 "help" 2 "kill" 2 "load" 3 }
     "config" { "get" -3 "set" -4 "resetstat" 2 "rewrite" 2 "help" 2 }
     "slowlog" { "get" -2 "len" 2 "reset" 2 "help" 2 }
     "latency" { "doctor" 2 "graph" 3 "history" 3 "latest" 2 "reset" -2 "histogram" -2 "help" 2 }
@@ -104,7 +109,8 @@ subcommands! {
     }
     "client" {
         "id" 2 "getname" 2 "info" 2 "getredir" 2 "trackinginfo" 2 "setname" 3 "setinfo" 4 "no-evict" 3 "no-touch" 3 "reply" 3
-        "unblock" -3 "list" -2 "kill" -3 "pause" -3 "unpause" 2 "tracking" -3 "caching" 3 "help" 2
+        "unblock" -3 "list" -2 "kill" -3 "pause" -3 "unpause" 2 "tracking" -3 "caching" 3
+        "help" 2
     }
 }
 
@@ -120,7 +126,7 @@ pub fn subcommand(of: &str, name: Option<&Bytes>) -> Option<usize> {
 ///
 /// # Errors
 /// What Redis says otherwise.
-pub fn check_sub(of: &'static str, args: &[Bytes]) -> Result<(), Reply> {
+fn check_sub(of: &'static str, args: &[Bytes]) -> Result<(), Reply> {
     if !SUBCOMMANDS.iter().any(|sub| sub.of == of) {
         return Ok(());
     }
@@ -148,13 +154,22 @@ pub fn own(name: &[u8]) -> Option<&'static Own> {
         .find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// Checks the number of arguments after the name, and the subcommand. Inside MULTI this alone spoils the transaction.
+///
+/// # Errors
+/// The reply for a wrong number, or for a subcommand that there is not.
+pub fn check(own: &'static Own, args: &[Bytes]) -> Result<(), Reply> {
+    if !fits(own.arity, args.len()) {
+        return Err(arity(own.name));
+    }
+    if args.is_empty() {
+        return Ok(());
+    }
+    check_sub(own.name, args)
+}
+
 /// Whether `args` (without the name) are as many as `arity` wants.
 #[must_use]
 pub fn fits(arity: i64, args: usize) -> bool {
-    let given = i64::try_from(args + 1).unwrap_or(i64::MAX);
-    if arity < 0 {
-        given >= -arity
-    } else {
-        given == arity
-    }
+    commands::fits(arity, args + 1)
 }

@@ -11,9 +11,11 @@ use bytes::Bytes;
 
 use super::access::{Access, Counted};
 use super::keyspace::{Key, Object, cost};
+use super::notices::Notice;
 use super::overlay::Writes;
 use super::shard::{Applying, Shard};
 use super::{Command, Failed, Touches};
+use crate::base::events::Events;
 use crate::base::limits::EXPIRE_KEYS_MAX;
 use crate::base::memory::Policy;
 use crate::base::slot::{SLOTS, slot_of};
@@ -157,11 +159,24 @@ impl Shard {
         };
         let keys: Vec<Bytes> = keys.iter().filter(go).map(|(key, _)| key.clone()).collect();
         self.keyspace.tally.evicted.add(keys.len() as u64);
+        self.notice(Events::EVICTED, "evicted", &keys);
         let writes = Writes {
             flush: false,
             keys: keys.into_iter().map(|key| (key, None)).collect(),
         };
         self.write(writes, index);
+    }
+
+    fn notice(&mut self, class: Events, event: &'static str, keys: &[Bytes]) {
+        let notices = &mut self.keyspace.interest.notices;
+        if notices.tells() {
+            let notice = |key: &Bytes| Notice {
+                class,
+                event,
+                key: key.clone(),
+            };
+            notices.tell(keys.iter().map(notice).collect());
+        }
     }
 
     /// Removes expired keys, soonest first; locked ones stay until their transaction is decided.
@@ -176,6 +191,7 @@ impl Shard {
             .map(|(_, key)| key.clone())
             .collect();
         self.keyspace.tally.expired.add(keys.len() as u64);
+        self.notice(Events::EXPIRED, "expired", &keys);
         let writes = Writes {
             flush: false,
             keys: keys.into_iter().map(|key| (key, None)).collect(),

@@ -22,6 +22,7 @@ mod interest;
 pub mod keyspace;
 mod listing;
 pub mod locks;
+mod notices;
 pub mod overlay;
 mod parked;
 pub mod rdb;
@@ -36,6 +37,7 @@ mod shard;
 mod snapshot;
 mod strict;
 mod tally;
+mod tracked;
 pub mod values;
 
 pub use access::{Access, Counted};
@@ -48,6 +50,7 @@ pub use functions::{Function, FunctionChange, FunctionFlag, Libraries, Library, 
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
 pub use locks::{Scope, scope_of};
+pub use notices::{Notice, Notices};
 pub use read::{Held, Read, ReadOutcome, Seen};
 pub use request::{
     Age, Batch, Body, Condition, Decide, Decision, Finish, Mode, No, Origin, Prepare, Prepared, Refusal,
@@ -57,6 +60,7 @@ pub use shard::{Fate, Shard};
 pub use snapshot::{Frozen, Thaw};
 pub use strict::Failed;
 pub use tally::Tally;
+pub use tracked::{Changes, Tracked, TrackerId};
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::keyspace::{Blob, Edited, Keyspace, Object, Value};
+use super::notices::{Before, Notice, Recorder, Touched};
 use super::values::Kind;
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, Reply, mutant};
@@ -78,6 +79,8 @@ pub struct Overlay<'a> {
     pub seed: u64,
     /// Keys that were looked up and found, and not found.
     looked: Cell<(u64, u64)>,
+    /// `None`: nobody wants to hear of events.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl<'a> Overlay<'a> {
@@ -89,6 +92,7 @@ impl<'a> Overlay<'a> {
             now,
             seed,
             looked: Cell::default(),
+            recorder: None,
         }
     }
 
@@ -105,6 +109,7 @@ impl<'a> Overlay<'a> {
             now,
             seed,
             looked: Cell::default(),
+            recorder: None,
         }
     }
 
@@ -117,6 +122,57 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// Notes the events that commands make from now on, if they are wanted.
+    pub fn record(&mut self, wanted: bool) {
+        self.recorder = wanted.then(Box::default);
+    }
+
+    #[must_use]
+    pub fn records(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// What has been written since the last time; nothing, if nothing is noted.
+    pub(super) fn take_touched(&mut self) -> Vec<Touched> {
+        let recorder = self.recorder.as_mut();
+        recorder.map_or_else(Vec::new, |recorder| std::mem::take(&mut recorder.touched))
+    }
+
+    pub(super) fn say(&mut self, notices: Vec<Notice>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.notices.extend(notices);
+        }
+    }
+
+    /// The events so far.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        let recorder = self.recorder.as_mut();
+        recorder.map_or_else(Vec::new, |recorder| std::mem::take(&mut recorder.notices))
+    }
+
+    fn touch(&mut self, key: &Bytes, before: Before, after: bool) {
+        if let Some(recorder) = &mut self.recorder {
+            let key = key.clone();
+            recorder.touched.push(Touched { key, before, after });
+        }
+    }
+
+    /// What a key is now.
+    pub(super) fn before(&self, key: &[u8]) -> Before {
+        if let Some(write) = self.writes.keys.get(key) {
+            return if write.is_some() {
+                Before::There
+            } else {
+                Before::Absent
+            };
+        }
+        match self.base().get(key).filter(|_| !self.writes.flush) {
+            None => Before::Absent,
+            Some(object) if object.expired(self.now) => Before::Expired,
+            Some(_) => Before::There,
+        }
+    }
+
     fn base(&self) -> &Keyspace {
         match &self.base {
             Base::Kept(keyspace) => keyspace,
@@ -125,6 +181,9 @@ impl<'a> Overlay<'a> {
     }
 
     fn write(&mut self, key: &Bytes, write: Option<(Value, Option<Millis>)>) {
+        if self.records() {
+            self.touch(key, self.before(key), write.is_some());
+        }
         match &mut self.base {
             Base::Kept(_) => drop(self.writes.keys.insert(key.clone(), write)),
             Base::Direct {
@@ -253,13 +312,17 @@ impl<'a> Overlay<'a> {
             return Ok(None);
         };
         let edited = keyspace.edit(key, *version, edit);
-        Ok(edited.map(|(result, edited)| {
-            done.changed |= edited != Edited::Nothing;
-            if edited == Edited::Removed {
-                done.removed.push(slot_of(key));
-            }
-            result
-        }))
+        let Some((result, edited)) = edited else {
+            return Ok(None);
+        };
+        done.changed |= edited != Edited::Nothing;
+        if edited == Edited::Removed {
+            done.removed.push(slot_of(key));
+        }
+        if edited != Edited::Nothing {
+            self.touch(key, Before::There, edited == Edited::Changed);
+        }
+        Ok(Some(result))
     }
 
     /// As [`Overlay::edit`]; where there is none, of a new one.

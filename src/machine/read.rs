@@ -22,6 +22,8 @@ pub enum Read {
         seed: u64,
         /// Say the versions of all that was touched, too.
         versions: bool,
+        /// Say which keys were looked for and not found, too.
+        misses: bool,
     },
     /// Any group: what became of a request or transaction.
     Status(RequestId),
@@ -43,6 +45,8 @@ pub enum Seen {
         replies: Vec<Reply>,
         /// Empty unless versions were asked for.
         touched: Vec<Condition>,
+        /// Empty unless misses were asked for.
+        missed: Vec<Bytes>,
     },
     Conflict,
     Decision(Decision),
@@ -77,7 +81,11 @@ impl Shard {
                 conditions,
                 seed,
                 versions,
-            } => self.read_run(commands, conditions, *seed, *versions, now, asked),
+                misses,
+            } => {
+                let run = (commands.as_slice(), conditions.as_slice());
+                self.read_run(run, *seed, (*versions, *misses), now, asked)
+            }
             Read::Status(id) => ReadOutcome::Ready(Seen::Request(self.fate(*id))),
             Read::Staged(_) => ReadOutcome::Ready(Seen::Nothing),
             Read::Values { keys, most } => self.read_values(keys, *most, now, asked),
@@ -91,10 +99,9 @@ impl Shard {
 
     fn read_run(
         &self,
-        commands: &[Command],
-        conditions: &[Condition],
+        (commands, conditions): (&[Command], &[Condition]),
         seed: u64,
-        versions: bool,
+        (versions, misses): (bool, bool),
         now: Millis,
         asked: u64,
     ) -> ReadOutcome {
@@ -120,7 +127,9 @@ impl Shard {
         }
         self.note_access(commands, now);
         let mut view = Overlay::new(self.keyspace(), now, seed);
+        view.record(misses);
         let replies = replies(commands, &mut view, false);
+        let missed = view.take_notices().into_iter().map(|notice| notice.key).collect();
         let ((hits, misses), tally) = (view.looked(), &self.keyspace().tally);
         tally.hits.add(hits);
         tally.misses.add(misses);
@@ -131,7 +140,11 @@ impl Shard {
             }],
             Some(Scope::Keys(keys)) => keys.into_iter().map(|key| self.touched(key)).collect(),
         };
-        ReadOutcome::Ready(Seen::Run { replies, touched })
+        ReadOutcome::Ready(Seen::Run {
+            replies,
+            touched,
+            missed,
+        })
     }
 
     fn read_values(&self, keys: &[Bytes], most: u64, now: Millis, asked: u64) -> ReadOutcome {

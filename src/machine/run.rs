@@ -1,5 +1,4 @@
 //! Running a request's commands on one shard.
-
 use super::commands::Command;
 use super::eviction::out_of_memory;
 use super::overlay::Overlay;
@@ -26,10 +25,14 @@ impl Shard {
             return Response::Failed(failed);
         }
         self.note_access(commands, time);
+        let tells = self.keyspace.interest.notices.tells();
         if mode != Mode::Strict {
             let mut view = Overlay::direct(&mut self.keyspace, index, time, seed);
+            view.record(tells);
             let replies = replies(commands, &mut view, applying.full);
+            let notices = view.take_notices();
             let done = view.done();
+            self.keyspace.interest.notices.tell(notices);
             if done.changed {
                 self.head.last_write = index;
                 self.head.removals.note_slots(done.flushed, done.removed, index);
@@ -37,11 +40,14 @@ impl Shard {
             return Response::Replies(replies);
         }
         let mut view = Overlay::new(&self.keyspace, time, seed);
+        view.record(tells);
         let replies = replies(commands, &mut view, false);
+        let notices = view.take_notices();
         let writes = view.writes;
         if let Some(failed) = failed(true, commands, &replies) {
             return Response::Failed(failed);
         }
+        self.keyspace.interest.notices.tell(notices);
         self.write(writes, index);
         Response::Replies(replies)
     }

@@ -63,7 +63,9 @@ impl Shard {
         } = finish;
         if let Some(intent) = self.head.prepared.remove(&attempt) {
             self.remember_finished(attempt, deadline, commit);
+            self.keyspace.interest.notices.decided(attempt, commit);
             if commit || mutant::is(Mutant::AbortAppliesIntent) {
+                self.keyspace.interest.tracked.by(Some(attempt.txn));
                 self.write(intent.writes, applying.index);
             }
             if commit && !mutant::is(Mutant::VoteForgottenAtCommit) {

@@ -231,6 +231,7 @@ impl Shard {
                 Known::Full => return applying.out.push((ticket, Response::Refused(Refusal::Full))),
             }
         }
+        self.keyspace.interest.tracked.by(request.id);
         let response = match &request.body {
             Body::Run {
                 commands,
@@ -442,7 +443,9 @@ impl Shard {
         }
         self.note_access(&prepare.commands, self.head.time);
         let mut view = Overlay::new(&self.keyspace, self.head.time, applying.seed);
+        view.record(self.keyspace.interest.notices.notes());
         let replies = replies(&prepare.commands, &mut view, false);
+        let notices = view.take_notices();
         if let Some(failed) = failed(prepare.strict, &prepare.commands, &replies) {
             return self.refuse(prepare, No::Failed(failed));
         }
@@ -461,6 +464,7 @@ impl Shard {
         }
         self.head.locks.lock(&intent.scope, prepare.attempt);
         self.head.prepared.insert(prepare.attempt, intent);
+        self.keyspace.interest.notices.prepared(prepare.attempt, notices);
         Response::Vote(Vote::Yes(replies))
     }
 
@@ -486,6 +490,7 @@ impl Shard {
                 } if self.head.locks.in_the_way(&parked.scope).is_empty() => {
                     let (commands, conditions, mode) = (commands.clone(), conditions.clone(), *mode);
                     let id = parked.request.id;
+                    self.keyspace.interest.tracked.by(id);
                     let response = self.run(&commands, &conditions, mode, applying);
                     self.remember(id, &response);
                     response

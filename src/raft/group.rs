@@ -322,6 +322,16 @@ impl Group {
         self.inner.shared.written.notified().await;
     }
 
+    /// Waits until keys of which copies are kept have been written.
+    pub async fn tracked(&self) {
+        self.inner.shared.tracked.notified().await;
+    }
+
+    /// Waits until something was done to keys that is to be told.
+    pub async fn noticed(&self) {
+        self.inner.shared.noticed.notified().await;
+    }
+
     /// Index of the last applied entry.
     #[must_use]
     pub fn applied(&self) -> u64 {

@@ -14,7 +14,7 @@ use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
 use crate::base::{GroupId, NodeId, codec};
-use crate::machine::{Batch, Body, Digest, Machine, Response, Shard, Ticket};
+use crate::machine::{Batch, Body, Digest, Interest, Machine, Response, Shard, Ticket};
 
 /// One replica. Held by its state machine, proposer and reader.
 pub struct Shared {
@@ -26,6 +26,10 @@ pub struct Shared {
     /// Keys of interest were written.
     pub written: Notify,
     used: Used,
+    /// Keys of which copies are kept were written.
+    pub tracked: Notify,
+    /// Something was done to keys that is to be told.
+    pub noticed: Notify,
 }
 
 pub struct State {
@@ -93,6 +97,8 @@ impl Shared {
             applied: watch::Sender::new(0),
             written: Notify::new(),
             used,
+            tracked: Notify::new(),
+            noticed: Notify::new(),
         }
     }
 
@@ -142,6 +148,11 @@ impl Shared {
         } else {
             None
         };
+        // Proposed by an earlier process of this node, it was told of then.
+        let own = waiters.is_some();
+        if let Some(interest) = state.machine.interest() {
+            interest.notices.applies_own(own);
+        }
         let mut waiters: Vec<Option<Waiter<Response>>> =
             waiters.unwrap_or_default().into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
@@ -174,17 +185,25 @@ impl Shared {
         if state.parked.len() > 1024 {
             state.parked.retain(|_, waiter| !waiter.is_closed());
         }
-        if state
-            .machine
-            .interest()
-            .is_some_and(|interest| interest.has_written())
-        {
-            self.written.notify_one();
+        if let Some(interest) = state.machine.interest() {
+            self.wake(interest);
         }
         self.add_up(&mut state);
         drop(state);
         self.applied.send_replace(id.index);
         Ok(())
+    }
+
+    fn wake(&self, interest: &Interest) {
+        if interest.has_written() {
+            self.written.notify_one();
+        }
+        if interest.tracked.has_changes() {
+            self.tracked.notify_one();
+        }
+        if !interest.notices.is_empty() {
+            self.noticed.notify_one();
+        }
     }
 
     /// Notes an entry that changes no machine state.
@@ -203,9 +222,9 @@ impl Shared {
         let mut state = self.state.lock();
         let interest = state.machine.interest().map(std::mem::take);
         if let (Some(new), Some(mut interest)) = (machine.interest(), interest) {
-            interest.note_all();
+            interest.note_other_state();
+            self.wake(&interest);
             *new = interest;
-            self.written.notify_one();
         }
         if let (Some(new), Some(old)) = (machine.access(), state.machine.access()) {
             std::mem::swap(new, old);

@@ -10,9 +10,9 @@ use super::Surroundings;
 use super::convert::{argument, located, raise};
 use crate::base::Reply;
 use crate::base::limits::TXN_BYTES_MAX;
-use crate::machine::commands::{self, Spec};
+use crate::machine::Touches;
+use crate::machine::commands::{self, Flag, Spec, says_block};
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Touches};
 
 /// The gateway's commands that are refused in scripts.
 const NOT_FOR_SCRIPTS: &[&str] = &[
@@ -99,11 +99,24 @@ impl<'a, 'b> Calls<'a, 'b> {
         let Some(spec) = commands::find(name) else {
             return self.own(name, args);
         };
-        commands::check_arity(spec, args.len()).map_err(|_| wrong_arity())?;
-        let command = parse(spec, args)?;
-        if self.read_only && command.is_write() {
+        commands::check_arity(spec, args).map_err(|refused| match refused {
+            Reply::Error(why) if why.starts_with("ERR unknown subcommand") => unknown_command(),
+            _ => wrong_arity(),
+        })?;
+        if never_in_scripts(spec) {
+            return Err(not_allowed());
+        }
+        // Whatever it would do with these arguments.
+        if self.read_only && spec.flag == Flag::Write {
             return Err(read_only());
         }
+        if says_block(spec, args) {
+            let name = commands::shown(name);
+            return Err(Reply::err(format!(
+                "ERR {name} command is not allowed with BLOCK option from scripts"
+            )));
+        }
+        let command = commands::parse_plain(spec, args)?;
         if command.is_write() {
             self.count(command.weight())?;
         }
@@ -154,7 +167,7 @@ impl<'a, 'b> Calls<'a, 'b> {
             (b"select", [_]) => Err(Reply::err("ERR DB index is out of range")),
             (b"ping" | b"echo" | b"time" | b"select" | b"publish", _) => Err(wrong_arity()),
             (name, _) if NOT_FOR_SCRIPTS.iter().any(|other| other.as_bytes() == name) => Err(not_allowed()),
-            _ => Err(Reply::err("ERR Unknown Redis command called from script")),
+            _ => Err(unknown_command()),
         }
     }
 
@@ -192,18 +205,10 @@ impl<'a, 'b> Calls<'a, 'b> {
     }
 }
 
-fn parse(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply> {
-    if (spec.waiting().is_some() && spec.group != "stream") || spec.group == "scripting" {
-        return Err(not_allowed());
-    }
-    let command = commands::parse_plain(spec, args)?;
-    if command.waits().is_some() {
-        return Err(Reply::err(format!(
-            "ERR {} command is not allowed with BLOCK option from scripts",
-            spec.name
-        )));
-    }
-    Ok(command)
+/// As Redis has it: `BLMPOP` and `BZMPOP` do not wait, the older ones that would are refused.
+fn never_in_scripts(spec: &Spec) -> bool {
+    let waits = spec.waiting().is_some() && spec.group != "stream" && !spec.name.ends_with("mpop");
+    waits || spec.group == "scripting"
 }
 
 fn not_allowed() -> Reply {
@@ -212,6 +217,10 @@ fn not_allowed() -> Reply {
 
 fn wrong_arity() -> Reply {
     Reply::err("ERR Wrong number of args calling Redis command from script")
+}
+
+fn unknown_command() -> Reply {
+    Reply::err("ERR Unknown Redis command called from script")
 }
 
 fn read_only() -> Reply {

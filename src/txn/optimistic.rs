@@ -14,7 +14,7 @@ use crate::base::{Millis, Mutant, Reply, mutant};
 use crate::machine::commands::Apart;
 use crate::machine::keyspace::{Keyspace, Object};
 use crate::machine::overlay::Overlay;
-use crate::machine::{Command, Condition, Held, Touches};
+use crate::machine::{Command, Condition, Held, Notice, Touches};
 
 /// One run of such a transaction.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Optimistic {
     pub commands: Vec<Command>,
     /// It is strict, and this command failed with this reply: there is nothing to commit.
     pub failed: Option<(usize, Reply)>,
+    /// What is to be told of it when it is committed.
+    pub notices: Vec<Notice>,
 }
 
 impl Optimistic {
@@ -63,6 +65,7 @@ impl Optimistic {
         Ok(Optimistic {
             commands: std::iter::once(recall).chain(moves).collect(),
             failed,
+            notices: Vec::new(),
         })
     }
 
@@ -70,6 +73,7 @@ impl Optimistic {
     #[must_use]
     pub fn run(
         wanted: (&[Command], bool),
+        records: bool,
         keys: &[Bytes],
         held: Vec<Held>,
         now: Millis,
@@ -83,11 +87,13 @@ impl Optimistic {
             keyspace.set(key, object);
         }
         let mut view = Overlay::new(&keyspace, now, seed);
+        view.record(records);
         let replies: Vec<Reply> = commands
             .iter()
             .map(|command| execute(command, &mut view))
             .collect();
         let failed = Self::failed(&replies).filter(|_| strict && !mutant::is(Mutant::StrictErrorsApplied));
+        let notices = view.take_notices();
         let writes = if failed.is_some() {
             BTreeMap::new()
         } else {
@@ -101,13 +107,15 @@ impl Optimistic {
                 .chain(puts)
                 .collect(),
             failed,
+            notices,
         }
     }
 
-    /// Commits these commands, which make the same changes, in place of the values.
+    /// Commits these commands, which make the same changes and tell of them, in place of the values.
     pub fn replay(&mut self, commands: Vec<Command>) {
         self.commands.truncate(1);
         self.commands.extend(commands);
+        self.notices.clear();
     }
 
     /// Bytes of the values that it has to commit.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::base::limits::WORK_BYTES_MAX;
 use crate::base::{Error, Mutant, Reply, Result, mutant};
+use crate::machine::commands::Call;
 use crate::machine::{Command, Condition, Touches};
 
 /// One shard's share of a plan.
@@ -43,11 +44,8 @@ pub enum Gather {
     Ok(Vec<(u16, usize)>),
     /// Arrays, one after another.
     Concat(Vec<(u16, usize)>),
-    /// What was found of each of these keys, in their order; nil if nothing was.
-    Keyed {
-        keys: Vec<Bytes>,
-        from: Vec<(u16, usize)>,
-    },
+    /// What was found of each key, in their order; nil if nothing was.
+    Keyed(Vec<(u16, usize)>),
     /// The first that is not nil.
     First(Vec<(u16, usize)>),
     /// Elements of arrays, each at its place.
@@ -140,6 +138,15 @@ impl Plan {
     ) -> Option<Gather> {
         let pick =
             |keys: &[Bytes], places: &[usize]| places.iter().map(|&at| keys[at].clone()).collect::<Vec<_>>();
+        if let Command::Call(call) = command {
+            // Its error in one place undoes the others only where it is alone.
+            let apart = alone || !command.is_all_or_nothing();
+            return if apart {
+                self.split_call(call, by_shard)
+            } else {
+                None
+            };
+        }
         let mut parts = Vec::new();
         for (shard, places) in by_shard {
             let share = match command {
@@ -162,8 +169,6 @@ impl Plan {
                     pairs: places.iter().map(|&at| pairs[at].clone()).collect(),
                 },
                 Command::Memcached(memcached) => Command::Memcached(Box::new(memcached.share(&places)?)),
-                // Its error in one place undoes the others only where it is alone.
-                Command::Call(call) if alone || !command.is_all_or_nothing() => call.share(&places)?,
                 _ => return None,
             };
             parts.push((shard, self.push(shard, share), places));
@@ -180,12 +185,19 @@ impl Plan {
                 from: parts,
             },
             Command::MSet { .. } => Gather::Ok(whole(parts)),
-            Command::Call(call) => Gather::Keyed {
-                keys: call.keys().into_iter().cloned().collect(),
-                from: whole(parts),
-            },
             _ => Gather::Sum(whole(parts)),
         })
+    }
+
+    /// A share for each key, so that the first error is told that there is in the order of the keys.
+    fn split_call(&mut self, call: &Call, by_shard: BTreeMap<u16, Vec<usize>>) -> Option<Gather> {
+        let mut shares = BTreeMap::new();
+        for (shard, places) in by_shard {
+            for at in places {
+                shares.insert(at, (shard, self.push(shard, call.share(at)?)));
+            }
+        }
+        Some(Gather::Keyed(shares.into_values().collect()))
     }
 
     fn push(&mut self, shard: u16, command: Command) -> usize {
@@ -204,7 +216,7 @@ impl Plan {
             | Gather::Ok(from)
             | Gather::Concat(from)
             | Gather::First(from)
-            | Gather::Keyed { from, .. } => from.contains(&wanted),
+            | Gather::Keyed(from) => from.contains(&wanted),
             Gather::Scatter { from, .. } => from.iter().any(|&(shard, place, _)| (shard, place) == wanted),
         })
     }
@@ -255,7 +267,7 @@ fn merge_one(gather: &Gather, at: &dyn Fn(&(u16, usize)) -> Reply) -> Reply {
             }
             Reply::Array(all)
         }
-        Gather::Keyed { keys, from } => {
+        Gather::Keyed(from) => {
             let mut all = Vec::new();
             for reply in from.iter().map(at) {
                 match reply {
@@ -264,11 +276,6 @@ fn merge_one(gather: &Gather, at: &dyn Fn(&(u16, usize)) -> Reply) -> Reply {
                     other => return other,
                 }
             }
-            let place = |reply: &Reply| {
-                keys.iter()
-                    .position(|key| matches!(reply, Reply::Bulk(it) if it == key))
-            };
-            all.sort_by_key(|(key, _)| place(key));
             if all.is_empty() {
                 Reply::NilArray
             } else {

@@ -21,6 +21,8 @@ import time
 import traceback
 
 import redis
+import redis.connection
+from redis.cache import CacheConfig
 from redis.exceptions import ExecAbortError, ResponseError, WatchError
 from support.ports import is_free
 
@@ -276,6 +278,31 @@ def test_types_in_application_work(cluster, r, node, protocol):
     equal(set(r.sscan_iter("tag:a")), {"x", "y", "z"})
     raises(ResponseError, "WRONGTYPE", lambda: r.get("board"))
     raises(ResponseError, "not supported", lambda: r.xadd("stream", {"a": 1}))
+
+
+def test_copies_at_the_client_follow_writes_on_other_nodes(cluster, r, node, protocol):
+    if protocol == 2:
+        return
+    # It wants a server that says it is 7.4.
+    redis.connection.CacheProxyConnection.MIN_ALLOWED_VERSION = "7.0.0"
+    other = cluster.client((node + 1) % NODES)
+    reader = cluster.client(node, protocol=3, cache_config=CacheConfig())
+    try:
+        other.hset("hash", "field", "1")
+        for value in ("1", "2", "3"):
+            other.set("copied", value)
+            deadline = time.monotonic() + 5
+            while reader.get("copied") != value:
+                assert time.monotonic() < deadline, "an old copy is relied on"
+            equal(reader.get_cache().size > 0, True)
+        equal(reader.hgetall("hash"), {"field": "1"})
+        other.flushall()
+        deadline = time.monotonic() + 5
+        while reader.get("copied") is not None or reader.hgetall("hash"):
+            assert time.monotonic() < deadline, "old copies are relied on"
+    finally:
+        reader.close()
+        other.close()
 
 
 def test_binary_values(cluster, r, node, protocol):

@@ -16,6 +16,8 @@ pub enum Reply {
     Nil,
     NilArray,
     Array(Vec<Reply>),
+    /// Of RESP3: not asked for.
+    Push(Vec<Reply>),
 }
 
 impl Reply {
@@ -162,8 +164,24 @@ impl Client {
                     Ok(Reply::Array(items?))
                 }
             },
+            "_" => Ok(Reply::Nil),
+            ">" | "~" | "%" => {
+                let size = usize::try_from(number()?).map_err(|_| wrong())? * if kind == "%" { 2 } else { 1 };
+                let items: io::Result<_> = (0..size).map(|_| self.receive()).collect();
+                Ok(if kind == ">" {
+                    Reply::Push(items?)
+                } else {
+                    Reply::Array(items?)
+                })
+            }
             _ => Err(wrong()),
         }
+    }
+
+    /// Another handle to the connection, to send by.
+    #[allow(dead_code, reason = "tests/nemesis.rs waits for each reply")]
+    pub fn sender(&self) -> io::Result<TcpStream> {
+        self.reader.get_ref().try_clone()
     }
 }
 

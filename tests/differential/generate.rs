@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::templates::{TEMPLATES, Template};
+use super::times::Times;
 
 /// How two replies to a command compare.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,16 +20,32 @@ pub enum Order {
     Number,
     /// By their size: what is drawn is not the same.
     Size,
+    /// Depends on the time: exact by a clock that stands still, else by size.
+    Timed,
+    /// A time in seconds or milliseconds: exact by a clock that stands still, else near.
+    Seconds,
+    Millis,
 }
 
 pub struct Command {
     pub args: Vec<Vec<u8>>,
     pub order: Order,
+    /// What each element of its reply replies to: EXEC, and a script of several commands.
+    pub each: Vec<Command>,
+}
+
+impl Command {
+    pub fn exact(words: &[&str]) -> Command {
+        Command {
+            args: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            order: Order::Exact,
+            each: Vec::new(),
+        }
+    }
 }
 
 /// Types. What estimates stand in is not compared byte by byte, so no other commands meet `p`.
-const FAMILIES: [char; 8] = ['h', 'l', 's', 'z', 'x', 'b', 'g', 'p'];
-const MEETING: usize = 7;
+const FAMILIES: [char; 9] = ['h', 'l', 's', 'z', 'x', 'b', 'g', 'e', 'p'];
 const KEYS: usize = 3;
 const COUNTS: &[&str] = &[
     "0",
@@ -68,6 +85,12 @@ const LIMITS: &[&str] = &[
 ];
 const NAMES: &[&str] = &["-", "+", "[a", "(a", "[c", "(c", "[", "bad", "[m7"];
 
+/// One command, which is all arguments.
+const CALL: &str = "return redis.call(unpack(ARGV))";
+/// Several, each with its length before it. A nil would end what is returned.
+const CALL_EACH: &str = "local out, at = {}, 1 while ARGV[at] do local n = tonumber(ARGV[at]) \
+                         out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + n)) or false at = at + n + 1 end return out";
+
 /// What a round's commands are drawn with.
 pub struct Generator {
     /// Some rounds have few members, and some so many that collections grow large.
@@ -77,10 +100,11 @@ pub struct Generator {
     templates: Vec<&'static Template>,
     /// Entries of streams so far.
     ids: Cell<u64>,
+    pub times: Times,
 }
 
 impl Generator {
-    pub fn new(rng: &mut StdRng) -> Generator {
+    pub fn new(rng: &mut StdRng, times: Times) -> Generator {
         let family = *FAMILIES.choose(rng).expect("there are some");
         let all = rng.random_ratio(1, 4);
         let about =
@@ -89,16 +113,22 @@ impl Generator {
         Generator {
             templates,
             ids: Cell::new(0),
+            times,
             members: *[5, 12, 60].choose(rng).expect("there are some"),
             lengths: *[1, 1, 40, 200].choose(rng).expect("there are some"),
         }
     }
 
     fn key(family: char, rng: &mut StdRng) -> Vec<u8> {
-        let family = if !matches!(family, 'y' | 'p') && rng.random_ratio(1, 12) {
-            *FAMILIES[..MEETING].choose(rng).expect("some")
-        } else {
-            family
+        // Where a score that is no place would lie is undefined, so `g` and `z` do not meet.
+        let others: &[char] = match family {
+            'y' | 'p' => &[],
+            'g' => &['h', 'l', 's', 'x', 'b', 'e'],
+            _ => &['h', 'l', 's', 'z', 'x', 'b', 'e'],
+        };
+        let family = match others.choose(rng) {
+            Some(other) if rng.random_ratio(1, 12) => *other,
+            _ => family,
         };
         format!("{family}{}", rng.random_range(0..KEYS)).into_bytes()
     }
@@ -139,6 +169,10 @@ impl Generator {
             }
             return;
         }
+        if let Some(words) = self.times.words(word) {
+            args.push(words.choose(rng).expect("there are some").clone().into_bytes());
+            return;
+        }
         let mut any = |words: &[&str]| words.choose(rng).expect("there are some").as_bytes().to_vec();
         let arg = match word {
             "S" => any(SCORES),
@@ -171,6 +205,8 @@ impl Generator {
                 self.ids.set(next);
                 let near = rng.random_range(0..5);
                 match rng.random_range(0..8) {
+                    // All ids after it would be too small.
+                    0 if self.times.stand_still() && rng.random_ratio(1, 40) => "*".to_owned(),
                     0 => format!("{next}-*"),
                     1 => format!("{}-{near}", next.saturating_sub(near)),
                     2 => format!("{next}-1"),
@@ -194,7 +230,7 @@ impl Generator {
                 "",
                 "-7",
                 "a longer value that takes some room",
-                "1e3",
+                "+5",
             ]),
             "K" | "T" => Self::key(family, rng),
             "M" => self.member(rng),
@@ -231,8 +267,9 @@ impl Generator {
         for word in template.split(' ') {
             self.word(word, family, rng, &mut args);
         }
-        // Too few, too many, or another order. What is drawn at random would not be the same.
+        // Too few, too many, or another order. What is drawn at random would not be the same, and who waits could wait long.
         if args[0] != b"SPOP"
+            && !(template.contains("%w") || template.contains("%b"))
             && !args[0].windows(4).any(|word| word == b"RAND")
             && rng.random_ratio(1, 30)
             && args.len() > 1
@@ -244,7 +281,72 @@ impl Generator {
                 _ => args.swap(1, at),
             }
         }
-        Command { args, order }
+        Command {
+            args,
+            order,
+            each: Vec::new(),
+        }
+    }
+
+    /// A key of the round's families.
+    pub fn any_key(&self, rng: &mut StdRng) -> Vec<u8> {
+        Self::key(self.templates.choose(rng).expect("there are some").0, rng)
+    }
+
+    /// One that looks at the whole key space.
+    pub fn on_all_keys(rng: &mut StdRng) -> Command {
+        let pattern = *["*", "[e-l]*", "?1", "z?", "none*"]
+            .choose(rng)
+            .expect("there are some");
+        Command {
+            order: Order::Any,
+            ..Command::exact(&["KEYS", pattern])
+        }
+    }
+
+    /// A script that calls one command or several.
+    pub fn script(&self, rng: &mut StdRng) -> Command {
+        let count = *[1, 1, 2, 3].choose(rng).expect("there are some");
+        let mut inner: Vec<Command> = (0..count).map(|_| self.command(rng)).collect();
+        // What is stored would have to be removed within the script.
+        inner.retain(|command| command.order != Order::Number);
+        let typed = rng.random_ratio(1, 4);
+        let body = match (inner.as_slice(), typed) {
+            ([_], false) => CALL.to_owned(),
+            ([_], true) => format!("redis.setresp(3) {CALL}"),
+            (_, false) => CALL_EACH.to_owned(),
+            (_, true) => format!("redis.setresp(3) {CALL_EACH}"),
+        };
+        // Redis takes PFCOUNT for one that writes: it may cache what it has counted.
+        let counts = inner.iter().any(|command| command.args[0] == b"PFCOUNT");
+        let name = if !counts && rng.random_ratio(1, 8) {
+            "EVAL_RO"
+        } else {
+            "EVAL"
+        };
+        let mut script = Command::exact(&[name, &body, "0"]);
+        if let (Some(key), true) = (
+            inner.first().and_then(|command| command.args.get(1)),
+            rng.random(),
+        ) {
+            script.args[2] = b"1".to_vec();
+            script.args.push(key.clone());
+        }
+        for command in &mut inner {
+            // A map of Lua has no order.
+            if typed && command.order == Order::Exact {
+                command.order = Order::Any;
+            }
+            if count > 1 {
+                script.args.push(command.args.len().to_string().into_bytes());
+            }
+            script.args.extend(command.args.iter().cloned());
+        }
+        match inner.as_slice() {
+            [one] if count == 1 => script.order = one.order,
+            _ => script.each = inner,
+        }
+        script
     }
 
     /// Commands that show all keys of the round's families.
@@ -255,6 +357,7 @@ impl Generator {
             for n in 0..KEYS {
                 for (name, rest, order) in [
                     ("TYPE", &[][..], Order::Exact),
+                    ("PEXPIRETIME", &[], Order::Millis),
                     ("GET", &[], Order::Exact),
                     ("HGETALL", &[], Order::Any),
                     ("LRANGE", &["0", "-1"], Order::Exact),
@@ -262,15 +365,20 @@ impl Generator {
                     ("ZRANGE", &["0", "-1", "WITHSCORES"], Order::Exact),
                     ("XRANGE", &["-", "+"], Order::Exact),
                     ("XINFO", &["GROUPS"], Order::Exact),
+                    ("XINFO", &["CONSUMERS", "g"], Order::Timed),
                     ("XPENDING", &["g"], Order::Exact),
                     ("ZREVRANGEBYSCORE", &["+inf", "-inf"], Order::Exact),
                 ] {
                     let key = format!("{family}{n}").into_bytes();
-                    let mut args = vec![name.as_bytes().to_vec()];
-                    args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
+                    let mut args = Command::exact(&[name]).args;
+                    args.extend(Command::exact(rest).args);
                     let at = if name == "XINFO" { 2 } else { 1 };
                     args.insert(at, key);
-                    all.push(Command { args, order });
+                    all.push(Command {
+                        args,
+                        order,
+                        each: Vec::new(),
+                    });
                 }
             }
         }

@@ -1,7 +1,9 @@
-//! A Redis of our own: on a free port, in a temporary folder, ended by its pid.
+//! A Redis of our own: on a free port, in a temporary folder, by a clock that the test owns, ended by its pid.
 
+use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,10 +13,13 @@ use tempfile::TempDir;
 use crate::resp::{Reply, read_reply};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const CLOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/clock.c");
 
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
+    /// What its clock reads (`clock.c`).
+    clock: File,
     _folder: TempDir,
 }
 
@@ -31,6 +36,16 @@ impl Server {
             return None;
         }
         let folder = TempDir::new().expect("a temporary folder");
+        let (library, path) = (folder.path().join("clock.so"), folder.path().join("clock"));
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .args([library.as_os_str(), CLOCK.as_ref()])
+            .status()
+            .expect("rustc links with cc, so it is there");
+        assert!(built.success(), "cc: {built}");
+        let clock = OpenOptions::new().create_new(true).write(true).open(&path);
+        let clock = clock.expect("a file for the clock");
+        set(&clock, 0, 0);
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let addr = free.local_addr().expect("its address");
         drop(free);
@@ -38,6 +53,8 @@ impl Server {
             .args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(folder.path())
+            .env("LD_PRELOAD", library)
+            .env("OWNED_CLOCK", path)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server starts");
@@ -49,9 +66,27 @@ impl Server {
         Some(Server {
             child,
             addr,
+            clock,
             _folder: folder,
         })
     }
+
+    /// Its clock stands still at these milliseconds since the epoch.
+    pub fn stand_at(&self, now: u64) {
+        set(&self.clock, now, 0);
+    }
+
+    /// Its clock goes, so many milliseconds ahead of the machine's.
+    pub fn be_ahead(&self, by: u64) {
+        set(&self.clock, 0, by);
+    }
+}
+
+fn set(clock: &File, now: u64, ahead: u64) {
+    let both = [now, ahead].map(|ms| (ms * 1000).to_ne_bytes());
+    clock
+        .write_all_at(both.as_flattened(), 0)
+        .expect("the clock is set");
 }
 
 impl Drop for Server {
@@ -89,5 +124,16 @@ impl Connection {
             .write_all(&out)
             .expect("the server takes the command");
         read_reply(&mut self.stream).expect("the server replies")
+    }
+
+    /// As a command is executed inside MULTI: it does not wait.
+    pub fn call_without_waiting(&mut self, args: &[Vec<u8>]) -> Reply {
+        self.call(&[b"MULTI".to_vec()]);
+        let queued = self.call(args);
+        match self.call(&[b"EXEC".to_vec()]) {
+            Reply::List(_, replies) => replies.into_iter().next().expect("one was queued"),
+            // It was refused.
+            _ => queued,
+        }
     }
 }

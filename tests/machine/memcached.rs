@@ -78,6 +78,7 @@ fn read(talk: &Talk, command: Memcached) -> Reply {
         conditions: Vec::new(),
         seed: 0,
         versions: false,
+        misses: false,
     };
     match talk.machine.read(&read, talk.now, u64::MAX) {
         ReadOutcome::Ready(Seen::Run { replies, .. }) => replies[0].clone(),
@@ -230,6 +231,7 @@ fn times_are_replicated_ones() {
         conditions: Vec::new(),
         seed: 0,
         versions: false,
+        misses: false,
     };
     assert_eq!(
         talk.machine.read(&expired, talk.now, u64::MAX),

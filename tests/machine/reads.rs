@@ -13,6 +13,7 @@ fn read_at(talk: &Talk, asked: u64) -> ReadOutcome {
         conditions: Vec::new(),
         seed: 0,
         versions: true,
+        misses: false,
     };
     talk.machine.read(&read, talk.now, asked)
 }

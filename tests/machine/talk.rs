@@ -83,6 +83,7 @@ impl Talk {
             conditions: conditions.to_vec(),
             seed: 0,
             versions: true,
+            misses: false,
         };
         self.machine.read(&read, self.now, u64::MAX)
     }

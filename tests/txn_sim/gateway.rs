@@ -138,6 +138,7 @@ impl World {
                 conditions,
                 seed: 0,
                 versions: true,
+                misses: false,
             }
         };
         let (group, now) = (log.group, log.clock(self.now));

@@ -69,6 +69,7 @@ impl World {
             conditions: Vec::new(),
             seed: 0,
             versions: true,
+            misses: false,
         };
         let late: Millis = self.now;
         match self.shards[self.model.shard_of(key)]

@@ -155,6 +155,7 @@ impl Op {
         };
         Optimistic::run(
             (&self.commands, self.strict),
+            false,
             &keys,
             self.seen.values().map(held).collect(),
             now,

@@ -39,7 +39,7 @@ pub fn clients(source: &Source<'_>) -> Vec<Line> {
         line("connected_clients", counts.connections),
         line("maxclients", source.node.config().limits.connections),
         line("blocked_clients", counts.waiting),
-        line("tracking_clients", 0),
+        line("tracking_clients", source.node.tracking().counts().0),
     ]
 }
 

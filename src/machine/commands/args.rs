@@ -1,5 +1,7 @@
 //! Taking a command's arguments one after another, and numbers as strictly as Redis reads them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::base::Reply;
@@ -69,6 +71,45 @@ impl<'a> Args<'a> {
 
 pub fn wrong_arity(name: &str) -> Reply {
     Reply::err(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// Whether `all` words, the name among them, are as many as `arity` wants; a negative one is the least.
+#[must_use]
+pub fn fits(arity: i64, all: usize) -> bool {
+    let all = i64::try_from(all).unwrap_or(i64::MAX);
+    all == arity || (arity < 0 && all >= -arity)
+}
+
+/// A name as an error shows it: up to a zero byte, as Redis has it.
+pub fn shown(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
+/// Takes the subcommand's name, of those that are `known` with their arities, and checks the number of arguments behind it.
+/// Also as it was given.
+pub fn subcommand(a: &mut Args<'_>, known: &[(&str, i64)]) -> Result<(String, Bytes), Reply> {
+    let given = a.next()?.clone();
+    let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
+    let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {
+        let given = shown(&given[..given.len().min(128)]);
+        let name = a.name().to_ascii_uppercase();
+        return Err(Reply::err(format!(
+            "ERR unknown subcommand '{given}'. Try {name} HELP."
+        )));
+    };
+    if fits(*arity, a.remaining() + 2) {
+        Ok((word, given))
+    } else {
+        Err(wrong_arity(&format!("{}|{word}", a.name())))
+    }
+}
+
+/// The same check alone, of the arguments behind the name.
+///
+/// # Errors
+/// The reply for a subcommand that is not known, or has another number of arguments.
+pub fn check_subcommand(name: &str, args: &[Bytes], known: &[(&str, i64)]) -> Result<(), Reply> {
+    subcommand(&mut Args::new(name, args), known).map(drop)
 }
 
 /// An integer as Redis's `string2ll` takes it: no blanks, no plus, no leading zeros.

@@ -219,8 +219,9 @@ pub fn brpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 }
 
 pub fn blmpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    timeout(a.next()?)?;
-    lists::lmpop(view, a)
+    let (until, wanted) = (a.next()?, lists::popping(a)?);
+    timeout(until)?;
+    lists::pop_first(view, wanted)
 }
 
 pub fn blmove(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
@@ -254,8 +255,9 @@ pub fn bzpopmax(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
 }
 
 pub fn bzmpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    timeout(a.next()?)?;
-    zsets::zmpop(view, a)
+    let (until, wanted) = (a.next()?, zsets::popping(a)?);
+    timeout(until)?;
+    zsets::pop_first(view, wanted)
 }
 
 #[cfg(test)]

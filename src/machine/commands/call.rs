@@ -62,10 +62,10 @@ impl Call {
             }
     }
 
-    /// Its share for the shard of the keys at these places; `None`: it has none.
+    /// Its share for the key at this place alone; `None`: it has none.
     #[must_use]
-    pub fn share(&self, places: &[usize]) -> Option<Command> {
-        let args = streams::share(self.spec, &self.args, places)?;
+    pub fn share(&self, at: usize) -> Option<Command> {
+        let args = streams::share(self.spec, &self.args, at)?;
         let (spec, run) = (self.spec, self.run);
         Some(Command::Call(Call { spec, run, args }))
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Command;
-use super::args::{Args, parse_i64};
+use super::args::{Args, parse_i64, shown};
 use super::expiry::ExpireWhen;
 use crate::base::slot::SLOTS;
 use crate::base::{Millis, Reply, codec};
@@ -81,10 +81,7 @@ pub fn parse_expire(args: &mut Args<'_>, seconds: bool, absolute: bool) -> Resul
             b"GT" => gt = true,
             b"LT" => lt = true,
             _ => {
-                return Err(Reply::err(format!(
-                    "ERR Unsupported option {}",
-                    String::from_utf8_lossy(raw)
-                )));
+                return Err(Reply::err(format!("ERR Unsupported option {}", shown(raw))));
             }
         }
     }

@@ -216,6 +216,18 @@ pub fn shift(view: View<'_, '_>, from: &Bytes, to: &Bytes, out: End, into: End) 
         return Ok(Reply::Nil);
     }
     read(view, to)?;
+    if from == to {
+        // In one change: a list that were empty in between would lose its expiry.
+        let turn = |value: &mut Value| {
+            let element = list::pop(value, out, 1).into_iter().next();
+            if let Some(element) = &element {
+                list::push(value, into, element);
+            }
+            (element, true)
+        };
+        let turned = view.edit(to, Kind::List, turn)?;
+        return Ok(turned.flatten().map_or(Reply::Nil, Reply::Bulk));
+    }
     let Some(element) = take(view, from, out, 1)?.and_then(|popped| popped.into_iter().next()) else {
         return Ok(Reply::Nil);
     };
@@ -258,9 +270,21 @@ pub fn counted(a: &mut Args<'_>) -> Result<usize, Reply> {
     a.end().map(|()| count)
 }
 
+/// Which keys to pop from, from which end, and how many.
+type Pop = (Vec<Bytes>, End, usize);
+
+/// Reads `numkeys key [key …] LEFT|RIGHT [COUNT count]`.
+pub fn popping(a: &mut Args<'_>) -> Result<Pop, Reply> {
+    Ok((counted_keys(a)?, end(a)?, counted(a)?))
+}
+
 pub fn lmpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    let (keys, end) = (counted_keys(a)?, end(a)?);
-    let count = counted(a)?;
+    let wanted = popping(a)?;
+    pop_first(view, wanted)
+}
+
+/// Pops from the first list that has any.
+pub fn pop_first(view: View<'_, '_>, (keys, end, count): Pop) -> Done {
     for key in keys {
         if let Some(popped) = take(view, &key, end, count)? {
             return Ok(Reply::Array(vec![Reply::Bulk(key), bulks(popped)]));

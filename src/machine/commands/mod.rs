@@ -16,6 +16,7 @@ mod bits;
 mod blocking;
 mod call;
 mod dump;
+mod events;
 mod expiry;
 mod float;
 mod geo;
@@ -44,7 +45,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 pub use apart::Apart;
-pub use args::{parse_f64, parse_i64};
+pub use args::{check_subcommand, fits, parse_f64, parse_i64, shown};
 pub use blocking::{Need, Waits};
 pub use call::Call;
 pub use expiry::{ExpireWhen, Expiry};
@@ -52,8 +53,9 @@ pub use keys::{CopyCommand, ExpireCommand, ScanCommand, TtlKind};
 pub use memcached::Memcached;
 pub use script::Eval;
 pub(in crate::machine) use streams::added_up_to;
+pub use streams::says_block;
 pub use strings::{SetCommand, SetCondition, SetReply};
-pub use table::{COMMANDS, Flag, Movable, Spec, check_arity, find, parse, parse_plain, place};
+pub use table::{COMMANDS, Flag, Movable, Spec, Subcommands, check_arity, find, parse, parse_plain, place};
 
 use super::keyspace::{Blob, Value};
 use super::overlay::Overlay;
@@ -286,6 +288,13 @@ impl Command {
 
     /// Runs the command. A deterministic function of the overlay: an error is a reply like any other.
     pub fn run(&self, view: &mut Overlay<'_>) -> Reply {
+        if view.records() {
+            return events::run_recorded(self, view);
+        }
+        self.perform(view)
+    }
+
+    fn perform(&self, view: &mut Overlay<'_>) -> Reply {
         use Command as C;
         match self {
             C::Get { key } => flat(strings::get(view, key)),

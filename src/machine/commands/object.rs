@@ -1,7 +1,7 @@
 //! OBJECT: how a key's value is held.
 
-use super::args::{Args, parse_i64};
-use super::streams::subcommand;
+use super::args::{Args, parse_i64, subcommand};
+use super::table::Subcommands;
 use super::{Done, View};
 use crate::base::Reply;
 use crate::machine::keyspace::{Value, cost_of};
@@ -11,7 +11,7 @@ use crate::machine::values::Kind;
 /// Redis holds a string of so many bytes beside its header.
 const EMBEDDED_BYTES_MAX: usize = 44;
 
-const OBJECT: [(&str, i64); 5] = [
+pub const OBJECT: Subcommands = &[
     ("encoding", 3),
     ("refcount", 3),
     ("idletime", 3),
@@ -56,7 +56,7 @@ fn encoding(value: &Value) -> &'static str {
 }
 
 pub fn object(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    let (word, _) = subcommand(a, &OBJECT)?;
+    let (word, _) = subcommand(a, OBJECT)?;
     if word == "help" {
         return Ok(help());
     }

@@ -126,11 +126,13 @@ impl Sort {
         let mut elements = self.elements(view)?;
         let kind = view.get(&self.key).and_then(|(value, _)| value.kind());
         if self.by == Some(Pattern::Nothing) {
-            match kind {
-                Some(Kind::Zset | Kind::List) if self.descending => elements.reverse(),
-                // What is stored has an order of its own.
-                Some(Kind::Set) if self.store.is_some() => elements.sort(),
-                _ => {}
+            // A set has no order, and what is stored has one.
+            let is_set = kind == Some(Kind::Set);
+            if is_set && self.store.is_some() {
+                elements.sort();
+            }
+            if self.descending && (!is_set || self.store.is_some()) {
+                elements.reverse();
             }
             return Ok(elements);
         }
@@ -246,6 +248,8 @@ pub fn as_script(name: &'static str, args: &[Bytes]) -> Option<Command> {
     let sort = Sort::parse(&mut Args::new(name, args)).ok()?;
     sort.patterns()
         .find(|pattern| matches!(pattern, Pattern::Key { .. }))?;
+    // A script that only reads may not call what may store.
+    let name = if writes(args) { name } else { "sort_ro" };
     let body = format!("return redis.pcall('{name}', KEYS[1], unpack(ARGV))");
     Some(Command::Eval(Box::new(Eval {
         body: Some(body.into()),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::args::{Args, parse_f64, parse_i64, wrong_arity};
+use super::args::{Args, parse_i64, wrong_arity};
 use super::expiry::{ExpireWhen, Expiry, ExpiryOption};
 use super::float::{add, not_a_float, not_finite};
 use super::{Command, Done};
@@ -152,11 +152,9 @@ pub fn parse_pairs(args: &mut Args<'_>) -> Result<Vec<(Bytes, Bytes)>, Reply> {
 }
 
 pub fn parse_incr_by_float(args: &mut Args<'_>) -> Result<Command, Reply> {
+    // What is no number is found when it runs, after what the key holds.
     let (key, by) = (args.key()?, args.key()?);
-    match parse_f64(&by) {
-        Some(_) => Ok(Command::IncrByFloat { key, by }),
-        None => Err(not_a_float()),
-    }
+    Ok(Command::IncrByFloat { key, by })
 }
 
 pub fn parse_decr_by(args: &mut Args<'_>) -> Result<Command, Reply> {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use super::args::{Args, wrong_arity};
+use super::args::{Args, check_subcommand, fits, wrong_arity};
 use super::blocking::{self, Waiting};
 use super::call::{Call, Run};
 use super::keys::{TtlKind, parse_copy, parse_expire, parse_flush, parse_scan};
@@ -71,13 +71,21 @@ enum Form {
     Waits((Run, Waiting)),
     /// Likewise; with some arguments it is a script.
     Scripted((Run, Scripting)),
+    /// Likewise; its first argument is one of these subcommands.
+    Container((Run, Subcommands)),
 }
+
+/// Names, and their arities as Redis counts them: with both names.
+pub type Subcommands = &'static [(&'static str, i64)];
 
 impl Spec {
     pub(super) fn run(&self) -> Option<Run> {
         match self.form {
             Form::Own(_) => None,
-            Form::Called(run) | Form::Waits((run, _)) | Form::Scripted((run, _)) => Some(run),
+            Form::Called(run)
+            | Form::Waits((run, _))
+            | Form::Scripted((run, _))
+            | Form::Container((run, _)) => Some(run),
         }
     }
 
@@ -86,7 +94,7 @@ impl Spec {
     pub fn waiting(&self) -> Option<Waiting> {
         match self.form {
             Form::Waits((_, waiting)) => Some(waiting),
-            Form::Own(_) | Form::Called(_) | Form::Scripted(_) => None,
+            Form::Own(_) | Form::Called(_) | Form::Scripted(_) | Form::Container(_) => None,
         }
     }
 }
@@ -106,18 +114,18 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 /// No name is longer.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Checks the number of arguments after the name. Inside MULTI this alone spoils the transaction.
+/// Checks the number of arguments after the name, and the subcommand. Inside MULTI this alone spoils the transaction.
 ///
 /// # Errors
-/// The reply for a wrong number.
-pub fn check_arity(spec: &Spec, args: usize) -> Result<(), Reply> {
-    let given = i64::try_from(args + 1).unwrap_or(i64::MAX);
-    let fits = if spec.arity < 0 {
-        given >= -spec.arity
-    } else {
-        given == spec.arity
-    };
-    if fits { Ok(()) } else { Err(wrong_arity(spec.name)) }
+/// The reply for a wrong number, or for a subcommand that there is not.
+pub fn check_arity(spec: &Spec, args: &[Bytes]) -> Result<(), Reply> {
+    if !fits(spec.arity, args.len() + 1) {
+        return Err(wrong_arity(spec.name));
+    }
+    match spec.form {
+        Form::Container((_, known)) => check_subcommand(spec.name, args, known),
+        _ => Ok(()),
+    }
 }
 
 /// Parses a data command whose arity has been checked.
@@ -143,7 +151,7 @@ pub fn parse_plain(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Reply
     let mut rest = Args::new(spec.name, args);
     let command = match spec.form {
         Form::Own(parse) => parse(&mut rest)?,
-        Form::Called(run) | Form::Waits((run, _)) | Form::Scripted((run, _)) => {
+        Form::Called(run) | Form::Waits((run, _)) | Form::Scripted((run, _)) | Form::Container((run, _)) => {
             Command::Call(Call::new(spec, run, rest.all())?)
         }
     };
@@ -306,11 +314,13 @@ commands! {
     Called "generic" {
     "dump" 2 ReadOnly ONE, "Returns what a key holds as bytes, in Redis's form.", dump::dump;
     "restore" -4 Write ONE, "Makes a key of what DUMP has returned, here or in Redis.", dump::restore;
-    "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", object::object;
     }
     Called "server" {
     "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
     "memory|usage" -2 ReadOnly ONE, "Bytes that a key and its value take; `MEMORY USAGE key`.", object::memory_usage;
+    }
+    Container "generic" {
+    "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", (object::object, object::OBJECT);
     }
     Scripted "generic" {
     "sort" -2 Write ((1, 1, 1), Some(Movable::Stored)),
@@ -413,12 +423,16 @@ commands! {
     "xdel" -3 Write ONE, "Deletes entries of a stream.", streams::xdel;
     "xtrim" -4 Write ONE, "Drops the oldest entries of a stream.", streams::xtrim;
     "xsetid" -3 Write ONE, "Sets the last id of a stream.", streams::xsetid;
-    "xgroup" -2 Write SECOND, "CREATE, SETID, DESTROY a group; CREATECONSUMER, DELCONSUMER in it.", streams::xgroup;
     "xack" -4 Write ONE, "Acknowledges entries that were delivered to a group.", streams::xack;
     "xclaim" -6 Write ONE, "Gives a consumer what is pending for another.", streams::xclaim;
     "xautoclaim" -6 Write ONE, "Gives a consumer what has been pending for others for too long.", streams::xautoclaim;
     "xpending" -3 ReadOnly ONE, "Returns what was delivered to a group and is not acknowledged.", streams::xpending;
-    "xinfo" -2 ReadOnly SECOND, "STREAM, GROUPS, CONSUMERS: returns all that is known of a stream.", streams::xinfo;
+    }
+    Container "stream" {
+    "xgroup" -2 Write SECOND, "CREATE, SETID, DESTROY a group; CREATECONSUMER, DELCONSUMER in it.",
+        (streams::xgroup, streams::XGROUP);
+    "xinfo" -2 ReadOnly SECOND, "STREAM, GROUPS, CONSUMERS: returns all that is known of a stream.",
+        (streams::xinfo, streams::XINFO);
     }
     Waits "stream" {
     "xread" -4 ReadOnly STREAMS, "Returns entries of streams beyond ids, waiting for some.",

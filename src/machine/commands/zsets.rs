@@ -291,14 +291,27 @@ pub fn zpopmax(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     pop(view, a, true)
 }
 
-pub fn zmpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+/// Which keys to pop from, whether from the top, and how many.
+type Pop = (Vec<Bytes>, bool, usize);
+
+/// Reads `numkeys key [key …] MIN|MAX [COUNT count]`.
+pub fn popping(a: &mut Args<'_>) -> Result<Pop, Reply> {
     let keys = counted_keys(a)?;
     let from_top = match a.word().as_deref() {
         Some("MIN") => false,
         Some("MAX") => true,
         _ => return Err(Reply::syntax()),
     };
-    let count = counted(a)?;
+    Ok((keys, from_top, counted(a)?))
+}
+
+pub fn zmpop(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
+    let wanted = popping(a)?;
+    pop_first(view, wanted)
+}
+
+/// Pops from the first sorted set that has any.
+pub fn pop_first(view: View<'_, '_>, (keys, from_top, count): Pop) -> Done {
     for key in keys {
         if let Some(taken) = take(view, &key, from_top, count)? {
             let pairs = taken

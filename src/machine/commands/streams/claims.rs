@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{View, edit_group, entry, id_reply, ids, no_group, read};
 use crate::base::{Millis, Reply};
 use crate::machine::commands::Done;
-use crate::machine::commands::args::{Args, parse_i64};
+use crate::machine::commands::args::{Args, parse_i64, shown};
 use crate::machine::values::Key;
 use crate::machine::values::stream::{Group, Id, Pending, Stream};
 
@@ -97,7 +97,7 @@ fn options(first: Option<Bytes>, a: &mut Args<'_>, claim: &mut Claim) -> Result<
 }
 
 fn unrecognized(option: &[u8]) -> Reply {
-    let option = String::from_utf8_lossy(option);
+    let option = shown(option);
     Reply::err(format!("ERR Unrecognized XCLAIM option '{option}'"))
 }
 

@@ -247,11 +247,6 @@ pub fn xsetid(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
             ));
         }
     }
-    if id < stream.max_deleted {
-        return Err(Reply::err(
-            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
-        ));
-    }
     edit(view, &key, |stream| {
         stream.last = id;
         stream.added = added.unwrap_or(stream.added);

@@ -2,42 +2,20 @@
 
 use bytes::Bytes;
 
-use super::{View, edit, edit_group, id_reply, ids, no_group, read, shown};
+use super::{View, edit, edit_group, id_reply, ids, no_group, read};
 use crate::base::Reply;
 use crate::machine::commands::Done;
-use crate::machine::commands::args::{Args, parse_i64, wrong_arity};
+use crate::machine::commands::args::{Args, parse_i64, shown, subcommand};
+use crate::machine::commands::table::Subcommands;
 use crate::machine::values::Kind;
 use crate::machine::values::stream::{self, Group, Id, Stream};
 
 /// Arguments that the subcommand `given` does not have.
 pub(super) fn wrong_arguments(a: &Args<'_>, given: &[u8]) -> Reply {
-    let (given, name) = (String::from_utf8_lossy(given), a.name().to_ascii_uppercase());
+    let (given, name) = (shown(given), a.name().to_ascii_uppercase());
     Reply::err(format!(
         "ERR unknown subcommand or wrong number of arguments for '{given}'. Try {name} HELP."
     ))
-}
-
-/// Takes the subcommand's name and checks the number of arguments behind it: `(name, arity)` as Redis counts it. Also as it
-/// was given.
-pub(in crate::machine::commands) fn subcommand(
-    a: &mut Args<'_>,
-    known: &[(&str, i64)],
-) -> Result<(String, Bytes), Reply> {
-    let given = a.next()?.clone();
-    let word = String::from_utf8_lossy(&given).to_ascii_lowercase();
-    let Some((_, arity)) = known.iter().find(|(name, _)| *name == word) else {
-        return Err(Reply::err(format!(
-            "ERR unknown subcommand '{}'. Try {} HELP.",
-            String::from_utf8_lossy(&given[..given.len().min(128)]),
-            a.name().to_ascii_uppercase()
-        )));
-    };
-    let all = i64::try_from(a.remaining() + 2).unwrap_or(i64::MAX);
-    if all == *arity || (*arity < 0 && all >= -arity) {
-        Ok((word, given))
-    } else {
-        Err(wrong_arity(&format!("{}|{word}", a.name())))
-    }
 }
 
 fn needs_key() -> Reply {
@@ -49,15 +27,15 @@ fn needs_key() -> Reply {
 
 /// `id|$ [MKSTREAM] [ENTRIESREAD n]`
 struct Position {
-    /// `None`: the stream's last.
-    id: Option<Id>,
+    /// Not read yet: Redis looks for the stream and the group first.
+    id: Bytes,
     make: bool,
     read: Option<u64>,
 }
 
 impl Position {
     fn parse(a: &mut Args<'_>, given: &[u8], may_make: bool) -> Result<Position, Reply> {
-        let id = a.next()?;
+        let id = a.key()?;
         let (mut make, mut read) = (false, None);
         while let Some(word) = a.word() {
             match word.as_str() {
@@ -73,11 +51,15 @@ impl Position {
                 _ => return Err(wrong_arguments(a, given)),
             }
         }
-        let id = match &id[..] {
-            b"$" => None,
-            id => Some(ids::exact(id, 0)?),
-        };
         Ok(Position { id, make, read })
+    }
+
+    /// `None`: the stream's last.
+    fn id(&self) -> Result<Option<Id>, Reply> {
+        match &self.id[..] {
+            b"$" => Ok(None),
+            id => ids::exact(id, 0).map(Some),
+        }
     }
 }
 
@@ -93,7 +75,7 @@ fn help() -> Reply {
     Reply::Array(lines.map(|line| Reply::Simple(line.into())).into())
 }
 
-const XGROUP: [(&str, i64); 6] = [
+pub const XGROUP: Subcommands = &[
     ("create", -5),
     ("setid", -5),
     ("destroy", 4),
@@ -103,7 +85,7 @@ const XGROUP: [(&str, i64); 6] = [
 ];
 
 pub fn xgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    let (word, given) = subcommand(a, &XGROUP)?;
+    let (word, given) = subcommand(a, XGROUP)?;
     if word == "help" {
         return Ok(help());
     }
@@ -124,41 +106,42 @@ pub fn xgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         }
         return Ok(Reply::Int(i64::from(there)));
     }
+    if stream.group(&group).is_none() {
+        let (key, group) = (shown(&key), shown(&group));
+        return Err(Reply::err(format!(
+            "NOGROUP No such consumer group '{group}' for key name '{key}'"
+        )));
+    }
     let now = view.now();
-    let consumer = if position.is_some() {
-        Bytes::new()
-    } else {
-        a.key()?
+    let (consumer, position) = match position {
+        Some(position) => (Bytes::new(), Some((position.id()?, position.read))),
+        None => (a.key()?, None),
     };
     let changed = edit_group(view, &key, &group, |stream, group| match position {
-        Some(position) => {
-            group.delivered = position.id.unwrap_or(stream.last);
-            group.read = position.read;
+        Some((id, read)) => {
+            group.delivered = id.unwrap_or(stream.last);
+            group.read = read;
             Reply::ok()
         }
         None if word == "delconsumer" => Reply::count(group.remove_consumer(&consumer).unwrap_or(0)),
         None if group.consumer(&consumer).is_some() => Reply::Int(0),
         None => Reply::Int(i64::from(group.see(&consumer, now))),
     })?;
-    changed.ok_or_else(|| {
-        let (key, group) = (shown(&key), shown(&group));
-        Reply::err(format!(
-            "NOGROUP No such consumer group '{group}' for key name '{key}'"
-        ))
-    })
+    changed.ok_or_else(needs_key)
 }
 
 fn create(view: View<'_, '_>, key: &Bytes, group: &Bytes, position: &Position) -> Done {
-    match read(view, key)? {
-        None if !position.make => return Err(needs_key()),
-        Some(stream) if stream.group(group).is_some() => {
-            return Err(Reply::err("BUSYGROUP Consumer Group name already exists"));
-        }
-        _ => {}
+    let stream = read(view, key)?;
+    if stream.is_none() && !position.make {
+        return Err(needs_key());
+    }
+    let id = position.id()?;
+    if stream.is_some_and(|stream| stream.group(group).is_some()) {
+        return Err(Reply::err("BUSYGROUP Consumer Group name already exists"));
     }
     view.edit_or_new(key, Kind::Stream, |value| {
         let stream = stream::of_mut(value);
-        let from = position.id.unwrap_or(stream.last);
+        let from = id.unwrap_or(stream.last);
         (stream.add_group(group, Group::new(from, position.read)), true)
     })?;
     Ok(Reply::ok())

@@ -2,18 +2,19 @@
 
 use bytes::Bytes;
 
-use super::groups::{subcommand, wrong_arguments};
-use super::{View, added_up_to, entry, has_gaps, id_reply, read, shown};
+use super::groups::wrong_arguments;
+use super::{View, added_up_to, entry, has_gaps, id_reply, read};
 use crate::base::Reply;
 use crate::machine::commands::Done;
-use crate::machine::commands::args::{Args, parse_i64};
+use crate::machine::commands::args::{Args, parse_i64, shown, subcommand};
+use crate::machine::commands::table::Subcommands;
 use crate::machine::values::stream::{Consumer, Group, Id, Stream};
 
 /// Entries that Redis keeps in one node of its tree.
 const NODE_ENTRIES: usize = 100;
 
 /// `LAST` is ours: the last id alone, in an array; or none.
-const XINFO: [(&str, i64); 5] = [
+pub const XINFO: Subcommands = &[
     ("stream", -3),
     ("groups", 3),
     ("consumers", 4),
@@ -55,7 +56,7 @@ fn lag(stream: &Stream, group: &Group) -> Reply {
 }
 
 pub fn xinfo(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
-    let (word, given) = subcommand(a, &XINFO)?;
+    let (word, given) = subcommand(a, XINFO)?;
     if word == "help" {
         return Ok(help());
     }

@@ -7,21 +7,19 @@ mod ids;
 mod info;
 mod reading;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use crate::base::Reply;
+use crate::machine::commands::args::shown;
 use crate::machine::overlay::Overlay;
 use crate::machine::values::stream::{self, Group, Id, Stream};
 use crate::machine::values::{Kind, Packed};
 
 pub use claims::{xautoclaim, xclaim};
 pub use entries::{xadd, xdel, xlen, xrange, xrevrange, xsetid, xtrim};
-pub(super) use groups::subcommand;
-pub use groups::{xack, xgroup, xpending};
-pub use info::xinfo;
-pub use reading::{keys, share, waits, xread, xreadgroup};
+pub use groups::{XGROUP, xack, xgroup, xpending};
+pub use info::{XINFO, xinfo};
+pub use reading::{keys, says_block, share, waits, xread, xreadgroup};
 
 type View<'a, 'b> = &'a mut Overlay<'b>;
 
@@ -64,11 +62,6 @@ fn entry(id: Id, fields: &Packed) -> Reply {
         .map(|item| Reply::Bulk(Bytes::copy_from_slice(item)))
         .collect();
     Reply::Array(vec![id_reply(id), Reply::Array(fields)])
-}
-
-/// A name as an error shows it: up to a zero byte, as Redis has it.
-fn shown(name: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
 fn no_group(key: &[u8], group: &[u8]) -> Reply {

@@ -126,20 +126,39 @@ fn parts(args: &[Bytes]) -> Option<(&[Bytes], &[Bytes], &[Bytes])> {
     (keys.len() == ids.len()).then_some((options, keys, ids))
 }
 
+/// Whether an argument says BLOCK, and none before it is wrong.
+#[must_use]
+pub fn says_block(spec: &Spec, args: &[Bytes]) -> bool {
+    let in_group = spec.name == "xreadgroup";
+    let mut a = Args::new(spec.name, args);
+    while spec.movable == Some(Movable::Streams) {
+        let fine = match a.word().as_deref() {
+            Some("BLOCK") => return a.remaining() > 0,
+            Some("COUNT") => a.value().is_ok_and(|count| parse_i64(count).is_some()),
+            Some("GROUP") => in_group && a.value().is_ok() && a.value().is_ok(),
+            Some("NOACK") => in_group,
+            _ => false,
+        };
+        if !fine {
+            return false;
+        }
+    }
+    false
+}
+
 /// The keys among the arguments; none if they cannot be told.
 pub fn keys(args: &[Bytes]) -> SmallVec<[&Bytes; 2]> {
     parts(args).map_or_else(SmallVec::new, |(_, keys, _)| keys.iter().collect())
 }
 
-/// The same arguments with the streams at these places alone; `None`: not of these commands.
-pub fn share(spec: &Spec, args: &[Bytes], places: &[usize]) -> Option<Vec<Bytes>> {
+/// The same arguments with the stream at this place alone; `None`: not of these commands.
+pub fn share(spec: &Spec, args: &[Bytes], at: usize) -> Option<Vec<Bytes>> {
     if spec.movable != Some(Movable::Streams) {
         return None;
     }
     let (options, keys, ids) = parts(args)?;
-    let keys = places.iter().map(|&at| &keys[at]);
-    let ids = places.iter().map(|&at| &ids[at]);
-    Some(options.iter().chain(keys).chain(ids).cloned().collect())
+    let stream = [keys.get(at)?, ids.get(at)?];
+    Some(options.iter().chain(stream).cloned().collect())
 }
 
 impl Command {
@@ -185,6 +204,50 @@ impl Command {
     }
 }
 
+impl Command {
+    /// What tells of each of its streams, in their order, whether the command fails there; none of other commands.
+    #[must_use]
+    pub fn looks_after_failing(&self) -> Vec<Command> {
+        let look = |reading: &Reading| {
+            let (group, _) = reading.group.as_ref()?;
+            let spec = table::find(b"xpending")?;
+            let keys = reading.streams.iter();
+            let looks = keys.map(|(key, _)| table::parse(spec, &[key.clone(), group.clone()]).ok());
+            looks.collect::<Option<Vec<Command>>>()
+        };
+        self.group_reading().as_ref().and_then(look).unwrap_or_default()
+    }
+
+    /// The first error that these looks have shown. `None`: it would succeed.
+    #[must_use]
+    pub fn first_failure(&self, looks: Vec<Reply>) -> Option<Reply> {
+        let streams = self.group_reading()?.streams.into_iter().zip(looks);
+        let mut failures = streams.filter_map(|((_, from), look)| match look {
+            Reply::Error(_) => Some(in_group(look)),
+            _ => from.err(),
+        });
+        failures.next()
+    }
+
+    fn group_reading(&self) -> Option<Reading> {
+        let Command::Call(call) = self else { return None };
+        let ("xreadgroup", args) = call.parts() else {
+            return None;
+        };
+        Reading::parse(&mut Args::new("xreadgroup", args)).ok()
+    }
+}
+
+/// The error of a stream or a group that is not there, as XREADGROUP says it.
+fn in_group(error: Reply) -> Reply {
+    match error {
+        Reply::Error(text) if text.starts_with("NOGROUP") => {
+            Reply::Error(format!("{text} in XREADGROUP with GROUP option"))
+        }
+        other => other,
+    }
+}
+
 fn last_id(key: &Bytes) -> Option<Command> {
     let spec = table::find(b"xinfo")?;
     let args = [Bytes::from_static(b"last"), key.clone()];
@@ -220,7 +283,8 @@ fn found(streams: Vec<(Reply, Reply)>) -> Reply {
 
 pub fn xread(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     let reading = Reading::parse(a)?;
-    for (_, from) in &reading.streams {
+    for (key, from) in &reading.streams {
+        read(view, key)?;
         from.clone()?;
     }
     let mut streams = Vec::new();
@@ -249,10 +313,7 @@ pub fn xreadgroup(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     for (key, from) in &reading.streams {
         let known = read(view, key)?.is_some_and(|stream| stream.group(group).is_some());
         if !known {
-            let Reply::Error(text) = no_group(key, group) else {
-                return Err(Reply::syntax());
-            };
-            return Err(Reply::Error(format!("{text} in XREADGROUP with GROUP option")));
+            return Err(in_group(no_group(key, group)));
         }
         from.clone()?;
     }

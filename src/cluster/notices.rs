@@ -1,0 +1,85 @@
+//! Keyspace events on their way to whoever listens: from the shards that are led here, and from what has run at this gateway.
+
+use bytes::Bytes;
+
+use super::node::Node;
+use super::pubsub::PubSubAsk;
+use super::router::Router;
+use super::settings::Settings;
+use crate::base::events::Events;
+use crate::machine::Notice;
+use crate::raft::Group;
+
+/// Channels and texts.
+pub type Messages = Vec<(Bytes, Bytes)>;
+
+/// What is to be published of these events, in Redis's order.
+pub fn messages(settings: &Settings, notices: Vec<Notice>) -> Messages {
+    let wanted = settings.notify_keyspace_events();
+    let mut messages = Vec::new();
+    for Notice { class, event, key } in notices {
+        if wanted.has(class) && wanted.has(Events::KEYSPACE) {
+            let channel = [b"__keyspace@0__:", &key[..]].concat();
+            messages.push((channel.into(), Bytes::from_static(event.as_bytes())));
+        }
+        if wanted.has(class) && wanted.has(Events::KEYEVENT) {
+            let channel = [b"__keyevent@0__:", event.as_bytes()].concat();
+            messages.push((channel.into(), key));
+        }
+    }
+    messages
+}
+
+/// Tells of what is done to the keys of this group, as long as it runs.
+pub async fn run(router: Router, settings: Settings, group: Group) {
+    loop {
+        group.noticed().await;
+        let taken = group.interest(|interest, _| interest.notices.take());
+        let (notices, lost) = taken.unwrap_or_default();
+        if lost > 0 {
+            tracing::warn!(group = %group.id(), lost, "keyspace events are lost: they come faster than they are told");
+        }
+        router.publish_all(messages(&settings, notices)).await;
+    }
+}
+
+impl Router {
+    /// Publishes messages, in order, here and at all nodes that are linked.
+    pub async fn publish_all(&self, messages: Messages) {
+        if !messages.is_empty() {
+            self.ask_listeners(PubSubAsk::PublishAll(messages)).await;
+        }
+    }
+
+    /// Has the replicas here note events, if anybody wants to hear of any.
+    pub fn note_events(&self, settings: &Settings) {
+        let wanted = settings.notify_keyspace_events();
+        let on = wanted.has(Events::KEYSPACE) || wanted.has(Events::KEYEVENT);
+        for group in self.groups() {
+            group.interest(|interest, _| interest.notices.switch(on));
+        }
+    }
+}
+
+impl Node {
+    /// Whether what runs at this gateway is to note its events.
+    pub(super) fn notes_events(&self) -> bool {
+        let wanted = self.settings().notify_keyspace_events();
+        wanted.has(Events::KEYSPACE) || wanted.has(Events::KEYEVENT)
+    }
+
+    /// Tells that keys were read and not found.
+    pub(super) async fn tell_missed(&self, missed: Vec<Bytes>) {
+        if !missed.is_empty() {
+            let notice = |key| Notice {
+                class: Events::MISS,
+                event: "keymiss",
+                key,
+            };
+            let notices = missed.into_iter().map(notice).collect();
+            self.router()
+                .publish_all(messages(self.settings(), notices))
+                .await;
+        }
+    }
+}
