@@ -13,10 +13,16 @@ const OWN_SINCE: &str = concat!("quorate ", env!("CARGO_PKG_VERSION"));
 
 /// Subcommands of Redis that are not here, though others of their command are.
 pub const ABSENT: &[&str] = &[
-    "client|caching",
-    "client|pause",
-    "client|tracking",
-    "client|unpause",
+    "acl|deluser",
+    "acl|dryrun",
+    "acl|genpass",
+    "acl|getuser",
+    "acl|help",
+    "acl|load",
+    "acl|log",
+    "acl|save",
+    "acl|setuser",
+    "config|rewrite",
 ];
 
 /// A command of this program, with what is known of it.
@@ -31,7 +37,9 @@ struct Entry {
 }
 
 fn entries() -> impl Iterator<Item = Entry> {
-    let data = COMMANDS.iter().map(|spec| Entry {
+    // A subcommand that has data of its own is shown with its command.
+    let whole = COMMANDS.iter().filter(|spec| !spec.name.contains('|'));
+    let data = whole.map(|spec| Entry {
         name: spec.name,
         arity: spec.arity,
         summary: Some(spec.summary),

@@ -11,10 +11,8 @@ use bytes::Bytes;
 use super::Libraries;
 use crate::base::Reply;
 use crate::base::limits::FUNCTIONS_BYTES_MAX;
+use crate::machine::rdb::trailer;
 
-/// Of Redis 7.0.
-const RDB_VERSION: u16 = 10;
-const TRAILER_BYTES: usize = 10;
 /// A library's code follows.
 const FUNCTION2: u8 = 0xf5;
 /// The compressed length, the length, and LZF follow.
@@ -30,8 +28,7 @@ impl Libraries {
             put_length(&mut payload, library.code.len());
             payload.extend_from_slice(&library.code);
         }
-        seal(&mut payload);
-        payload
+        trailer::seal(payload)
     }
 }
 
@@ -40,7 +37,7 @@ impl Libraries {
 /// # Errors
 /// In Redis's words.
 pub fn dumped_codes(payload: &[u8]) -> Result<Vec<Bytes>, Reply> {
-    let sealed = unseal(payload);
+    let sealed = trailer::open(payload);
     let mut rest = sealed.ok_or_else(|| Reply::err("ERR DUMP payload version or checksum are wrong"))?;
     let (mut codes, mut bytes) = (Vec::new(), 0);
     while let Some((&kind, after)) = rest.split_first() {
@@ -55,23 +52,6 @@ pub fn dumped_codes(payload: &[u8]) -> Result<Vec<Bytes>, Reply> {
         codes.push(code);
     }
     Ok(codes)
-}
-
-/// Appends Redis's trailer.
-fn seal(payload: &mut Vec<u8>) {
-    payload.extend_from_slice(&RDB_VERSION.to_le_bytes());
-    let crc = crc64::crc64(0, payload);
-    payload.extend_from_slice(&crc.to_le_bytes());
-}
-
-/// What stands before Redis's trailer, if that is right and of no later version.
-fn unseal(payload: &[u8]) -> Option<&[u8]> {
-    let (content, trailer) = payload.split_at_checked(payload.len().checked_sub(TRAILER_BYTES)?)?;
-    let (version, crc) = trailer.split_first_chunk::<2>()?;
-    let (summed, _) = payload.split_at_checked(content.len() + version.len())?;
-    let right = u16::from_le_bytes(*version) <= RDB_VERSION
-        && crc64::crc64(0, summed).to_le_bytes() == *crc.first_chunk::<8>()?;
-    right.then_some(content)
 }
 
 fn put_length(payload: &mut Vec<u8>, length: usize) {
@@ -147,11 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_no_dump_is_refused_and_never_a_panic() {
-        let codes = |content: &[u8]| {
-            let mut payload = content.to_vec();
-            seal(&mut payload);
-            dumped_codes(&payload)
-        };
+        let codes = |content: &[u8]| dumped_codes(&trailer::seal(content.to_vec()));
         assert_eq!(codes(b""), Ok(Vec::new()));
         assert_eq!(codes(b"\xf5\x01x\xf5\x00"), Ok(vec!["x".into(), "".into()]));
         // Three bytes, and once more from their beginning.
@@ -172,8 +148,7 @@ mod tests {
         ] {
             assert!(codes(broken).is_err(), "{broken:?}");
         }
-        let mut whole = b"\xf5\x01x".to_vec();
-        seal(&mut whole);
+        let whole = trailer::seal(b"\xf5\x01x".to_vec());
         for at in 0..whole.len() {
             let mut other = whole.clone();
             other[at] ^= 1;

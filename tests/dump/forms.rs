@@ -1,7 +1,8 @@
 //! Values in the forms of other versions of Redis than 7.0, put together by hand.
 
 use quorate::base::Reply as Ours;
-use quorate::machine::rdb::trailer;
+use quorate::machine::rdb::{self, trailer};
+use quorate::machine::values::{Blob, Flagged, Value};
 use quorate::resp::Protocol;
 
 use crate::machine::{Machine, words};
@@ -348,4 +349,18 @@ fn forms_of_redis_7_2_are_read() {
     let older = stream(19, 2);
     assert_eq!(read[1], self::read(&mut machine, "stream", &older));
     assert_eq!(read.len(), 2);
+}
+
+#[test]
+fn what_a_memcached_client_has_stored_is_dumped_as_the_string_that_it_is() {
+    let stored = Value::Flagged(Box::new(Flagged {
+        data: Blob::from(&b"seven"[..]),
+        flags: 7,
+        stale: false,
+        won: false,
+        told: 0,
+    }));
+    let plain = Value::Str(Blob::from(&b"seven"[..]));
+    assert_eq!(rdb::dump(&stored), rdb::dump(&plain));
+    assert_eq!(rdb::load(&rdb::dump(&stored).expect("it fits")), Ok(plain));
 }

@@ -314,10 +314,10 @@ commands! {
     Called "generic" {
     "dump" 2 ReadOnly ONE, "Returns what a key holds as bytes, in Redis's form.", dump::dump;
     "restore" -4 Write ONE, "Makes a key of what DUMP has returned, here or in Redis.", dump::restore;
-    "memory|usage" -2 ReadOnly ONE, "Bytes that a key and its value take; `MEMORY USAGE key`.", object::memory_usage;
     }
     Called "server" {
     "restore-asking" -4 Write ONE, "As RESTORE, for Redis Cluster's own use.", dump::restore;
+    "memory|usage" -2 ReadOnly ONE, "Bytes that a key and its value take; `MEMORY USAGE key`.", object::memory_usage;
     }
     Container "generic" {
     "object" -2 ReadOnly SECOND, "ENCODING, REFCOUNT of what a key holds.", (object::object, object::OBJECT);

@@ -99,10 +99,10 @@ pub fn is_packed(value: &Value) -> bool {
 /// It is too large for one payload.
 pub fn dump(value: &Value) -> Result<Vec<u8>, Refused> {
     let mut w = Writer::new();
-    match (value, value.kind()) {
-        (Value::Str(blob), _) => {
+    match (value.as_str(), value.kind()) {
+        (Some(string), _) => {
             w.form(form::STRING);
-            w.string(blob)?;
+            w.string(string)?;
         }
         (_, Some(Kind::List)) => lists::save(&mut w, value)?,
         (_, Some(Kind::Set)) => sets::save(&mut w, value)?,
