@@ -25,7 +25,7 @@ use crate::raft::Group;
 /// How long a question waits for something to be written.
 pub const NEXT: Duration = Duration::from_secs(1);
 /// How long a leader may take to say how far the log is, and the replica here to get there.
-pub const CONFIRM: Duration = Duration::from_secs(1);
+pub const CONFIRM: Duration = Duration::from_secs(2);
 /// Who asks nothing for so long does not follow any more.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
