@@ -104,7 +104,7 @@ fn steps(a: &mut Args<'_>, read_only: bool) -> Result<Vec<(Step, Overflow)>, Rep
         match word.as_str() {
             "GET" if a.remaining() >= 2 => steps.push((Step::Get(Field::parse(a)?), overflow)),
             "SET" if a.remaining() >= 3 => {
-                steps.push((Step::Set(Field::parse(a)?, number(a.value()?)?), overflow))
+                steps.push((Step::Set(Field::parse(a)?, number(a.value()?)?), overflow));
             }
             "INCRBY" if a.remaining() >= 3 => steps.push((
                 Step::Add(Field::parse(a)?, number(a.value()?)?, overflow),
