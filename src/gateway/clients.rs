@@ -401,13 +401,11 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         .unwrap_or_default();
     let wanted = match sub.as_slice() {
         b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"unpause" | b"help" => 1..=1,
-        b"setname" | b"no-evict" | b"no-touch" | b"reply" => 2..=2,
+        b"setname" | b"no-evict" | b"no-touch" | b"reply" | b"caching" => 2..=2,
         b"setinfo" => 3..=3,
         b"unblock" | b"pause" => 2..=3,
-        b"caching" => 2..=2,
-        b"tracking" => 2..=usize::MAX,
         b"list" => 1..=usize::MAX,
-        b"kill" => 2..=usize::MAX,
+        b"kill" | b"tracking" => 2..=usize::MAX,
         _ => {
             let sub = args.first().map(|sub| shown(sub)).unwrap_or_default();
             return Err(Reply::err(format!(

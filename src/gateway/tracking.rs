@@ -17,14 +17,26 @@ use crate::resp::Protocol;
 /// What RESP2 clients listen to on the connection that others redirect to.
 const CHANNEL: &str = "__redis__:invalidate";
 
+/// Of which keys a client is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Mode {
+    /// Those that it has read.
+    #[default]
+    Read,
+    /// Of those, the ones that `CLIENT CACHING YES` was said of.
+    OptIn,
+    /// Of those, the ones that `CLIENT CACHING NO` was not said of.
+    OptOut,
+    /// All with its prefixes.
+    Broadcast,
+}
+
 /// How a connection tracks.
 #[derive(Debug, Clone, Default)]
 pub struct On {
     /// Another connection to tell; 0: this one.
     pub redirect: u64,
-    pub broadcast: bool,
-    opt_in: bool,
-    opt_out: bool,
+    mode: Mode,
     no_loop: bool,
     prefixes: BTreeSet<Bytes>,
     /// `CLIENT CACHING` was said of the next command, or transaction.
@@ -42,12 +54,12 @@ pub struct ToRemember {
 impl On {
     /// Whether the next command's keys are tracked.
     fn remembers(&self) -> bool {
-        let told = if self.opt_in {
-            self.caching
-        } else {
-            !(self.opt_out && self.caching)
-        };
-        !self.broadcast && told
+        match self.mode {
+            Mode::Read => true,
+            Mode::OptIn => self.caching,
+            Mode::OptOut => !self.caching,
+            Mode::Broadcast => false,
+        }
     }
 }
 
@@ -72,14 +84,23 @@ fn error(text: &str) -> Reply {
     Reply::err(format!("ERR {text}"))
 }
 
+/// What `CLIENT TRACKING ON` says.
+#[derive(Default)]
+struct Asked {
+    redirect: u64,
+    no_loop: bool,
+    modes: Vec<Mode>,
+    prefixes: Vec<Bytes>,
+}
+
 /// What `CLIENT TRACKING ON` may say.
-fn options(session: &Session, args: &[Bytes]) -> Result<(On, Vec<Bytes>), Reply> {
-    let (mut on, mut prefixes) = (On::default(), Vec::new());
+fn options(session: &Session, args: &[Bytes]) -> Result<Asked, Reply> {
+    let mut asked = Asked::default();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match (arg.to_ascii_lowercase().as_slice(), args.len()) {
             (b"redirect", 1..) => {
-                if on.redirect != 0 {
+                if asked.redirect != 0 {
                     return Err(error("A client can only redirect to a single other client"));
                 }
                 let id = args.next().and_then(|id| parse_i64(id));
@@ -87,39 +108,51 @@ fn options(session: &Session, args: &[Bytes]) -> Result<(On, Vec<Bytes>), Reply>
                 let known = u64::try_from(id)
                     .ok()
                     .filter(|&id| session.shared.clients.inbox(id).is_some());
-                on.redirect =
+                asked.redirect =
                     known.ok_or_else(|| error("The client ID you want redirect to does not exist"))?;
             }
-            (b"bcast", _) => on.broadcast = true,
-            (b"optin", _) => on.opt_in = true,
-            (b"optout", _) => on.opt_out = true,
-            (b"noloop", _) => on.no_loop = true,
-            (b"prefix", 1..) => prefixes.extend(args.next().map(|prefix| Bytes::copy_from_slice(prefix))),
+            (b"bcast", _) => asked.modes.push(Mode::Broadcast),
+            (b"optin", _) => asked.modes.push(Mode::OptIn),
+            (b"optout", _) => asked.modes.push(Mode::OptOut),
+            (b"noloop", _) => asked.no_loop = true,
+            (b"prefix", 1..) => asked
+                .prefixes
+                .extend(args.next().map(|prefix| Bytes::copy_from_slice(prefix))),
             _ => return Err(Reply::syntax()),
         }
     }
-    Ok((on, prefixes))
+    Ok(asked)
 }
 
 /// Whether the options go with each other and with how the client tracks already.
-fn check(on: &On, prefixes: &[Bytes], before: Option<&On>) -> Result<(), Reply> {
+fn check(asked: &Asked, before: Option<&On>) -> Result<Mode, Reply> {
     const ANEW: &str =
         "before disabling tracking for this client, and then re-enabling it with a different mode.";
-    if !on.broadcast && !prefixes.is_empty() {
+    let Asked { modes, prefixes, .. } = asked;
+    let has = |mode| modes.contains(&mode);
+    let had = |mode| before.is_some_and(|before| before.mode == mode);
+    let (broadcast, opt_in, opt_out) = (has(Mode::Broadcast), has(Mode::OptIn), has(Mode::OptOut));
+    if !broadcast && !prefixes.is_empty() {
         return Err(error("PREFIX option requires BCAST mode to be enabled"));
     }
-    if before.is_some_and(|before| before.broadcast != on.broadcast) {
+    if before.is_some() && had(Mode::Broadcast) != broadcast {
         return Err(error(&format!("You can't switch BCAST mode on/off {ANEW}")));
     }
-    if on.broadcast && (on.opt_in || on.opt_out) {
+    if broadcast && (opt_in || opt_out) {
         return Err(error("OPTIN and OPTOUT are not compatible with BCAST"));
     }
-    if on.opt_in && on.opt_out {
+    if opt_in && opt_out {
         return Err(error("You can't specify both OPTIN mode and OPTOUT mode"));
     }
-    if before.is_some_and(|before| on.opt_in && before.opt_out || on.opt_out && before.opt_in) {
+    if opt_in && had(Mode::OptOut) || opt_out && had(Mode::OptIn) {
         return Err(error(&format!("You can't switch OPTIN/OPTOUT mode {ANEW}")));
     }
+    check_prefixes(prefixes, before)?;
+    Ok(modes.first().copied().unwrap_or_default())
+}
+
+/// Of those of one client none may begin with another.
+fn check_prefixes(prefixes: &[Bytes], before: Option<&On>) -> Result<(), Reply> {
     let overlap = |a: &Bytes, b: &Bytes| a.starts_with(b) || b.starts_with(a);
     for (at, prefix) in prefixes.iter().enumerate() {
         let existing = before
@@ -141,8 +174,8 @@ fn check(on: &On, prefixes: &[Bytes], before: Option<&On>) -> Result<(), Reply> 
 impl Session {
     /// `CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX prefix …] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`.
     pub(super) async fn track(&mut self, args: &[Bytes]) -> Reply {
-        let (mut on, prefixes) = match options(self, &args[1..]) {
-            Ok(options) => options,
+        let asked = match options(self, &args[1..]) {
+            Ok(asked) => asked,
             Err(reply) => return reply,
         };
         match args[0].to_ascii_lowercase().as_slice() {
@@ -153,19 +186,26 @@ impl Session {
             }
             _ => return Reply::syntax(),
         }
-        if let Err(reply) = check(&on, &prefixes, self.tracking.as_ref()) {
-            return reply;
-        }
-        if on.broadcast {
+        let mode = match check(&asked, self.tracking.as_ref()) {
+            Ok(mode) => mode,
+            Err(reply) => return reply,
+        };
+        let mut on = On {
+            redirect: asked.redirect,
+            mode,
+            no_loop: asked.no_loop,
+            ..On::default()
+        };
+        if mode == Mode::Broadcast {
             on.prefixes = self
                 .tracking
                 .as_ref()
                 .map(|before| before.prefixes.clone())
                 .unwrap_or_default();
-            if prefixes.is_empty() {
+            if asked.prefixes.is_empty() {
                 on.prefixes.insert(Bytes::new());
             }
-            on.prefixes.extend(prefixes);
+            on.prefixes.extend(asked.prefixes);
         }
         let redirect = self
             .shared
@@ -174,7 +214,7 @@ impl Session {
             .map(|inbox| (on.redirect, inbox));
         let wish = TrackingWish {
             redirect,
-            prefixes: on.broadcast.then(|| on.prefixes.clone()),
+            prefixes: (mode == Mode::Broadcast).then(|| on.prefixes.clone()),
             not_own: on.no_loop,
         };
         if let Err(why) = self
@@ -197,7 +237,10 @@ impl Session {
     }
 
     fn show_tracking(&self) {
-        let tracks = self.tracking.as_ref().map(|on| (on.redirect, on.broadcast));
+        let tracks = self
+            .tracking
+            .as_ref()
+            .map(|on| (on.redirect, on.mode == Mode::Broadcast));
         self.client.note(|seen| seen.tracks = tracks);
     }
 
@@ -209,11 +252,11 @@ impl Session {
             );
         };
         match word.to_ascii_lowercase().as_slice() {
-            b"yes" if on.opt_in => on.caching = true,
+            b"yes" if on.mode == Mode::OptIn => on.caching = true,
             b"yes" => {
                 return error("CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.");
             }
-            b"no" if on.opt_out => on.caching = true,
+            b"no" if on.mode == Mode::OptOut => on.caching = true,
             b"no" => {
                 return error("CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.");
             }
@@ -245,11 +288,11 @@ impl Session {
         let flags = [
             ("off", on.is_none()),
             ("on", on.is_some()),
-            ("bcast", has(|on| on.broadcast)),
-            ("optin", has(|on| on.opt_in)),
-            ("caching-yes", has(|on| on.opt_in && on.caching)),
-            ("optout", has(|on| on.opt_out)),
-            ("caching-no", has(|on| on.opt_out && on.caching)),
+            ("bcast", has(|on| on.mode == Mode::Broadcast)),
+            ("optin", has(|on| on.mode == Mode::OptIn)),
+            ("caching-yes", has(|on| on.mode == Mode::OptIn && on.caching)),
+            ("optout", has(|on| on.mode == Mode::OptOut)),
+            ("caching-no", has(|on| on.mode == Mode::OptOut && on.caching)),
             ("noloop", has(|on| on.no_loop)),
             (
                 "broken_redirect",

@@ -17,9 +17,9 @@ use crate::wire::{Client, Reply, encode};
 
 /// How long a reply, or a word about a copy, may take where nothing fails.
 const SOON: Duration = Duration::from_secs(10);
-/// After an acknowledged write, until whoever keeps an older copy has been told. DESIGN: half a second between two confirmations, one
-/// for each of two to fail; the rest is this machine's.
-const STALE_MAX: Duration = Duration::from_secs(6);
+/// After an acknowledged write, until whoever keeps an older copy has been told: half a second between two confirmations, and three
+/// for each of two to fail, of which the first had begun before the write; the rest is this machine's.
+const STALE_MAX: Duration = Duration::from_secs(8);
 
 fn bulk(text: &str) -> Reply {
     Reply::Bulk(text.as_bytes().to_vec())

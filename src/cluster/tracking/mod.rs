@@ -1,5 +1,5 @@
 //! `CLIENT TRACKING`: tells clients when keys of which they keep copies are written. The promise: after a write has been acknowledged,
-//! each client that may keep an older copy is told so, or not to rely on any copy, within a few seconds whatever fails.
+//! each client that may keep an older copy is told so, or not to rely on any copy, within seven seconds whatever fails.
 //!
 //! ```text
 //!  client reads k ─▶ entry in the table ─▶ whoever tells this gateway of k's shard knows ─▶ only now k is read ─▶ reply

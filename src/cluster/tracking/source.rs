@@ -25,7 +25,7 @@ use crate::raft::Group;
 /// How long a question waits for something to be written.
 pub const NEXT: Duration = Duration::from_secs(1);
 /// How long a leader may take to say how far the log is, and the replica here to get there.
-pub const CONFIRM: Duration = Duration::from_secs(1);
+pub const CONFIRM: Duration = Duration::from_secs(2);
 /// Who asks nothing for so long does not follow any more.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
@@ -71,7 +71,7 @@ impl Sources {
                 name,
                 groups,
                 prefixes,
-            } => self.open(router, name, groups, prefixes),
+            } => self.open(router, name, groups, (prefixes.0, &prefixes.1)),
             TrackAsk::Keys { id, group, keys } => self.keys(router, id, group, &keys),
             TrackAsk::Prefixes {
                 id,
@@ -92,7 +92,7 @@ impl Sources {
         router: &Router,
         name: (NodeId, u32),
         groups: Vec<GroupId>,
-        prefixes: (u64, Vec<Bytes>),
+        (version, prefixes): (u64, &[Bytes]),
     ) -> TrackTold {
         if !groups.iter().all(|&group| router.has_replica(group)) {
             return TrackTold::Unknown;
@@ -112,8 +112,10 @@ impl Sources {
             followers.insert(id, follower);
             earlier
         };
-        earlier.into_iter().for_each(|id| self.close(router, id));
-        self.prefixes(router, id, prefixes.0, &prefixes.1);
+        for id in earlier {
+            self.close(router, id);
+        }
+        self.prefixes(router, id, version, prefixes);
         TrackTold::Opened(id)
     }
 
@@ -223,7 +225,9 @@ impl Sources {
                 .filter(|(_, other)| other.asked.elapsed() > SILENT_MAX);
             silent.map(|(&id, _)| id).collect()
         };
-        silent.into_iter().for_each(|id| self.close(router, id));
+        for id in silent {
+            self.close(router, id);
+        }
     }
 }
 

@@ -231,8 +231,9 @@ impl Table {
             }
         }
         for (id, keys) in by_prefix {
-            keys.into_iter()
-                .for_each(|key| self.tell(id, Word::ByPrefix(key)));
+            for key in keys {
+                self.tell(id, Word::ByPrefix(key));
+            }
         }
     }
 
@@ -250,7 +251,9 @@ impl Table {
             .iter()
             .filter(|(_, client)| client.wish.prefixes.is_some());
         ids.extend(by_prefix.map(|(&id, _)| id));
-        ids.into_iter().for_each(|id| self.tell(id, Word::All));
+        for id in ids {
+            self.tell(id, Word::All);
+        }
     }
 
     /// Writes of keys with prefixes are told since now; those of the clients whose prefixes are newer than `before` were not, though
@@ -260,7 +263,9 @@ impl Table {
             client.answered && client.version > before && client.wish.prefixes.is_some()
         });
         let late: Vec<u64> = late.map(|(&id, _)| id).collect();
-        late.into_iter().for_each(|id| self.tell(id, Word::All));
+        for id in late {
+            self.tell(id, Word::All);
+        }
     }
 
     /// Tells a client, or whom it redirects to.
