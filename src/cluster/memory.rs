@@ -378,10 +378,9 @@ impl Admission for Memory {
             Policy::NoEviction => Vec::new(),
             _ => self.choose(group, shard, growth + share(shard.bytes(), used, limit)),
         };
-        match chosen.is_empty() {
-            true if used > limit => Some(Body::Full),
-            true => None,
-            false => Some(Body::Evict(chosen)),
+        if !chosen.is_empty() {
+            return Some(Body::Evict(chosen));
         }
+        (used > limit).then_some(Body::Full)
     }
 }

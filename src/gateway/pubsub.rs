@@ -31,6 +31,19 @@ pub fn shown(message: Message) -> Reply {
     }
 }
 
+/// What a connection may send that listens to anything, in RESP2.
+pub(super) const LISTENERS_MAY: &[&str] = &[
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "ping",
+    "quit",
+    "reset",
+];
+
 impl Session {
     /// Whether commands about data are out of place: RESP2 has no way to tell their replies from messages.
     pub(super) fn only_listens(&self) -> bool {

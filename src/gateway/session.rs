@@ -70,19 +70,6 @@ impl Burst {
     }
 }
 
-/// What a connection may send that listens to anything, in RESP2.
-const LISTENERS_MAY: &[&str] = &[
-    "subscribe",
-    "psubscribe",
-    "ssubscribe",
-    "unsubscribe",
-    "punsubscribe",
-    "sunsubscribe",
-    "ping",
-    "quit",
-    "reset",
-];
-
 /// No reply is sent, however many there are.
 pub const ALWAYS: u8 = u8::MAX;
 
@@ -304,7 +291,7 @@ impl Session {
         if self.monitors && (data.is_some() || own.is_some_and(|own| own.name.ends_with("subscribe"))) {
             return Reply::err("ERR Replica can't interact with the keyspace");
         }
-        if self.only_listens() && !own.is_some_and(|own| LISTENERS_MAY.contains(&own.name)) {
+        if self.only_listens() && !own.is_some_and(|own| pubsub::LISTENERS_MAY.contains(&own.name)) {
             let name = data
                 .map(|spec| spec.name)
                 .or(own.map(|own| own.name))

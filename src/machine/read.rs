@@ -175,6 +175,26 @@ impl Shard {
         })
     }
 
+    /// Whether all conditions hold at replicated time: an expired key is an absent one.
+    pub(super) fn hold(&self, conditions: &[Condition]) -> bool {
+        conditions.iter().all(|condition| match condition {
+            Condition::Key { key, version } => self.version(key, self.head.time) == *version,
+            Condition::Whole { version } => self.head.last_write == *version,
+            Condition::Absent { .. } => {
+                self.touched(condition.key().cloned().unwrap_or_default()) == *condition
+            }
+        })
+    }
+
+    /// A key's version at time `now`; 0 if it is absent.
+    #[must_use]
+    pub fn version(&self, key: &[u8], now: Millis) -> u64 {
+        self.keyspace
+            .get(key)
+            .filter(|object| !object.expired(now) || mutant::is(Mutant::WatchBlindToExpiry))
+            .map_or(0, |object| object.version)
+    }
+
     /// Whether no transaction that was prepared by log index `asked` is undecided here. What was prepared later had not
     /// been acknowledged to anybody when the read began, so the read may come before it; were it to wait for that as well, a
     /// key that is written all the time could never be read.

@@ -55,9 +55,12 @@ impl Shard {
 
 /// Runs commands one after the other, without those that need more memory where it is `full`. Their replies fit into one answer.
 pub(super) fn replies(commands: &[Command], view: &mut Overlay<'_>, full: bool) -> Vec<Reply> {
-    let run = |command: &Command| match full && command.grows() {
-        true => out_of_memory(),
-        false => command.run(view),
+    let run = |command: &Command| {
+        if full && command.grows() {
+            out_of_memory()
+        } else {
+            command.run(view)
+        }
     };
     let mut replies: Vec<Reply> = commands.iter().map(run).collect();
     Reply::leave_out(replies.iter_mut(), REPLIES_BYTES_MAX);

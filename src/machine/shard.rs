@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::Command;
 use super::functions::Libraries;
 use super::interest::Interest;
-use super::keyspace::{Garbage, Keyspace, Object};
+use super::keyspace::{Garbage, Keyspace};
 use super::locks::{Locks, Scope, scope_of};
 use super::overlay::{Overlay, Writes};
 use super::parked::{Parked, ParkedTable};
@@ -352,26 +352,6 @@ impl Shard {
             self.head.removals.note(&writes, index);
             writes.apply(&mut self.keyspace, index);
         }
-    }
-
-    /// Whether all conditions hold at replicated time: an expired key is an absent one.
-    pub(super) fn hold(&self, conditions: &[Condition]) -> bool {
-        conditions.iter().all(|condition| match condition {
-            Condition::Key { key, version } => self.version(key, self.head.time) == *version,
-            Condition::Whole { version } => self.head.last_write == *version,
-            Condition::Absent { .. } => {
-                self.touched(condition.key().cloned().unwrap_or_default()) == *condition
-            }
-        })
-    }
-
-    /// A key's version at time `now`; 0 if it is absent.
-    #[must_use]
-    pub fn version(&self, key: &[u8], now: Millis) -> u64 {
-        self.keyspace
-            .get(key)
-            .filter(|object| !object.expired(now) || mutant::is(Mutant::WatchBlindToExpiry))
-            .map_or(0, |object: &Object| object.version)
     }
 
     fn prepare(&mut self, ticket: Ticket, request: Request, applying: &mut Applying) -> Option<Response> {

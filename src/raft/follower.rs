@@ -94,9 +94,10 @@ impl FollowerReader {
                 let there = applied.wait_for(|applied| *applied >= told.index);
                 // Where it takes too long, the leader is asked.
                 let there = tokio::time::timeout(CATCH_UP, there).await.is_ok();
-                let outcome = match there {
-                    true => shared.with(|state| state.machine.read(&read, told.now, told.index)),
-                    false => ReadOutcome::Locked,
+                let outcome = if there {
+                    shared.with(|state| state.machine.read(&read, told.now, told.index))
+                } else {
+                    ReadOutcome::Locked
                 };
                 let leader = leader.lock().0;
                 answer.send(match outcome {
