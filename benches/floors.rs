@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate::base::{GroupId, Reply, RequestId, codec};
-use quorate::machine::{Batch, Body, Command, Machine, Origin, Read, Request, Vote, commands, scope_of};
+use quorate::machine::{
+    Batch, Body, Command, Machine, Mode, Origin, Read, Request, Vote, commands, scope_of,
+};
 use quorate::resp::{Protocol, RequestReader, encode};
 use quorate::ring::Ring;
 use quorate::storage::{Directory, Journal, Record, Store};
@@ -57,7 +59,7 @@ fn run(seq: u64, command: Command) -> Request {
         body: Body::Run {
             commands: vec![command],
             conditions: Vec::new(),
-            strict: false,
+            mode: Mode::Each,
         },
     }
 }

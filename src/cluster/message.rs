@@ -83,8 +83,9 @@ impl Ask {
             }
             Ask::PubSub(PubSubAsk::Publish { message, .. }) => message.len(),
             Ask::Script(ScriptAsk::Load(body)) => body.len(),
-            Ask::Memory(MemoryAsk::Accesses(keys)) => keys.iter().map(Bytes::len).sum(),
-            Ask::Track(TrackAsk::Keys { keys, .. }) => keys.iter().map(Bytes::len).sum(),
+            Ask::Memory(MemoryAsk::Accesses(keys)) | Ask::Track(TrackAsk::Keys { keys, .. }) => {
+                keys.iter().map(Bytes::len).sum()
+            }
             _ => 0,
         }
     }

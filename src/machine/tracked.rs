@@ -163,8 +163,8 @@ mod tests {
         Bytes::copy_from_slice(name.as_bytes())
     }
 
-    fn request(seq: u64) -> Option<RequestId> {
-        Some(RequestId { session: 1, seq })
+    fn request(seq: u64) -> RequestId {
+        RequestId { session: 1, seq }
     }
 
     #[test]
@@ -172,19 +172,19 @@ mod tests {
         let mut tracked = Tracked::default();
         tracked.keys(1, &[key("a"), key("b")]);
         tracked.prefixes(2, vec![key("a")]);
-        tracked.by(request(7));
+        tracked.by(Some(request(7)));
         tracked.note(b"a");
-        tracked.by(request(8));
+        tracked.by(Some(request(8)));
         for name in ["a", "ab", "c"] {
             tracked.note(name.as_bytes());
         }
         let one = tracked.take(1);
-        assert_eq!(one.keys, BTreeMap::from([(key("a"), request(7))]));
+        assert_eq!(one.keys, BTreeMap::from([(key("a"), Some(request(7)))]));
         let two = tracked.take(2);
         let both_did = None;
         assert_eq!(
             two.keys,
-            BTreeMap::from([(key("a"), both_did), (key("ab"), request(8))])
+            BTreeMap::from([(key("a"), both_did), (key("ab"), Some(request(8)))])
         );
         tracked.note(b"a");
         assert!(tracked.take(1).is_empty() && !tracked.take(2).is_empty());

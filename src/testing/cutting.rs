@@ -113,7 +113,7 @@ impl Through {
     /// `Ok(true)`: it goes through. `Ok(false)`: it is lost.
     fn goes(&self) -> io::Result<bool> {
         let changes = self.gate.changes();
-        if changes % 2 == 0 && changes != self.born {
+        if changes.is_multiple_of(2) && changes != self.born {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(changes == self.born)

@@ -290,7 +290,7 @@ fn a_name_is_given_once_whoever_asks_first() {
                     match reply {
                         Reply::Bulk(_) => drop(taken.fetch_add(1, Ordering::SeqCst)),
                         other => {
-                            assert_eq!(error(&other), format!("ERR Function round{round} already exists"))
+                            assert_eq!(error(&other), format!("ERR Function round{round} already exists"));
                         }
                     }
                 });

@@ -130,7 +130,7 @@ impl Streams {
                 let value = args.first().and_then(|key| view.get(key));
                 let len = value
                     .and_then(|(value, _)| stream::of(value))
-                    .map_or(0, |stream| stream.len());
+                    .map_or(0, stream::Stream::len);
                 return Streams {
                     len,
                     consumers: Vec::new(),
@@ -269,12 +269,14 @@ impl Telling {
                 }
             }
             Command::GetEx { expiry, .. } if *expiry == Expiry::Never => {
-                touched
-                    .iter()
-                    .for_each(|touched| self.simple(Events::GENERIC, "persist", touched));
+                for touched in touched {
+                    self.simple(Events::GENERIC, "persist", touched);
+                }
             }
             Command::GetEx { .. } | Command::Expire(_) => {
-                touched.iter().for_each(|touched| self.expires(touched))
+                for touched in touched {
+                    self.expires(touched);
+                }
             }
             Command::GetDel { .. } | Command::Del { .. } => {
                 for touched in touched {
@@ -338,9 +340,9 @@ impl Telling {
                     "lmpop" | "blmpop" => (Events::LIST, if is(side, "left") { "lpop" } else { "rpop" }),
                     _ => (Events::ZSET, if is(side, "min") { "zpopmin" } else { "zpopmax" }),
                 };
-                touched
-                    .iter()
-                    .for_each(|touched| self.simple(class, event, touched));
+                for touched in touched {
+                    self.simple(class, event, touched);
+                }
             }
             _ => return false,
         }
@@ -420,9 +422,9 @@ pub(super) fn run_recorded(command: &Command, view: &mut Overlay<'_>) -> Reply {
     if name == "mset" || name == "msetnx" || name.is_empty() || matches!(command, Command::Del { .. }) {
         // Each key by itself, also one that is named twice.
         if name.starts_with("mset") {
-            touched
-                .iter()
-                .for_each(|touched| telling.simple(Events::STRING, "set", touched));
+            for touched in &touched {
+                telling.simple(Events::STRING, "set", touched);
+            }
         } else {
             telling.variants(command, &reply, &touched);
         }
