@@ -343,10 +343,15 @@ impl Node {
         tokio::spawn(housekeeping.run());
         let memory = inner.volatile.memory.clone();
         tokio::spawn(memory.run(Arc::clone(groups), router.clone(), inner.id));
+        self.start_digests();
+    }
+
+    fn start_digests(&self) {
+        let inner = &self.inner;
         let digests = Digests {
             me: inner.id,
-            groups: Arc::clone(groups),
-            router: router.clone(),
+            groups: Arc::clone(&inner.groups),
+            router: inner.router.clone(),
             every: Duration::from_millis(inner.config.timeouts.digest_ms),
             stopping: Arc::clone(&inner.stopping),
         };

@@ -347,74 +347,76 @@ mod tests {
         );
     }
 
+    /// What is replaced, by what, and what the error says.
+    const MISTAKES: &[(&str, &str, &str)] = &[
+        ("name = \"t\"", "name = \"t\"\nshard = 4", "unknown field `shard`"),
+        ("name = \"t\"", "name = \"\"", "cluster.name"),
+        (
+            "name = \"t\"",
+            "name = \"t\"\nreplication = 2",
+            "cluster.replication: 2: must be odd",
+        ),
+        (
+            "name = \"t\"",
+            "name = \"t\"\nreplication = 5",
+            "cluster.replication: 5 replicas do not fit",
+        ),
+        ("name = \"t\"", "name = \"t\"\nshards = 0", "cluster.shards"),
+        (
+            "name = \"t\"",
+            "name = \"t\"\ndata_dir = \"/no/such/dir/data\"",
+            "cluster.data_dir",
+        ),
+        ("id = 2", "id = 1", "node.id: 1 is given twice"),
+        (
+            "7102",
+            "7001",
+            "127.0.0.1:7001 is also the address of node 1: client",
+        ),
+        (
+            "id = 3",
+            "id = 3\nmemcached = \"127.0.0.1:7202\"",
+            "127.0.0.1:7202 is also the address of node 2: admin",
+        ),
+        ("127.0.0.1:7002", "nonsense", "line "),
+        (
+            "[timeouts]",
+            "[timeouts]\nelection_min_ms = 100",
+            "timeouts.election_min_ms",
+        ),
+        ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
+        (
+            "[limits]",
+            "[limits]\nmaxmemory = \"512zb\"",
+            "limits.maxmemory: \"512zb\" is no size",
+        ),
+        (
+            "[limits]",
+            "[limits]\nmaxmemory = -1",
+            "limits.maxmemory: -1 is no size",
+        ),
+        ("[limits]", "[limits]\nmaxmemory = true", "limits.maxmemory"),
+        (
+            "[limits]",
+            "[limits]\nmaxmemory_policy = \"lru\"",
+            "limits.maxmemory_policy: \"lru\"",
+        ),
+        (
+            "[limits]",
+            "[limits]\nmaxmemory_policy = 1",
+            "limits.maxmemory_policy",
+        ),
+        ("id = 3", "ident = 3", "unknown field `ident`"),
+        (
+            "name = \"t\"",
+            "name = \"t\"\nreads = \"any\"",
+            "unknown variant `any`",
+        ),
+    ];
+
     #[test]
     fn each_mistake_is_an_error_that_names_its_key() {
-        let cases: &[(&str, &str, &str)] = &[
-            ("name = \"t\"", "name = \"t\"\nshard = 4", "unknown field `shard`"),
-            ("name = \"t\"", "name = \"\"", "cluster.name"),
-            (
-                "name = \"t\"",
-                "name = \"t\"\nreplication = 2",
-                "cluster.replication: 2: must be odd",
-            ),
-            (
-                "name = \"t\"",
-                "name = \"t\"\nreplication = 5",
-                "cluster.replication: 5 replicas do not fit",
-            ),
-            ("name = \"t\"", "name = \"t\"\nshards = 0", "cluster.shards"),
-            (
-                "name = \"t\"",
-                "name = \"t\"\ndata_dir = \"/no/such/dir/data\"",
-                "cluster.data_dir",
-            ),
-            ("id = 2", "id = 1", "node.id: 1 is given twice"),
-            (
-                "7102",
-                "7001",
-                "127.0.0.1:7001 is also the address of node 1: client",
-            ),
-            (
-                "id = 3",
-                "id = 3\nmemcached = \"127.0.0.1:7202\"",
-                "127.0.0.1:7202 is also the address of node 2: admin",
-            ),
-            ("127.0.0.1:7002", "nonsense", "line "),
-            (
-                "[timeouts]",
-                "[timeouts]\nelection_min_ms = 100",
-                "timeouts.election_min_ms",
-            ),
-            ("[limits]", "[limits]\nconnections = 0", "limits.connections"),
-            (
-                "[limits]",
-                "[limits]\nmaxmemory = \"512zb\"",
-                "limits.maxmemory: \"512zb\" is no size",
-            ),
-            (
-                "[limits]",
-                "[limits]\nmaxmemory = -1",
-                "limits.maxmemory: -1 is no size",
-            ),
-            ("[limits]", "[limits]\nmaxmemory = true", "limits.maxmemory"),
-            (
-                "[limits]",
-                "[limits]\nmaxmemory_policy = \"lru\"",
-                "limits.maxmemory_policy: \"lru\"",
-            ),
-            (
-                "[limits]",
-                "[limits]\nmaxmemory_policy = 1",
-                "limits.maxmemory_policy",
-            ),
-            ("id = 3", "ident = 3", "unknown field `ident`"),
-            (
-                "name = \"t\"",
-                "name = \"t\"\nreads = \"any\"",
-                "unknown variant `any`",
-            ),
-        ];
-        for (from, to, expected) in cases {
+        for (from, to, expected) in MISTAKES {
             let error = text(|t| t.replacen(from, to, 1)).expect_err(expected).to_string();
             assert!(
                 error.starts_with("t.toml: ") && error.contains(expected),

@@ -85,6 +85,17 @@ pub struct Blocking {
     pub name: &'static str,
 }
 
+impl Blocking {
+    fn of(spec: &'static commands::Spec, command: &Command) -> Option<Blocking> {
+        Some(Blocking {
+            place: Place::of(spec),
+            waits: command.waits()?,
+            command: command.clone(),
+            name: spec.name,
+        })
+    }
+}
+
 impl Session {
     #[must_use]
     pub fn new(node: Node, shared: Arc<Shared>, id: u64, client: Arc<Client>) -> Session {
@@ -170,16 +181,11 @@ impl Session {
                     continue;
                 }
                 let parsed = self.parse(spec, args);
-                if let Ok(command) = &parsed
-                    && let Some(waits) = command.waits()
-                {
-                    let (command, name) = (command.clone(), spec.name);
-                    blocking = Some(Blocking {
-                        place,
-                        command,
-                        waits,
-                        name,
-                    });
+                blocking = parsed
+                    .as_ref()
+                    .ok()
+                    .and_then(|command| Blocking::of(spec, command));
+                if blocking.is_some() {
                     break;
                 }
                 if let (Some(_), Ok(command)) = (&self.tracking, &parsed) {

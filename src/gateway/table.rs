@@ -130,7 +130,7 @@ fn check_sub(of: &'static str, args: &[Bytes]) -> Result<(), Reply> {
     if !SUBCOMMANDS.iter().any(|sub| sub.of == of) {
         return Ok(());
     }
-    let given = args.first().map(|sub| String::from_utf8_lossy(sub).into_owned());
+    let given = args.first().map(|sub| commands::shown(sub).into_owned());
     let Some(sub) = subcommand(of, args.first()).map(|at| &SUBCOMMANDS[at]) else {
         return Err(super::help::unknown(
             &of.to_uppercase(),

@@ -59,8 +59,11 @@ pub fn setbit(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
         _ => return Err(Reply::err("ERR bit is not an integer or out of range")),
     };
     let (mut bytes, expires) = current(view, &key)?;
-    let old = bit(&bytes, at);
+    let (old, len) = (bit(&bytes, at), bytes.len());
     extend(&mut bytes, at + 1)?;
+    if bytes.len() == len && old == on {
+        return Ok(Reply::Int(i64::from(old)));
+    }
     set_bit(&mut bytes, at, on);
     view.put_str(&key, &bytes, expires);
     Ok(Reply::Int(i64::from(old)))
