@@ -89,8 +89,11 @@ impl Shard {
             all.filter_map(|key| Some(candidate(key, self.keyspace.get(key)?)))
                 .collect()
         };
+        let nothing_expires = || self.keyspace.expiring(Millis::MAX).next().is_none();
         match policy {
             Policy::NoEviction => Vec::new(),
+            // Else each entry would walk over thousands of keys, to find none.
+            _ if policy.only_volatile() && nothing_expires() => Vec::new(),
             Policy::VolatileTtl => soonest(),
             _ => {
                 let wanted = |(key, object): &(&Key, &Object)| {
