@@ -266,17 +266,8 @@ impl Session {
         }
         let begun = Instant::now();
         let items = std::mem::take(&mut burst.items);
-        let replies = if self.tracking.is_some() {
-            let asker = self.asker(&std::mem::take(&mut burst.remember)).await;
-            // In a box: those who do not track would carry its room, too, through every burst.
-            Box::pin(on_behalf(
-                asker,
-                burst::run(&self.node, items, Some(&mut self.wrote)),
-            ))
-            .await
-        } else {
-            burst::run(&self.node, items, Some(&mut self.wrote)).await
-        };
+        let remember = std::mem::take(&mut burst.remember);
+        let replies = self.run_items(items, remember).await;
         let took = begun.elapsed();
         self.count(&burst.places, &replies, took);
         self.note_if_slow(&burst.first, burst.places.len() - 1, took);

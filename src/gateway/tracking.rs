@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::burst::{self, Item};
 use super::client::text;
 use super::pubsub::push;
 use super::session::Session;
 use crate::base::Reply;
-use crate::cluster::{Asker, Stale, TrackingWish};
+use crate::cluster::{Asker, Stale, TrackingWish, on_behalf};
 use crate::machine::commands::{Flag, find, parse_i64};
 use crate::machine::{Command, Touches};
 use crate::resp::Protocol;
@@ -311,6 +312,20 @@ impl Session {
             (Reply::bulk("redirect"), self.redirect()),
             (Reply::bulk("prefixes"), Reply::Array(prefixes.collect())),
         ])
+    }
+
+    /// Runs what came together, for this client.
+    pub(super) async fn run_items(&mut self, items: Vec<Item>, remember: ToRemember) -> Vec<Reply> {
+        if self.tracking.is_none() {
+            return burst::run(&self.node, items, Some(&mut self.wrote)).await;
+        }
+        let asker = self.asker(&remember).await;
+        // In a box: those who do not track would carry its room, too, through every burst.
+        Box::pin(on_behalf(
+            asker,
+            burst::run(&self.node, items, Some(&mut self.wrote)),
+        ))
+        .await
     }
 
     /// Sees to it that writes of what is about to be read are told. `None`: the client does not track.
