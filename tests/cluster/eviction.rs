@@ -1,7 +1,6 @@
 //! A full memory: keys go as the policy says, the same on all replicas, whichever node they were read at; without a policy what
 //! needs more is refused, whole transactions as wholes; a killed leader changes nothing of it.
 
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -67,7 +66,10 @@ fn the_least_recently_used_go_wherever_they_were_read() {
     fill(&mut clients[0], "hot", 0..300);
     fill(&mut clients[0], "cold", 0..2000);
     // Times of use are told apart by the second.
-    thread::sleep(Duration::from_millis(2100));
+    eventually("keys that were not asked for for some seconds", PATIENCE, || {
+        let idle = clients[0].call(&["OBJECT", "IDLETIME", "cold1999"]).ok()?;
+        idle.number().filter(|idle| *idle >= 2)
+    });
     let mut worst = 0;
     for round in 0..60 {
         // Each is read at one node alone, which leads its shard or not.
