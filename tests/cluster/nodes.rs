@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,8 +28,31 @@ pub const NODES: [u64; 3] = [1, 2, 3];
 /// Of a log, printed when a test fails.
 const LOG_LINES: usize = 40;
 
-/// One cluster at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// Clusters at a time: each mostly waits, for elections and for what has been killed.
+const CLUSTERS_MAX: usize = 4;
+static CLUSTERS: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// Held while a cluster lives.
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        let mut clusters = CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner);
+        while *clusters >= CLUSTERS_MAX {
+            clusters = ENDED.wait(clusters).unwrap_or_else(PoisonError::into_inner);
+        }
+        *clusters += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
 
 pub struct Nodes {
     pub dir: tempfile::TempDir,
@@ -38,8 +61,7 @@ pub struct Nodes {
     pub launches: BTreeMap<u64, Launch>,
     config_file: PathBuf,
     running: Vec<(u64, Process)>,
-    /// Held while the cluster lives.
-    turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<Turn>,
 }
 
 /// What a node's process is started with, besides its config.
@@ -77,7 +99,7 @@ pub fn one_coordinator(mut text: String) -> String {
 impl Nodes {
     /// Writes a config and starts nothing. `edit` changes the shipped file's text.
     pub fn prepare(edit: impl Fn(String) -> String) -> Nodes {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::take();
         let mut nodes = Nodes::prepare_another(edit);
         nodes.turn = Some(turn);
         nodes

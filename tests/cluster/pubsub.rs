@@ -175,15 +175,23 @@ fn who_takes_its_messages_too_slowly_is_disconnected_and_holds_nobody_up() {
     });
     let mut publisher = nodes.client(2);
     let large = "x".repeat(256 << 10);
-    let mut sent = 0;
+    let (mut sent, mut heard) = (0, 0);
     // The system's own buffers take some, and the listener's 32 MiB.
     eventually("the slow one is gone", Duration::from_secs(60), || {
+        let told = call(&mut publisher, &["PUBLISH", "c", &large]);
         sent += 1;
-        (call(&mut publisher, &["PUBLISH", "c", &large]) == Reply::Int(1)).then_some(())
+        // Nobody, it says, if the link to the listeners' node broke meanwhile: on a machine as busy as this one it may.
+        heard += i32::from(told != Reply::Int(0));
+        (told == Reply::Int(1)).then_some(())
     });
     assert!(sent > 32 * 4, "disconnected after {sent} messages of 256 KiB");
     assert_eq!(call(&mut publisher, &["PUBLISH", "c", "end"]), Reply::Int(1));
-    assert_eq!(reading.join().expect("it reads"), sent);
+    let read = reading.join().expect("it reads");
+    assert!(
+        (heard..=sent).contains(&read),
+        "{read} of {sent}, and {heard} were told of"
+    );
+    assert!(sent - heard <= 2, "{heard} of {sent} were told of");
     // It has read nothing all the time, and is cut off none the less.
     eventually("its connection is gone", PATIENCE, || {
         let list = call(&mut nodes.client(1), &["CLIENT", "LIST", "TYPE", "pubsub"]);
