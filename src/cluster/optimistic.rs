@@ -65,16 +65,10 @@ impl Script {
     }
 
     fn run(self) -> std::result::Result<Here, String> {
-        let expired = |held: &Held| {
-            held.as_ref()
-                .is_some_and(|(_, at)| at.is_some_and(|at| at <= self.now))
-        };
-        // What is absent here may be there yet where it is committed.
-        let some_expired = self.held.iter().any(expired);
         let around = Surroundings {
             known: self.keys.iter().cloned().collect(),
             stop: self.stop,
-            wrote: Mutex::new(Some(Vec::new()).filter(|_| !some_expired)),
+            wrote: Mutex::new(Some(Vec::new())),
             libraries: self.libraries,
         };
         let (mut missing, mut messages) = (Vec::new(), Vec::new());
@@ -139,10 +133,8 @@ impl Node {
             };
             let (mut run, messages) = match here {
                 Here::Ran(mut run, messages, again) => {
-                    if let Some(again) = again.filter(|_| run.weight() > REPLAYED_FROM_BYTES)
-                        && self.plan(&again, &[]).is_some()
-                    {
-                        run.replay(again);
+                    if let Some(again) = again {
+                        self.choose_replay(&mut run, again);
                     }
                     (run, messages)
                 }
@@ -259,6 +251,20 @@ impl Node {
         }
     }
 
+    /// Commits commands in place of values, if they are less, and each shard can run its share.
+    fn choose_replay(&self, run: &mut Optimistic, again: Vec<Command>) {
+        let bytes: usize = again.iter().map(Command::weight).sum();
+        if run.weight() <= REPLAYED_FROM_BYTES.max(bytes) {
+            return;
+        }
+        // As it will be planned: a command that can be taken apart when it is alone may not be beside another.
+        let recall = run.commands.first().cloned();
+        let all: Vec<Command> = recall.into_iter().chain(again).collect();
+        if self.plan(&all, &[]).is_some() {
+            run.replay(all.into_iter().skip(1));
+        }
+    }
+
     /// What the commands come to, from what was found.
     async fn run_here(
         &self,
@@ -267,11 +273,12 @@ impl Node {
         held: Vec<Held>,
         script: Option<(&Running, Arc<Libraries>)>,
     ) -> Result<Here> {
+        let now = moment(self.now(), &held);
         let Some((running, libraries)) = script else {
             let wanted = (wish.commands.as_slice(), wish.strict);
             let execute = |command: &Command, view: &mut Overlay<'_>| command.run(view);
             let records = self.notes_events();
-            let run = Optimistic::run(wanted, records, keys, held, self.now(), chance(), execute);
+            let run = Optimistic::run(wanted, records, keys, held, now, chance(), execute);
             return Ok(Here::Ran(run, Vec::new(), None));
         };
         let script = Script {
@@ -279,7 +286,7 @@ impl Node {
             strict: wish.strict,
             keys: keys.to_vec(),
             held,
-            now: self.now(),
+            now,
             seed: chance(),
             records: self.notes_events(),
             stop: Arc::clone(&running.stop),
@@ -303,6 +310,13 @@ impl Node {
         };
         Ok(Box::pin(self.execute(wish)).await? != Outcome::Conflict)
     }
+}
+
+/// The time at which commands run here: what was found there has not expired for whoever said so, however far this node's clock is
+/// ahead.
+fn moment(now: Millis, held: &[Held]) -> Millis {
+    let soonest = held.iter().flatten().filter_map(|(_, expires)| *expires).min();
+    soonest.map_or(now, |at| now.min(at.saturating_sub(1)))
 }
 
 fn evals(wish: &Wish) -> impl Iterator<Item = &Eval> {

@@ -68,10 +68,11 @@ impl Surroundings {
     /// A command was run, and replied so.
     pub fn note(&self, command: &Command, reply: &Reply) {
         let mut wrote = self.wrote.lock();
-        *wrote = wrote.take().and_then(|mut all| {
-            all.extend(command.again(reply)?);
-            Some(all)
-        });
+        if let Some(all) = &mut *wrote
+            && command.again(reply, all).is_none()
+        {
+            *wrote = None;
+        }
     }
 }
 

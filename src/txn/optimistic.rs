@@ -112,7 +112,7 @@ impl Optimistic {
     }
 
     /// Commits these commands, which make the same changes and tell of them, in place of the values.
-    pub fn replay(&mut self, commands: Vec<Command>) {
+    pub fn replay(&mut self, commands: impl IntoIterator<Item = Command>) {
         self.commands.truncate(1);
         self.commands.extend(commands);
         self.notices.clear();

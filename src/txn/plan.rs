@@ -153,9 +153,6 @@ impl Plan {
                 Command::MGet { keys } => Command::MGet {
                     keys: pick(keys, &places),
                 },
-                Command::Fetch { keys } => Command::Fetch {
-                    keys: pick(keys, &places),
-                },
                 Command::Del { keys } => Command::Del {
                     keys: pick(keys, &places),
                 },
@@ -176,7 +173,7 @@ impl Plan {
         let whole =
             |parts: Vec<(u16, usize, Vec<usize>)>| parts.into_iter().map(|(s, i, _)| (s, i)).collect();
         Some(match command {
-            Command::MGet { keys } | Command::Fetch { keys } => Gather::Scatter {
+            Command::MGet { keys } => Gather::Scatter {
                 len: keys.len(),
                 from: parts,
             },

@@ -251,3 +251,64 @@ fn every_node_knows_a_script_by_its_name_also_after_the_one_that_was_told_it_has
         assert!(error(&reply).starts_with("NOSCRIPT"), "{reply:?}");
     }
 }
+
+/// Beyond so many bytes commands are committed in place of values.
+const LARGE: usize = 4 << 10;
+
+#[test]
+fn what_a_script_makes_of_large_values_is_what_it_has_seen_of_them() {
+    let nodes = Nodes::start(|text| text);
+    let mut client = nodes.client(1);
+    // Weights by which it sorts, on all shards; none of them is named.
+    let elements: Vec<String> = (0..120).map(|n| format!("{n:0>60}")).collect();
+    assert!(elements.concat().len() > LARGE);
+    let mut push = vec!["RPUSH", "{x}list"];
+    push.extend(elements.iter().map(String::as_str));
+    assert!(call(&mut client, &push).number().is_some());
+    for (n, element) in elements.iter().enumerate() {
+        let weight = (n * 47 % elements.len()).to_string();
+        assert!(call(&mut client, &["SET", &format!("w_{element}"), &weight]).is_ok());
+    }
+    let sort = "return redis.call('sort', KEYS[1], 'by', 'w_*', 'store', KEYS[2])";
+    let sorted = call(&mut client, &["EVAL", sort, "2", "{x}list", "{x}sorted"]);
+    assert_eq!(sorted.number(), Some(120), "{sorted:?}");
+    let mut wanted: Vec<(usize, Reply)> = elements
+        .iter()
+        .enumerate()
+        .map(|(n, element)| (n * 47 % elements.len(), Reply::Bulk(element.clone().into())))
+        .collect();
+    wanted.sort_by_key(|(weight, _)| *weight);
+    let wanted = wanted.into_iter().map(|(_, element)| element).collect();
+    let got = call(&mut nodes.client(2), &["LRANGE", "{x}sorted", "0", "-1"]);
+    assert_eq!(got, Reply::Array(wanted), "sorted by what lies on other shards");
+    // Dice and clocks: what the script was told is what has come of it.
+    let draws = "
+        for n = 1, 300 do redis.call('sadd', KEYS[1], n .. string.rep('m', 40)) end
+        local id = redis.call('xadd', KEYS[2], '*', 'f', string.rep('v', 5000))
+        redis.call('set', KEYS[3], string.rep('s', 5000), 'px', 100000)
+        return {id, unpack(redis.call('spop', KEYS[1], 20))}";
+    let drawn = call(&mut client, &["EVAL", draws, "3", "set", "stream", "string"]);
+    let Reply::Array(drawn) = drawn else {
+        panic!("{drawn:?}")
+    };
+    let drawn: Vec<String> = drawn.iter().filter_map(Reply::text).collect();
+    assert_eq!(drawn.len(), 21);
+    for node in NODES {
+        let mut client = nodes.client(node);
+        let mut ask = vec!["SMISMEMBER", "set"];
+        ask.extend(drawn[1..].iter().map(String::as_str));
+        assert_eq!(call(&mut client, &ask), Reply::Array(vec![Reply::Int(0); 20]));
+        assert_eq!(call(&mut client, &["SCARD", "set"]).number(), Some(280));
+        let entry = call(&mut client, &["XRANGE", "stream", &drawn[0], &drawn[0]]);
+        assert!(
+            matches!(&entry, Reply::Array(entries) if entries.len() == 1),
+            "{entry:?}"
+        );
+        assert_eq!(call(&mut client, &["STRLEN", "string"]).number(), Some(5000));
+    }
+    // Of replicas that have come equally far.
+    eventually("replicas that are equal", PATIENCE, || {
+        let digests = NODES.map(|node| call(&mut nodes.client(node), &["QUORATE", "DIGEST"]));
+        digests.windows(2).all(|two| two[0] == two[1]).then_some(())
+    });
+}

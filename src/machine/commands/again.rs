@@ -3,28 +3,46 @@
 
 use bytes::Bytes;
 
-use super::{Command, find, parse_plain};
+use super::{Command, ExpireWhen, Expiry, find, parse_plain};
 use crate::base::Reply;
 
 impl Command {
-    /// Commands that make the change which this one made when it replied so, whenever they run on the same values. `None`: there
-    /// are none.
+    /// Adds commands that make the change which this one made when it replied so, whenever they run on the same values. `None`:
+    /// there are none.
     #[must_use]
-    pub fn again(&self, reply: &Reply) -> Option<Vec<Command>> {
+    pub fn again(&self, reply: &Reply, all: &mut Vec<Command>) -> Option<()> {
         if reply.is_error() || !self.is_write() {
-            return Some(Vec::new());
+            return Some(());
         }
-        match self {
-            // Whether it is later than the expiry that there is may change with time.
-            Command::Expire(expire) if expire.compares_with_now() => None,
+        let same = match self {
+            _ if self.compares_with_now() => return None,
             Command::Call(call) => match call.parts() {
-                ("spop", args) => spop(args, reply),
-                ("xadd", args) => xadd(args, reply),
+                ("spop", args) => spop(args, reply)?,
+                ("xadd", args) => xadd(args, reply)?,
                 // Which entries they take depends on how long those have been idle.
-                ("xclaim" | "xautoclaim", _) => None,
-                _ => Some(vec![self.clone()]),
+                ("xclaim" | "xautoclaim", _) => return None,
+                // What it sorts by may lie on other shards, and none of its keys says so.
+                ("sort", _) => return None,
+                _ => Some(self.clone()),
             },
-            _ => Some(vec![self.clone()]),
+            _ => Some(self.clone()),
+        };
+        all.extend(same);
+        Some(())
+    }
+
+    /// Whether what it does depends on how a time that it names lies to the time at which it runs.
+    fn compares_with_now(&self) -> bool {
+        let at = |expiry: &Expiry| matches!(expiry, Expiry::When(ExpireWhen::At(_)));
+        match self {
+            Command::Expire(expire) => expire.compares_with_now(),
+            Command::Set(set) => at(&set.expiry),
+            Command::GetEx { expiry, .. } => at(expiry),
+            Command::Call(call) => {
+                let (name, args) = call.parts();
+                name.starts_with("restore") && args.iter().any(|arg| arg.eq_ignore_ascii_case(b"absttl"))
+            }
+            _ => false,
         }
     }
 }
@@ -34,27 +52,27 @@ fn command(name: &str, args: &[Bytes]) -> Option<Command> {
 }
 
 /// The members that it has drawn are removed.
-fn spop(args: &[Bytes], reply: &Reply) -> Option<Vec<Command>> {
+fn spop(args: &[Bytes], reply: &Reply) -> Option<Option<Command>> {
     let drawn: Vec<&Reply> = match reply {
         Reply::Nil => Vec::new(),
         Reply::Array(members) | Reply::Set(members) => members.iter().collect(),
         one => vec![one],
     };
     if drawn.is_empty() {
-        return Some(Vec::new());
+        return Some(None);
     }
     let mut srem = vec![args.first()?.clone()];
     for member in drawn {
         let Reply::Bulk(member) = member else { return None };
         srem.push(member.clone());
     }
-    Some(vec![command("srem", &srem)?])
+    Some(Some(command("srem", &srem)?))
 }
 
 /// With the id that it has given the entry.
-fn xadd(args: &[Bytes], reply: &Reply) -> Option<Vec<Command>> {
+fn xadd(args: &[Bytes], reply: &Reply) -> Option<Option<Command>> {
     let id = match reply {
-        Reply::Nil => return Some(Vec::new()),
+        Reply::Nil => return Some(None),
         Reply::Bulk(id) => id,
         _ => return None,
     };
@@ -73,7 +91,7 @@ fn xadd(args: &[Bytes], reply: &Reply) -> Option<Vec<Command>> {
     }
     let mut args = args.to_vec();
     *args.get_mut(at)? = id.clone();
-    Some(vec![command("xadd", &args)?])
+    Some(Some(command("xadd", &args)?))
 }
 
 #[cfg(test)]
@@ -100,7 +118,7 @@ mod tests {
         let mut again = Vec::new();
         for command in commands.iter().map(|text| parsed(text)) {
             let reply = command.run(&mut first);
-            again.extend(command.again(&reply).expect("it can be said"));
+            command.again(&reply, &mut again).expect("it can be said");
         }
         let writes = std::mem::take(&mut second.writes);
         let mut second = Overlay::new(&keyspace, 1_000_077, 99);
@@ -139,11 +157,28 @@ mod tests {
     }
 
     #[test]
-    fn what_depends_on_the_time_is_not_said_again() {
-        let not = ["EXPIRE k 10 GT", "XAUTOCLAIM x g c 10 0", "XCLAIM x g c 10 1-1"];
+    fn what_depends_on_the_time_or_on_other_keys_is_not_said_again() {
+        let not = [
+            "EXPIRE k 10 GT",
+            "PEXPIREAT k 1000010",
+            "SET k v PXAT 1000010",
+            "GETEX k EXAT 1001",
+            "RESTORE k 1000010 x ABSTTL",
+            "XAUTOCLAIM x g c 10 0",
+            "XCLAIM x g c 10 1-1",
+            "SORT l BY w_* STORE d",
+        ];
         for text in not {
-            assert_eq!(parsed(text).again(&Reply::Int(1)), None, "{text}");
+            assert_eq!(
+                parsed(text).again(&Reply::Int(1), &mut Vec::new()),
+                None,
+                "{text}"
+            );
         }
-        assert!(parsed("EXPIRE k 10").again(&Reply::Int(1)).is_some());
+        let mut again = Vec::new();
+        for text in ["EXPIRE k 10", "SET k v EX 5", "GET k", "SORT l"] {
+            assert!(parsed(text).again(&Reply::Int(1), &mut again).is_some());
+        }
+        assert_eq!(again.len(), 2);
     }
 }

@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::Command;
 use super::args::{Args, parse_i64, shown};
 use super::expiry::ExpireWhen;
+use crate::base::Reply;
 use crate::base::slot::SLOTS;
-use crate::base::{Millis, Reply, codec};
 use crate::machine::glob;
-use crate::machine::keyspace::{Blob, Value};
 use crate::machine::overlay::Overlay;
 
 /// `EXPIRE`, `PEXPIRE`, `EXPIREAT`, `PEXPIREAT`, with `NX XX GT LT`.
@@ -28,7 +27,7 @@ impl ExpireCommand {
     /// Whether what it does depends on the time at which it runs.
     #[must_use]
     pub fn compares_with_now(&self) -> bool {
-        (self.gt || self.lt) && matches!(self.when, ExpireWhen::In(_))
+        self.gt || self.lt || matches!(self.when, ExpireWhen::At(_))
     }
 }
 
@@ -283,46 +282,4 @@ pub fn random_key(view: &Overlay<'_>) -> Reply {
         }
     }
     Reply::Nil
-}
-
-/// For each key: nil, or value and expiry (-1: none) in the form that [`Command::fetched`] reads. A collection is encoded.
-pub fn fetch(view: &Overlay<'_>, keys: &[Bytes]) -> Reply {
-    let one = |key: &Bytes| match view.get(key) {
-        None => Reply::Nil,
-        Some((value, expires)) => {
-            let expires = Reply::Int(expires.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX)));
-            match value {
-                Value::Str(value) => Reply::Array(vec![Reply::Bulk(value.to_bytes()), expires]),
-                collection => match codec::encode(collection) {
-                    Ok(bytes) => Reply::Array(vec![Reply::Verbatim(bytes.into()), expires]),
-                    Err(e) => Reply::err(format!("ERR a value cannot be sent: {e}")),
-                },
-            }
-        }
-    };
-    Reply::Array(keys.iter().map(one).collect())
-}
-
-impl Command {
-    /// Reads back one element of what `Fetch` replied.
-    ///
-    /// # Errors
-    /// A value that cannot be read.
-    pub fn fetched(reply: &Reply) -> Result<Option<(Value, Option<Millis>)>, String> {
-        let Reply::Array(parts) = reply else {
-            return match reply {
-                Reply::Nil => Ok(None),
-                other => Err(format!("a value was left out: {other:?}")),
-            };
-        };
-        let [value, Reply::Int(expires)] = parts.as_slice() else {
-            return Err("a value without its expiry".into());
-        };
-        let value = match value {
-            Reply::Bulk(value) => Value::Str(Blob::from(&value[..])),
-            Reply::Verbatim(value) => codec::decode_whole(value).map_err(|e| e.to_string())?,
-            other => return Err(format!("no value: {other:?}")),
-        };
-        Ok(Some((value, u64::try_from(*expires).ok())))
-    }
 }

@@ -153,7 +153,7 @@ pub enum Command {
         key: Bytes,
         value: Option<(Value, Option<Millis>)>,
     },
-    /// Internal: value and expiry of keys, as an optimistic transaction reads them.
+    /// Never made any more. It stays for the places of those behind it in the log's encoding.
     Fetch {
         keys: Vec<Bytes>,
     },
@@ -216,7 +216,7 @@ impl Command {
         }
     }
 
-    /// Whether the command can change anything. `TOUCH` cannot: there is no access time yet.
+    /// Whether the command can change anything. `TOUCH` cannot: when keys were used is no part of the state.
     #[must_use]
     pub fn is_write(&self) -> bool {
         use Command as C;
@@ -335,7 +335,7 @@ impl Command {
                 }
                 Reply::ok()
             }
-            C::Fetch { keys } => keys::fetch(view, keys),
+            C::Fetch { .. } => Reply::err("ERR a command of an earlier version"),
             C::Recall { replies, .. } => Reply::Array(replies.clone()),
             C::Call(call) => flat(call.run(view)),
             C::Memcached(memcached) => flat(memcached.run(view)),
