@@ -10,6 +10,8 @@ pub const DUMPED_ELEMENT_BYTES: usize = 32;
 pub const KEY_BYTES_MAX: usize = 1 << 20;
 /// Arguments of one command.
 pub const COMMAND_ARGS_MAX: usize = 1 << 20;
+/// Commands that one `COMMAND INFO` or `COMMAND DOCS` may name: a row is far longer than a name.
+pub const COMMAND_NAMES_MAX: usize = 1024;
 /// Bytes of one command on the wire.
 pub const COMMAND_BYTES_MAX: usize = 72 << 20;
 /// Bytes of a command or a queue of MULTI beyond which it counts as a large one.
@@ -109,8 +111,10 @@ pub const LISTED_KEY_BYTES_MAX: usize = 64;
 pub const TXN_WAIT_MS_MAX: u64 = 60_000;
 /// Keys removed by one logged expiry.
 pub const EXPIRE_KEYS_MAX: usize = 512;
-/// Keys that one entry evicts.
+/// Keys that one entry evicts for what was too much before it.
 pub const EVICT_KEYS_MAX: usize = 512;
+/// Keys that one entry evicts for what it needs itself, too.
+pub const EVICT_FOR_ENTRY_KEYS_MAX: usize = 64 << 10;
 /// Keys of a shard that are kept ready to be evicted.
 pub const EVICT_POOL_KEYS: usize = 512;
 /// Times that an optimistic command (RENAME across shards and the like) runs again on a conflict.

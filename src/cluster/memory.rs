@@ -5,9 +5,9 @@
 //!     enough ─▶ nothing      too little ─▶ Evict(the least worth), in front of the entry      nothing may go ─▶ Full
 //! ```
 //!
-//! So memory does not grow beyond the limit by more than an entry. A limit is a node's; all replicas of a shard are equally large, so
-//! its leader keeps to the tightest limit among its nodes: each tells the others how full it is. Of several shards, each gives its
-//! share.
+//! So memory does not grow beyond the limit by more than an entry; by a 64th, where a shard has nothing that may go and others have. A
+//! limit is a node's; all replicas of a shard are equally large, so its leader keeps to the tightest limit among its nodes: each tells
+//! the others how full it is. Of several shards, each gives its share.
 //!
 //! How often a key is asked for, every replica knows of its own clients alone. So the leader asks the others about keys that might go.
 
@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 use super::message::{Ask, Told};
 use super::router::Router;
 use super::settings::Settings;
-use crate::base::limits::{EVICT_KEYS_MAX, EVICT_POOL_KEYS};
+use crate::base::limits::{EVICT_FOR_ENTRY_KEYS_MAX, EVICT_KEYS_MAX, EVICT_POOL_KEYS};
 use crate::base::memory::Policy;
 use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
@@ -38,8 +38,13 @@ use crate::ring::Placement;
 const HEARD_LASTS: Duration = Duration::from_secs(1);
 /// Keys that were chosen are not the least worth for longer; after half of it others are looked for.
 const POOL_LASTS: Duration = Duration::from_secs(2);
+/// A pool that has been filled is not filled again for so long; nor, if there was little to fill it with, for the longer time.
+const REFILL_AFTER: Duration = Duration::from_millis(20);
+const POOR_REFILL_AFTER: Duration = Duration::from_millis(250);
 /// How long other replicas may take to say how often keys are asked for.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Where keys may go, memory counts as full from so small a part of the limit beyond it: a shard may have none, and others some.
+const SLACK: u64 = 64;
 /// Tenths of its limit from which on a node tells the others.
 const TELLS_FROM: u64 = 9;
 
@@ -64,11 +69,21 @@ struct Inner {
     clock: Clock,
     placement: Placement,
     pools: Mutex<BTreeMap<GroupId, Pool>>,
-    heard: Mutex<BTreeMap<NodeId, (u64, u64, Instant)>>,
+    heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// A pool is to be filled.
     low: Notify,
     /// Somebody wants to know since when keys were not asked for.
     asked: AtomicBool,
+}
+
+/// How full another node is.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    used: u64,
+    limit: u64,
+    at: Instant,
+    /// What was used here then: what is evicted here goes there, too, before it says so.
+    here: u64,
 }
 
 /// Keys of a shard that are to go next, and the walk that finds them.
@@ -77,6 +92,8 @@ struct Pool {
     /// The least worth last.
     keys: Vec<Candidate>,
     filled: Instant,
+    /// When it is worth while to look for what is asked for the least.
+    refill_from: Instant,
 }
 
 impl Default for Pool {
@@ -85,6 +102,7 @@ impl Default for Pool {
             walk: Walk::default(),
             keys: Vec::new(),
             filled: Instant::now(),
+            refill_from: Instant::now(),
         }
     }
 }
@@ -97,6 +115,16 @@ impl Pool {
         found.reverse();
         self.keys = found;
         self.filled = Instant::now();
+    }
+
+    fn has_few(&self) -> bool {
+        self.keys.len() < EVICT_POOL_KEYS / 2
+    }
+
+    /// Whether the keys that are ready are few, or were chosen long ago.
+    fn is_low(&self) -> bool {
+        let old = self.filled.elapsed() > POOL_LASTS / 2;
+        (self.has_few() || old) && Instant::now() >= self.refill_from
     }
 }
 
@@ -130,9 +158,10 @@ impl Memory {
         let heard = inner.heard.lock();
         let members = inner.placement.get(&group).into_iter().flatten();
         let others = members.filter_map(|node| heard.get(node));
-        let others = others.filter(|(_, _, at)| at.elapsed() < HEARD_LASTS);
+        let others = others.filter(|heard| heard.at.elapsed() < HEARD_LASTS);
+        let by_now = |heard: &Heard| (heard.used + mine.0).saturating_sub(heard.here);
         let all = others
-            .map(|&(used, limit, _)| (used, limit))
+            .map(|heard| (by_now(heard), heard.limit))
             .chain([mine])
             .filter(|(_, limit)| *limit > 0);
         let fullness = |&(used, limit): &(u64, u64)| u128::from(used) * 1_000_000 / u128::from(limit);
@@ -143,48 +172,51 @@ impl Memory {
         usize::try_from(self.inner.settings.maxmemory_samples()).map_or(5, |n| n.clamp(1, 64))
     }
 
-    /// Keys worth the least that take so many bytes together, as far as there are any.
-    fn choose(&self, group: GroupId, shard: &Shard, bytes: u64) -> Vec<(Bytes, u64)> {
+    /// Keys worth the least that take so many bytes together, as far as there are any; and what they take.
+    fn choose(&self, group: GroupId, shard: &Shard, need: Need) -> (Vec<(Bytes, u64)>, u64) {
         let policy = self.inner.settings.maxmemory_policy();
         let mut pools = self.inner.pools.lock();
         let pool = pools.entry(group).or_default();
         if pool.filled.elapsed() > POOL_LASTS {
             pool.keys.clear();
         }
-        let (mut chosen, mut freed) = (Vec::new(), 0);
-        while freed < bytes && chosen.len() < EVICT_KEYS_MAX {
+        let (mut chosen, mut freed) = (BTreeMap::new(), 0);
+        while need.wants_more(chosen.len(), freed) {
             let Some(next) = pool.keys.pop() else {
                 let one_in = self.one_in();
                 let average = shard.bytes() / (shard.keyspace().len() as u64).max(1);
-                let wanted = usize::try_from((bytes - freed) / average.max(1)).unwrap_or(EVICT_KEYS_MAX);
+                let left = (need.entry + need.before).saturating_sub(freed);
+                let wanted = usize::try_from(left / average.max(1)).unwrap_or(EVICT_KEYS_MAX);
                 let most = (wanted + 1).min(EVICT_KEYS_MAX) * one_in;
-                let found = shard.candidates(&mut pool.walk, policy, most, (self.inner.clock)());
-                pool.fill(found, one_in);
+                let mut found = shard.candidates(&mut pool.walk, policy, most, (self.inner.clock)());
                 // What was chosen already is still there.
-                pool.keys
-                    .retain(|one| !chosen.iter().any(|(key, _)| *key == one.key));
+                found.retain(|one| !chosen.contains_key(&one.key));
+                pool.fill(found, one_in);
                 if pool.keys.is_empty() {
                     break;
                 }
                 continue;
             };
             freed += next.cost;
-            chosen.push((next.key, next.version));
+            chosen.insert(next.key, next.version);
         }
-        if pool.keys.len() < EVICT_POOL_KEYS / 2 {
+        if pool.is_low() {
             self.inner.low.notify_one();
         }
-        chosen
+        (chosen.into_iter().collect(), freed)
     }
 
     /// Answers another node.
     pub fn answer(&self, group: Option<&Group>, ask: MemoryAsk) -> Told {
         match ask {
             MemoryAsk::Full { node, used, limit } => {
-                self.inner
-                    .heard
-                    .lock()
-                    .insert(node, (used, limit, Instant::now()));
+                let heard = Heard {
+                    used,
+                    limit,
+                    at: Instant::now(),
+                    here: self.inner.used.get(),
+                };
+                self.inner.heard.lock().insert(node, heard);
                 Told::Accesses(Vec::new())
             }
             MemoryAsk::Accesses(keys) => {
@@ -258,7 +290,11 @@ impl Memory {
     fn shrink(&self, group: &Group, used: u64, limit: u64) {
         let chosen = group.peek(|machine| {
             let shard = machine.as_shard()?;
-            Some(self.choose(group.id(), shard, share(shard.bytes(), used, limit)))
+            let need = Need {
+                entry: 0,
+                before: share(shard.bytes(), used, limit),
+            };
+            Some(self.choose(group.id(), shard, need).0)
         });
         if let Some(chosen) = chosen.filter(|chosen| !chosen.is_empty()) {
             let group = group.clone();
@@ -283,12 +319,8 @@ impl Memory {
         }
     }
 
-    /// Whether the keys that are ready are few, or were chosen long ago.
     fn is_low(&self, group: GroupId) -> bool {
-        let pools = self.inner.pools.lock();
-        pools.get(&group).is_none_or(|pool| {
-            pool.keys.len() < EVICT_POOL_KEYS / 2 || pool.filled.elapsed() > POOL_LASTS / 2
-        })
+        self.inner.pools.lock().get(&group).is_none_or(Pool::is_low)
     }
 
     async fn refill(&self, group: &Group, router: &Router, me: NodeId) {
@@ -312,7 +344,14 @@ impl Memory {
             }
         }
         let mut pools = self.inner.pools.lock();
-        pools.entry(id).or_default().fill(found, one_in);
+        let pool = pools.entry(id).or_default();
+        pool.fill(found, one_in);
+        let rest = if pool.has_few() {
+            POOR_REFILL_AFTER
+        } else {
+            REFILL_AFTER
+        };
+        pool.refill_from = Instant::now() + rest;
     }
 
     async fn ask_others(
@@ -365,22 +404,49 @@ fn share(bytes: u64, used: u64, limit: u64) -> u64 {
     u64::try_from((over * u128::from(bytes)).div_ceil(u128::from(used.max(1)))).unwrap_or(u64::MAX)
 }
 
-impl Admission for Memory {
-    fn before(&self, group: GroupId, machine: &Machine, requests: &[Request]) -> Option<Body> {
-        let (used, limit) = self.tightest(group)?;
-        let shard = machine.as_shard()?;
-        let growing = requests.iter().filter(|request| request.grows());
-        let growth: u64 = growing.map(|request| request.weight() as u64).sum();
-        if growth == 0 || used + growth <= limit {
-            return None;
-        }
-        let chosen = match self.inner.settings.maxmemory_policy() {
-            Policy::NoEviction => Vec::new(),
-            _ => self.choose(group, shard, growth + share(shard.bytes(), used, limit)),
+/// Bytes that are to be freed.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    /// For an entry that is about to come.
+    entry: u64,
+    /// Because there was too much before.
+    before: u64,
+}
+
+impl Need {
+    /// What was too much before goes little by little; what an entry needs goes at once, so that there is never more too much.
+    fn wants_more(self, keys: usize, freed: u64) -> bool {
+        let most = if freed < self.entry {
+            EVICT_FOR_ENTRY_KEYS_MAX
+        } else {
+            EVICT_KEYS_MAX
         };
-        if !chosen.is_empty() {
-            return Some(Body::Evict(chosen));
+        freed < self.entry + self.before && keys < most
+    }
+}
+
+impl Admission for Memory {
+    fn before(&self, group: GroupId, machine: &Machine, requests: &[Request]) -> Vec<Body> {
+        let (Some((used, limit)), Some(shard)) = (self.tightest(group), machine.as_shard()) else {
+            return Vec::new();
+        };
+        let growth: u64 = requests.iter().map(Request::growth).sum();
+        if growth == 0 || used + growth <= limit {
+            return Vec::new();
         }
-        (used > limit).then_some(Body::Full)
+        let need = Need {
+            entry: growth.min(used + growth - limit),
+            before: share(shard.bytes(), used, limit),
+        };
+        let (chosen, freed, bound) = match self.inner.settings.maxmemory_policy() {
+            Policy::NoEviction => (Vec::new(), 0, limit),
+            _ => {
+                let (chosen, freed) = self.choose(group, shard, need);
+                (chosen, freed, limit + limit / SLACK)
+            }
+        };
+        let full = freed < need.entry && used > bound;
+        let evict = Some(Body::Evict(chosen)).filter(|_| freed > 0);
+        evict.into_iter().chain(full.then_some(Body::Full)).collect()
     }
 }

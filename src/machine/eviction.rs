@@ -227,6 +227,9 @@ impl super::keyspace::Keyspace {
         let mut left = most.min(self.len());
         // One slot more than there are: the first one's beginning comes last.
         for _ in 0..=SLOTS {
+            if left == 0 {
+                return;
+            }
             for (key, object) in self.slot_behind(walk.slot, walk.after.as_deref()) {
                 if left == 0 {
                     return;

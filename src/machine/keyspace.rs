@@ -126,9 +126,9 @@ pub struct Keyspace {
 
 /// What a key takes beside its bytes and its value's: its place in a node of the tree, the value's header, and their share of room
 /// that is free.
-const KEY_COST: u64 = 96;
+pub const KEY_COST: u64 = 96;
 /// What an expiry takes: the time twice, the key once more, a node's share.
-const EXPIRY_COST: u64 = 96;
+pub const EXPIRY_COST: u64 = 96;
 
 /// Bytes that a key takes with what it holds, roughly, and the same on every replica.
 #[must_use]

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Failed, FunctionChange, Scope};
+use super::keyspace::{EXPIRY_COST, KEY_COST};
+use super::{Command, Failed, FunctionChange, Scope, Touches};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
 /// Names a request by where it stands: log index, and place in the entry.
@@ -271,6 +272,17 @@ pub enum Response {
     Refused(Refusal),
 }
 
+fn growth(command: &Command) -> u64 {
+    let keys = match command.touches() {
+        Touches::Keys(keys) => keys
+            .into_iter()
+            .map(|key| key.len() as u64 + KEY_COST + EXPIRY_COST)
+            .sum(),
+        Touches::Everything | Touches::Shard(_) => 0,
+    };
+    command.weight() as u64 + keys
+}
+
 impl Request {
     /// A request that carries its own identity in its body.
     #[must_use]
@@ -303,6 +315,22 @@ impl Request {
         }
     }
 
+    /// Bytes that keys and values may take more because of it; rather too much than too little, except where a command makes
+    /// something large of what is there (`SETRANGE`, `*STORE`).
+    #[must_use]
+    pub fn growth(&self) -> u64 {
+        let commands = match &self.body {
+            Body::Run { commands, .. } => commands,
+            Body::Prepare(prepare) => &prepare.commands,
+            _ => return 0,
+        };
+        commands
+            .iter()
+            .filter(|command| command.grows())
+            .map(growth)
+            .sum()
+    }
+
     /// Bytes, roughly, for bounding batches.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -328,5 +356,24 @@ impl Request {
             | Body::Full
             | Body::Inquire { .. } => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::codec;
+
+    #[test]
+    fn logs_of_when_strictness_was_a_truth_value_mean_what_they_did() {
+        let bytes = |mode: Mode| codec::encode(&mode).expect("it can be encoded");
+        assert_eq!(
+            bytes(Mode::Each),
+            codec::encode(&false).expect("it can be encoded")
+        );
+        assert_eq!(
+            bytes(Mode::Strict),
+            codec::encode(&true).expect("it can be encoded")
+        );
     }
 }

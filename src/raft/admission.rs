@@ -8,7 +8,7 @@ use crate::machine::{Body, Machine, Request};
 
 /// Asked for each entry at its leader, while the state is held: it must not wait for anything.
 pub trait Admission: Send + Sync {
-    fn before(&self, group: GroupId, machine: &Machine, requests: &[Request]) -> Option<Body>;
+    fn before(&self, group: GroupId, machine: &Machine, requests: &[Request]) -> Vec<Body>;
 }
 
 /// Bytes that keys and values take in all replicas of a node. Cheap to clone.

@@ -151,10 +151,8 @@ impl Proposer {
                 .before(self.shared.group, &state.machine, &requests);
             (state.machine.time(), before)
         });
-        if let Some(body) = before {
-            requests.insert(0, Request::anonymous(body));
-            waiters.insert(0, Waiter::nobody());
-        }
+        waiters.splice(0..0, before.iter().map(|_| Waiter::nobody()));
+        requests.splice(0..0, before.into_iter().map(Request::anonymous));
         let time = time.max((self.clock)());
         let seed = chance();
         let origin = Origin {

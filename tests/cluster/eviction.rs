@@ -70,7 +70,7 @@ fn the_least_recently_used_go_wherever_they_were_read() {
         let idle = clients[0].call(&["OBJECT", "IDLETIME", "cold1999"]).ok()?;
         idle.number().filter(|idle| *idle >= 2)
     });
-    let mut worst = 0;
+    let (mut worst, mut least) = (0, LIMIT);
     for round in 0..60 {
         // Each is read at one node alone, which leads its shard or not.
         for (n, client) in (0..300).zip([0, 1, 2].into_iter().cycle()) {
@@ -87,6 +87,9 @@ fn the_least_recently_used_go_wherever_they_were_read() {
         let used = NODES.map(|node| number(&memory(&nodes, node), "used"));
         worst = worst.max(used.into_iter().max().unwrap_or(0));
         assert!(worst <= LIMIT + SLACK, "{used:?} bytes are used of {LIMIT}");
+        if round > 40 {
+            least = least.min(used.into_iter().min().unwrap_or(0));
+        }
     }
     let memory = memory(&nodes, 1);
     let evicted = number(&memory, "evicted");
@@ -94,6 +97,10 @@ fn the_least_recently_used_go_wherever_they_were_read() {
     assert!(
         evicted > 3000,
         "8,300 were written, fewer than 4,000 fit: {memory}"
+    );
+    assert!(
+        least > LIMIT / 10 * 9,
+        "{least} bytes are used at the least of {LIMIT}: more goes than has to"
     );
     let is_there = |client: &mut Client, name: &str, n: usize| {
         let there = client
@@ -112,6 +119,27 @@ fn the_least_recently_used_go_wherever_they_were_read() {
         .call(&["OBJECT", "IDLETIME", "hot7"])
         .expect("an answer");
     assert!(idle.number().is_some_and(|idle| idle < 30), "{idle:?}");
+    assert_equal(&nodes);
+}
+
+#[test]
+fn small_keys_by_the_thousand_are_bounded_too() {
+    let nodes = start("allkeys-random");
+    let mut clients = NODES.map(|node| nodes.client(node));
+    let mut worst = 0;
+    for round in 0..90 {
+        let sets: Vec<Vec<String>> = (0..1000)
+            .map(|n| vec!["SET".into(), format!("k{round}:{n}"), "x".into()])
+            .collect();
+        let replies = clients[round % 3].pipeline(&sets).expect("the cluster is up");
+        assert!(replies.iter().all(Reply::is_ok), "round {round}: {replies:?}");
+        let used = NODES.map(|node| number(&memory(&nodes, node), "used"));
+        worst = worst.max(used.into_iter().max().unwrap_or(0));
+    }
+    let memory = memory(&nodes, 1);
+    println!("{memory}, {worst} bytes at the most");
+    assert!(worst <= LIMIT + SLACK / 8, "{worst} bytes are used of {LIMIT}");
+    assert!(number(&memory, "used") > LIMIT / 10 * 9, "{memory}");
     assert_equal(&nodes);
 }
 
