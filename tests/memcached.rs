@@ -15,6 +15,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate::base::limits::{MEMCACHED_GETS_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX};
 use quorate::testing::Cluster;
 
 #[path = "memcached/wire.rs"]
@@ -147,7 +148,6 @@ fn what_is_no_string_is_named_and_left_alone() {
         "get l",
         "gets s l",
         "gat 0 l",
-        "gat 0 s l",
         "touch l 1",
         "delete l",
         "incr l 1",
@@ -165,6 +165,10 @@ fn what_is_no_string_is_named_and_left_alone() {
     ] {
         assert_eq!(client.call(&format!("{request}\r\n")), why, "{request}");
     }
+    assert_eq!(
+        client.call("gat 0 s l\r\n"),
+        why.replace("\r\n", " (1 other keys were touched)\r\n")
+    );
     assert_eq!(client.call("set l 0 0 1 noreply\r\nx\r\n"), "");
     assert_eq!(started.redis("LLEN l"), ":1\r\n");
 }
@@ -289,23 +293,22 @@ fn what_is_malformed_or_too_much_hangs_nothing_and_is_not_kept() {
             b"\x80\x00\x00\x00".to_vec(),
             "CLIENT_ERROR the binary protocol is not spoken here\r\n",
         ),
-        (vec![b'x'; 17 << 10], "CLIENT_ERROR line too long\r\n"),
+        // A byte more than there may be: all is taken before the connection is closed, so what is said arrives.
         (
-            [b"get ", &vec![b'x'; 2 << 20][..]].concat(),
+            vec![b'x'; MEMCACHED_LINE_BYTES_MAX + 1],
+            "CLIENT_ERROR line too long\r\n",
+        ),
+        (
+            [b"get ", &vec![b'x'; MEMCACHED_GETS_BYTES_MAX - 3][..]].concat(),
             "CLIENT_ERROR line too long\r\n",
         ),
     ] {
         let mut other = started.client(1);
         let stream = other.stream();
-        // The node may close before it has taken all of it.
-        let _ = stream.write_all(&request);
+        stream.write_all(&request).expect("it is taken");
         let mut seen = Vec::new();
-        let _ = stream.read_to_end(&mut seen);
-        assert!(
-            seen.is_empty() || seen == said.as_bytes(),
-            "{}",
-            String::from_utf8_lossy(&seen)
-        );
+        stream.read_to_end(&mut seen).expect("it is answered and closed");
+        assert_eq!(String::from_utf8_lossy(&seen), said);
     }
     for key in ["a\tb", "a\u{1}", "a\u{7f}", "a\0b"] {
         let got = client.call(&format!("get {key}\r\nset {key} 0 0 1\r\n"));
@@ -335,6 +338,7 @@ fn garbage(started: &Started) {
             .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).expect("it fits") % below
     };
+    let mut answered = 0;
     for round in 0..300 {
         let mut request = Vec::new();
         for _ in 0..random(30) {
@@ -353,9 +357,81 @@ fn garbage(started: &Started) {
         stream
             .shutdown(std::net::Shutdown::Write)
             .expect("it is connected");
-        let ended = stream.read_to_end(&mut Vec::new());
+        let mut said = Vec::new();
+        let ended = stream.read_to_end(&mut said);
         ended.unwrap_or_else(|e| panic!("{}: {e}", request.escape_ascii()));
+        // What is said where a reply was not of a kind that the request can have.
+        let said = String::from_utf8_lossy(&said);
+        assert!(!said.contains("unexpected"), "{}: {said}", request.escape_ascii());
+        assert!(
+            said.is_empty() || said.ends_with("\r\n"),
+            "{}: {said}",
+            request.escape_ascii()
+        );
+        answered += usize::from(!said.is_empty());
     }
+    assert!(answered > 100, "{answered} of 300: hardly anything was asked for");
+}
+
+/// What comes of memcached's commands is told to Redis's clients.
+#[test]
+fn writes_make_the_events_of_redis_and_a_pause_holds_them_up() {
+    let started = Started::new();
+    let said = started.redis("CONFIG SET notify-keyspace-events KEAn");
+    assert_eq!(said, "+OK\r\n");
+    let mut listener = Client::open(started.cluster.addrs()[1]).expect("the node listens");
+    let heard = |listener: &mut Client| {
+        // *4 pmessage pattern channel text
+        let lines: Vec<String> = (0..9)
+            .map(|_| listener.next_line().expect("it is told"))
+            .collect();
+        let event = lines[6].trim_start_matches("__keyevent@0__:").to_string();
+        format!("{event} {}", lines[8])
+    };
+    listener
+        .stream()
+        .write_all(b"PSUBSCRIBE __keyevent@0__:*\r\n")
+        .expect("it is taken");
+    (0..6).for_each(|_| drop(listener.next_line().expect("it is subscribed")));
+    let mut client = started.client(0);
+    for (request, events) in [
+        ("set k 5 0 1\r\n1", &["new k", "set k"][..]),
+        ("set k 5 100 1\r\n1", &["set k", "expire k"]),
+        ("incr k 1", &["incrby k"]),
+        ("append k 0 0 1\r\n1", &["append k"]),
+        ("touch k 0", &["expire k"]),
+        ("gat 100 k", &["expire k"]),
+        ("md k I", &["set k"]),
+        ("delete k", &["del k"]),
+        ("mg k N30", &["new k", "set k"]),
+        ("add k 0 0 1\r\n1", &[]),
+        ("delete k", &["del k"]),
+    ] {
+        client.call(&format!("{request}\r\n"));
+        let got: Vec<String> = events.iter().map(|_| heard(&mut listener)).collect();
+        assert_eq!(got, events, "{request}");
+    }
+    started.redis("PUBLISH __keyevent@0__:end end");
+    assert_eq!(heard(&mut listener), "end end", "no more than that");
+    // Writes wait, reads do not.
+    assert_eq!(
+        redis(started.cluster.addrs()[0], "CLIENT PAUSE 60000 WRITE"),
+        "+OK\r\n"
+    );
+    assert_eq!(client.call("get k\r\n"), "END\r\n");
+    let mut writer = started.client(0);
+    let stream = writer.stream();
+    stream.write_all(b"set k 0 0 1\r\nx\r\n").expect("it is taken");
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .expect("it can be set");
+    assert!(stream.read(&mut [0]).is_err(), "it is held up");
+    assert_eq!(client.call("get k\r\n"), "END\r\n");
+    assert_eq!(redis(started.cluster.addrs()[0], "CLIENT UNPAUSE"), "+OK\r\n");
+    stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+    let mut said = [0; 8];
+    stream.read_exact(&mut said).expect("it goes on");
+    assert_eq!(&said, b"STORED\r\n");
 }
 
 #[test]

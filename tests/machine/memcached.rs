@@ -116,8 +116,36 @@ fn a_number_told_inside_an_entry_is_not_that_of_a_later_change_in_it() {
             tell: true,
         }))
     };
+    let counts_silently = || {
+        request(Memcached::Delta(Delta {
+            key: Bytes::from("k"),
+            decr: false,
+            delta: 1,
+            cas: None,
+            initial: None,
+            exptime: None,
+            tell: false,
+        }))
+    };
+    let invalidates = || {
+        request(Memcached::Delete(Delete {
+            key: Bytes::from("k"),
+            cas: None,
+            invalidate: true,
+            exptime: None,
+        }))
+    };
+    let touches = || {
+        request(Memcached::Touch {
+            key: Bytes::from("k"),
+            exptime: 100,
+        })
+    };
     // Each with the place of who is told.
     let entries = [
+        (0, vec![counts(), counts_silently()]),
+        (0, vec![tell(), invalidates()]),
+        (0, vec![tell(), touches()]),
         (0, vec![tell(), set()]),
         (0, vec![tell(), tell()]),
         (0, vec![tell(), run("SET k two")]),

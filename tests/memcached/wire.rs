@@ -60,6 +60,18 @@ impl Client {
         }
     }
 
+    /// The next line, without its end.
+    pub fn next_line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            self.stream.read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        line.truncate(line.len() - 2);
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }

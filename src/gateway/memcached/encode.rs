@@ -77,6 +77,26 @@ fn wrong(reply: &Reply) -> String {
     }
 }
 
+/// Keys are touched one by one: an error of one is told instead of all values, and must not hide that nobody knows of another.
+fn failed_touch(replies: &[Reply]) -> Result<(), String> {
+    let unknown = |text: &str| text.starts_with("UNKNOWN ");
+    let errors = replies.iter().filter_map(|reply| match reply {
+        Reply::Error(text) => Some((unknown(text), reply)),
+        _ => None,
+    });
+    let count = errors.clone().count();
+    let Some((_, worst)) = errors.max_by_key(|(unknown, _)| *unknown) else {
+        return Ok(());
+    };
+    let touched = replies.len() - count;
+    let others = if touched > 0 {
+        format!(" ({touched} other keys were touched)")
+    } else {
+        String::new()
+    };
+    Err(wrong(worst) + &others)
+}
+
 fn word(reply: &Reply) -> Result<Word, String> {
     Word::of(reply).ok_or_else(|| wrong(reply))
 }
@@ -123,6 +143,7 @@ impl Encoder<'_> {
                 self.line("END");
             }
             Form::Touched { keys, cas } => {
+                failed_touch(replies)?;
                 for (key, item) in keys.iter().zip(replies) {
                     self.stats.count(Counter::CmdTouch);
                     self.value(key, item, *cas, (Counter::TouchHits, Counter::TouchMisses))?;
@@ -373,5 +394,39 @@ fn code(word: Word) -> &'static str {
         Word::NotStored => "NS",
         Word::Exists => "EX",
         Word::NotFound | Word::Writes => "NF",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_one_touched_key_does_not_hide_that_another_is_unknown() {
+        let error = |text: &str| Reply::err(text.to_owned());
+        let wrong_type = "WRONGTYPE the key holds a list";
+        let unknown = "UNKNOWN outcome";
+        let cases = [
+            (vec![Reply::Nil, Reply::Nil], None),
+            (
+                vec![error(wrong_type)],
+                Some("SERVER_ERROR WRONGTYPE the key holds a list"),
+            ),
+            (
+                vec![error(wrong_type), Reply::Nil],
+                Some("SERVER_ERROR WRONGTYPE the key holds a list (1 other keys were touched)"),
+            ),
+            (
+                vec![error(wrong_type), error(unknown)],
+                Some("SERVER_ERROR UNKNOWN outcome"),
+            ),
+            (
+                vec![error(unknown), error(wrong_type)],
+                Some("SERVER_ERROR UNKNOWN outcome"),
+            ),
+        ];
+        for (replies, said) in cases {
+            assert_eq!(failed_touch(&replies).err().as_deref(), said, "{replies:?}");
+        }
     }
 }

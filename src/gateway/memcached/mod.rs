@@ -116,6 +116,24 @@ impl Asked {
     }
 }
 
+/// All requests in what comes, and what would be reserved for them is bounded.
+#[cfg(fuzzing)]
+pub(super) fn fuzzed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    use crate::base::limits::COMMAND_BYTES_MAX;
+    let (mut reader, mut buffer, mut all) = (input::Reader::default(), bytes::BytesMut::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        while let Some(asked) = reader.next(&mut buffer) {
+            all.push(format!("{asked:?}"));
+            if matches!(asked.form, Form::Close(_)) {
+                return all;
+            }
+        }
+        assert!(reader.unfinished() <= COMMAND_BYTES_MAX && reader.missing(&buffer) <= COMMAND_BYTES_MAX);
+    }
+    all
+}
+
 fn run(command: Memcached) -> Command {
     Command::Memcached(Box::new(command))
 }

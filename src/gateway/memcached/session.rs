@@ -152,6 +152,10 @@ impl Session {
         self.client.note(|seen| seen.at = Instant::now());
         let mut burst = Burst::default();
         for asked in all {
+            if self.shared.pause.is_on() {
+                self.flush(std::mem::take(&mut burst)).await;
+                self.pass(asked.commands.iter().any(Command::is_write)).await;
+            }
             if asked.commands.iter().any(|command| burst.delays(command)) {
                 self.flush(std::mem::take(&mut burst)).await;
             }
@@ -159,6 +163,15 @@ impl Session {
             burst.asked.push(asked);
         }
         self.flush(burst).await;
+    }
+
+    /// Waits while clients are paused (`CLIENT PAUSE`).
+    async fn pass(&self, may_write: bool) {
+        tokio::select! {
+            biased;
+            () = self.client.killed() => {}
+            () = self.shared.pause.pass(may_write) => {}
+        }
     }
 
     /// Runs what has been asked for, and says what has come of it.
@@ -191,6 +204,9 @@ impl Session {
             }
             at += count;
         }
+        if !items.is_empty() && self.shared.pause.is_on() {
+            self.pass(true).await;
+        }
         for (place, reply) in places.into_iter().zip(run(&self.node, items).await) {
             replies[place] = reply;
         }
@@ -222,6 +238,8 @@ impl Session {
             return Ok(());
         }
         self.shared.memcached.add(Counter::BytesWritten, self.out.len());
+        self.shared.stats.bytes_out.add(self.out.len());
+        self.shared.stats.writes.add(1);
         // A client that reads nothing must not keep what it was to be told for ever.
         tokio::select! {
             biased;
@@ -255,7 +273,11 @@ impl Session {
         let read = tokio::select! {
             biased;
             read = reading => read,
-            signal = self.client.signal() => return Ok(signal != Signal::Kill),
+            signal = self.client.signal() => {
+                // Others may redirect to it, and it has no form for what they would have it told.
+                drop(self.client.inbox.take());
+                return Ok(signal != Signal::Kill);
+            }
         };
         let Some(read) = read else {
             let why = "SERVER_ERROR data of more than 1 MiB must not pause for 10 s, nor take 120 s";
@@ -266,6 +288,8 @@ impl Session {
         };
         let read = read?;
         self.shared.memcached.add(Counter::BytesRead, read);
+        self.shared.stats.bytes_in.add(read);
+        self.shared.stats.reads.add(1);
         Ok(read > 0)
     }
 }

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use super::expiry::Expiry;
+use super::memcached::Memcached;
 use super::strings::SetReply;
 use super::{Command, Touches};
 use crate::base::Reply;
@@ -254,8 +255,31 @@ impl Telling {
         self.goes(touched);
     }
 
+    fn of_memcached(&mut self, command: &Memcached, touched: &Touched) {
+        match (command, command.event()) {
+            (_, Some((event, expires))) => {
+                self.stored(Events::STRING, event, touched);
+                if expires && touched.after {
+                    self.say(Events::GENERIC, "expire", &touched.key);
+                }
+            }
+            (Memcached::Touch { .. } | Memcached::Look(_), None) => self.expires(touched),
+            (Memcached::Delete(_), None) => {
+                self.appears(touched);
+                self.goes(touched);
+            }
+            // To note what a client was told is no change.
+            _ => {}
+        }
+    }
+
     fn variants(&mut self, command: &Command, reply: &Reply, touched: &[Touched]) {
         match command {
+            Command::Memcached(command) => {
+                for touched in touched {
+                    self.of_memcached(command, touched);
+                }
+            }
             Command::Set(set) => {
                 for touched in touched {
                     self.appears(touched);

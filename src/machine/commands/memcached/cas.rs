@@ -32,6 +32,7 @@ pub fn current(view: &Overlay<'_>, key: &[u8], item: &Item) -> u64 {
 /// # Errors
 /// The entry has told too many. Nothing is written.
 pub fn put_and_tell(view: View<'_, '_>, key: &Bytes, mut item: Item) -> Result<u64, Reply> {
+    item.told = 0;
     if let (Some(entry), Some(stamp)) = (view.entry(), view.stamp()) {
         if stamp > STAMP_MAX {
             return Err(Reply::err(
@@ -41,7 +42,7 @@ pub fn put_and_tell(view: View<'_, '_>, key: &Bytes, mut item: Item) -> Result<u
         item.told = entry << STAMP_BITS | u64::from(stamp);
     }
     let told = item.told;
-    item.put(view, key);
+    item.put_as_told(view, key);
     Ok(told)
 }
 

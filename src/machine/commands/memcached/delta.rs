@@ -39,8 +39,8 @@ impl Delta {
         if item.data.is_empty() {
             return Err(not_a_number());
         }
-        let current = cas::current(view, &self.key, &item);
-        if self.cas.is_some_and(|cas| cas != 0 && cas != current) {
+        let differs = |cas| cas != 0 && cas != cas::current(view, &self.key, &item);
+        if self.cas.is_some_and(differs) {
             return Ok(Word::Exists.reply());
         }
         let old = number(&item.data).ok_or_else(not_a_number)?;

@@ -142,6 +142,22 @@ impl Memcached {
         }
     }
 
+    /// The keyspace event that it makes of a key that it writes, as Redis's command to that effect does, and whether it gives the key
+    /// an expiry. `None`: none of strings.
+    #[must_use]
+    pub fn event(&self) -> Option<(&'static str, bool)> {
+        match self {
+            Memcached::Store(store) => match store.mode {
+                Mode::Append | Mode::Prepend => Some(("append", false)),
+                Mode::Set | Mode::Add | Mode::Replace => Some(("set", store.exptime != 0)),
+            },
+            Memcached::Delta(delta) => Some(("incrby", delta.exptime.is_some_and(|at| at != 0))),
+            Memcached::Delete(delete) if delete.invalidate => Some(("set", delete.exptime.is_some())),
+            Memcached::Look(look) if look.touch.is_none() => Some(("set", false)),
+            _ => None,
+        }
+    }
+
     /// Its share for the shard of the keys at these places; `None`: it has no shares.
     #[must_use]
     pub fn share(&self, places: &[usize]) -> Option<Memcached> {
@@ -205,23 +221,30 @@ impl Item {
         let Some((value, expires)) = view.get(key) else {
             return Ok(None);
         };
-        let mut item = match value.as_str() {
-            Some(data) => Item {
-                data: data.clone(),
-                ..Item::new(b"", 0, expires)
-            },
-            None => return Err(wrong_type(value)),
+        let Some(data) = value.as_str() else {
+            return Err(wrong_type(value));
         };
-        if let Value::Flagged(flagged) = value {
-            item.flags = flagged.flags;
-            (item.stale, item.won) = (flagged.stale, flagged.won);
-            item.told = flagged.told;
-        }
-        Ok(Some(item))
+        let (flags, stale, won, told) = match value {
+            Value::Flagged(flagged) => (flagged.flags, flagged.stale, flagged.won, flagged.told),
+            _ => (0, false, false, 0),
+        };
+        Ok(Some(Item {
+            data: data.clone(),
+            flags,
+            stale,
+            won,
+            told,
+            expires,
+        }))
+    }
+
+    /// Writes it. Whoever was told a number of what was there was not told this.
+    fn put(self, view: View<'_, '_>, key: &Bytes) {
+        Item { told: 0, ..self }.put_as_told(view, key);
     }
 
     /// Writes it; one that needs nothing beside it as the plain string that it is.
-    fn put(self, view: View<'_, '_>, key: &Bytes) {
+    fn put_as_told(self, view: View<'_, '_>, key: &Bytes) {
         let Item {
             data,
             flags,

@@ -69,13 +69,13 @@ impl Store {
                 Mode::Replace | Mode::Append | Mode::Prepend => Err(Word::NotStored),
             };
         };
-        let current = cas::current(view, &self.key, &old);
+        let current = || cas::current(view, &self.key, &old);
         match self.mode {
             Mode::Add => Err(Word::NotStored),
             Mode::Set | Mode::Replace => match self.cas {
-                Some(cas) if cas == current => Ok(new()),
+                Some(cas) if cas == current() => Ok(new()),
                 // Later than what the client had seen: what it brings may be out of date.
-                Some(cas) if self.invalidate && cas != 0 && cas < current => Ok(Item {
+                Some(cas) if self.invalidate && cas != 0 && cas < current() => Ok(Item {
                     stale: true,
                     won: old.won,
                     expires: old.expires,
@@ -85,7 +85,7 @@ impl Store {
                 None => Ok(new()),
             },
             // 0 asks for none in particular, of these two.
-            Mode::Append | Mode::Prepend if self.cas.is_some_and(|cas| cas != 0 && cas != current) => {
+            Mode::Append | Mode::Prepend if self.cas.is_some_and(|cas| cas != 0 && cas != current()) => {
                 Err(Word::Exists)
             }
             Mode::Append => Ok(Item::new(
