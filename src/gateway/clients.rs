@@ -24,6 +24,8 @@ pub enum Signal {
     TimeOut,
     /// To end a wait with an error.
     Unblock,
+    /// There is something in its inbox.
+    Inbox,
 }
 
 /// One connection, as others see it.
@@ -35,7 +37,8 @@ pub struct Client {
     since: Instant,
     seen: Mutex<Seen>,
     signal: Mutex<Option<Signal>>,
-    signalled: Notify,
+    /// There is a signal, or something in the inbox.
+    signalled: Arc<Notify>,
     /// What its client is told of copies that it keeps.
     pub inbox: Arc<Inbox>,
 }
@@ -78,31 +81,39 @@ impl Client {
         !seen.waits && !listens && seen.at.elapsed() > timeout
     }
 
-    fn send(&self, signal: Signal) {
-        *self.signal.lock() = Some(signal);
+    fn send(&self, told: Signal) {
+        let mut signal = self.signal.lock();
+        if *signal != Some(Signal::Kill) {
+            *signal = Some(told);
+        }
+        drop(signal);
         self.signalled.notify_one();
     }
 
-    /// Waits for a word of another connection. To be killed is told again and again.
+    /// Waits for a word of others. To be killed is told again and again; of an inbox, until it has been emptied.
     pub async fn signal(&self) -> Signal {
         loop {
-            self.signalled.notified().await;
-            let mut signal = self.signal.lock();
-            let told = *signal;
-            if told == Some(Signal::Kill) {
-                self.signalled.notify_one();
-            } else {
-                *signal = None;
-            }
-            if let Some(told) = told {
+            if let Some(told) = self.told() {
                 return told;
             }
+            self.signalled.notified().await;
         }
+    }
+
+    fn told(&self) -> Option<Signal> {
+        let mut signal = self.signal.lock();
+        let told = *signal;
+        if told != Some(Signal::Kill) {
+            *signal = None;
+        }
+        told.or_else(|| self.inbox.has_some().then_some(Signal::Inbox))
     }
 
     /// Waits until another connection kills this one.
     pub async fn killed(&self) {
-        while self.signal().await != Signal::Kill {}
+        while !self.is_killed() {
+            self.signalled.notified().await;
+        }
     }
 
     /// Forgets a word that came too late for the wait it was meant for.
@@ -175,6 +186,7 @@ pub struct Clients {
 impl Clients {
     pub fn enter(&self, id: u64, address: String, here: String) -> Arc<Client> {
         let now = Instant::now();
+        let signalled = Arc::new(Notify::new());
         let client = Arc::new(Client {
             id,
             address,
@@ -194,8 +206,8 @@ impl Clients {
                 spared: [false; 2],
             }),
             signal: Mutex::new(None),
-            signalled: Notify::new(),
-            inbox: Arc::default(),
+            inbox: Arc::new(Inbox::new(Arc::clone(&signalled))),
+            signalled,
         });
         self.all.lock().insert(id, Arc::clone(&client));
         client

@@ -18,7 +18,7 @@ use super::session::{Blocking, Session};
 use super::tracking::ToRemember;
 use crate::base::Reply;
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, LARGE_BYTES};
-use crate::cluster::{Inbox, Listener, Message, on_behalf};
+use crate::cluster::{Listener, Message, on_behalf};
 use crate::host::Stream;
 use crate::machine::Command;
 use crate::resp::RequestReader;
@@ -95,8 +95,11 @@ impl Session {
                 }
             }
             // Also to who sends so much that nothing else is ever waited for.
-            if let Some(pushed) = next_push(&mut self.listener, &self.client.inbox).now_or_never() {
-                self.closing |= !self.push(pushed);
+            if self.client.inbox.has_some() {
+                self.tell_stale();
+            }
+            if let Some(message) = next_message(&mut self.listener).now_or_never() {
+                self.closing |= !self.hear(message);
             }
             if let Some(error) = failed {
                 self.reply(&Reply::err(error));
@@ -150,10 +153,13 @@ impl Session {
         let read = tokio::select! {
             biased;
             read = reading => read,
-            pushed = next_push(&mut self.listener, &self.client.inbox) => {
-                return Ok(self.push(pushed));
+            message = next_message(&mut self.listener) => return Ok(self.hear(message)),
+            signal = self.client.signal() => {
+                if signal == Signal::Inbox {
+                    self.tell_stale();
+                }
+                return Ok(signal != Signal::Kill);
             }
-            signal = self.client.signal() => return Ok(signal != Signal::Kill),
         };
         match read {
             Some(Ok(0)) => return Ok(false),
@@ -172,17 +178,9 @@ impl Session {
         Ok(true)
     }
 
-    /// Queues for the client what it has not asked for. `false`: it took its messages too slowly.
-    fn push(&mut self, pushed: Pushed) -> bool {
-        self.tell_stale();
-        match pushed {
-            Pushed::Message(message) => self.hear(message),
-            Pushed::Stale => true,
-        }
-    }
-
     /// Queues messages for the client: this one and what else is there. `false`: it took them too slowly.
     fn hear(&mut self, mut message: Option<Message>) -> bool {
+        self.tell_stale();
         loop {
             let Some(heard) = message else {
                 tracing::warn!(
@@ -252,14 +250,22 @@ impl Session {
                     0 => return Ok(Waited::Gone),
                     _ => continue,
                 },
-                signal = self.client.signal() => return Ok(match signal {
-                    Signal::Kill => Waited::Gone,
-                    Signal::TimeOut => Waited::Answered(Reply::NilArray),
-                    Signal::Unblock => Waited::Answered(Reply::err("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
-                }),
+                signal = self.client.signal() => match signal {
+                    Signal::Kill => return Ok(Waited::Gone),
+                    Signal::TimeOut => return Ok(Waited::Answered(Reply::NilArray)),
+                    Signal::Unblock => {
+                        let why = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+                        return Ok(Waited::Answered(Reply::err(why)));
+                    }
+                    Signal::Inbox => {
+                        self.tell_stale();
+                        self.write(stream).await?;
+                        continue;
+                    }
+                },
                 group = line.turn() => Some(group),
-                pushed = next_push(&mut self.listener, &self.client.inbox) => {
-                    if !self.push(pushed) {
+                message = next_message(&mut self.listener) => {
+                    if !self.hear(message) {
                         return Ok(Waited::Gone);
                     }
                     self.write(stream).await?;
@@ -336,21 +342,6 @@ async fn overflowed(listener: Option<&Listener>) {
     match listener {
         Some(listener) => listener.overflowed().await,
         None => std::future::pending().await,
-    }
-}
-
-/// What a client is sent unasked.
-enum Pushed {
-    Message(Option<Message>),
-    /// It is not to rely on some copies.
-    Stale,
-}
-
-async fn next_push(listener: &mut Option<Listener>, inbox: &Inbox) -> Pushed {
-    tokio::select! {
-        biased;
-        message = next_message(listener) => Pushed::Message(message),
-        () = inbox.some() => Pushed::Stale,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a connection is to be told about copies that its client, or one that redirects to it, keeps. It gathers until the connection
 //! takes it; what grows too large becomes "all of it", so that a slow client costs no more than a bounded number of keys.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -69,38 +70,62 @@ pub struct Gathered {
 }
 
 /// A connection's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
     gathered: Mutex<Gathered>,
-    some: Notify,
+    /// Whether there is something, for those who look often.
+    some: AtomicBool,
+    /// What the connection waits for beside its client.
+    wake: Arc<Notify>,
     closed: AtomicBool,
 }
 
 impl Inbox {
+    /// One that wakes its connection so.
+    #[must_use]
+    pub fn new(wake: Arc<Notify>) -> Inbox {
+        Inbox {
+            gathered: Mutex::default(),
+            some: AtomicBool::new(false),
+            wake,
+            closed: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn put(&self, word: Word, redirected: bool) {
-        let mut gathered = self.gathered.lock();
-        let stale = if redirected {
-            &mut gathered.redirected
-        } else {
-            &mut gathered.own
-        };
-        stale.add(word);
-        self.some.notify_one();
+        self.change(|gathered| {
+            let stale = if redirected {
+                &mut gathered.redirected
+            } else {
+                &mut gathered.own
+            };
+            stale.add(word);
+        });
     }
 
     pub(super) fn note_gone(&self, redirect: u64) {
-        self.gathered.lock().gone = Some(redirect);
-        self.some.notify_one();
+        self.change(|gathered| gathered.gone = Some(redirect));
     }
 
-    /// Waits until there is something.
-    pub async fn some(&self) {
-        self.some.notified().await;
+    fn change(&self, change: impl FnOnce(&mut Gathered)) {
+        let mut gathered = self.gathered.lock();
+        change(&mut gathered);
+        self.some.store(true, Ordering::Release);
+        drop(gathered);
+        self.wake.notify_one();
+    }
+
+    /// Whether there is something.
+    #[must_use]
+    pub fn has_some(&self) -> bool {
+        self.some.load(Ordering::Acquire)
     }
 
     #[must_use]
     pub fn take(&self) -> Gathered {
-        std::mem::take(&mut self.gathered.lock())
+        let mut gathered = self.gathered.lock();
+        self.some.store(false, Ordering::Release);
+        std::mem::take(&mut gathered)
     }
 
     /// The connection has ended.
