@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::facts::{self, Begin, Fact, Find, KeySpec, Nowhere};
 use super::table::{OWN, fits, own};
 use crate::base::Reply;
+use crate::base::limits::COMMAND_NAMES_MAX;
 use crate::machine::commands::{COMMANDS, Flag, find as find_spec};
 use crate::machine::glob;
 
@@ -199,6 +200,13 @@ pub fn command(args: &[Bytes]) -> Reply {
             fact.name
         ));
     }
+    if matches!(sub.as_str(), "info" | "docs") && rest.len() > COMMAND_NAMES_MAX {
+        return Reply::err(format!(
+            "ERR COMMAND {} names {} commands, and may name {COMMAND_NAMES_MAX}",
+            sub.to_ascii_uppercase(),
+            rest.len()
+        ));
+    }
     match sub.as_str() {
         "count" => Reply::count(entries().count()),
         "list" => list(rest),
@@ -379,4 +387,29 @@ fn sort_store(args: &[Bytes]) -> Option<usize> {
         };
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_asked_about_are_bounded() {
+        for sub in ["INFO", "docs"] {
+            let named = |count| {
+                let names = std::iter::repeat_n(Bytes::from_static(b"client"), count);
+                command(
+                    &std::iter::once(Bytes::from_static(sub.as_bytes()))
+                        .chain(names)
+                        .collect::<Vec<_>>(),
+                )
+            };
+            assert!(!named(COMMAND_NAMES_MAX).is_error());
+            let too_many = format!(
+                "names {} commands, and may name {COMMAND_NAMES_MAX}",
+                COMMAND_NAMES_MAX + 1
+            );
+            assert!(matches!(named(COMMAND_NAMES_MAX + 1), Reply::Error(why) if why.contains(&too_many)));
+        }
+    }
 }

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::client::{arity, text};
-use crate::base::limits::FUNCTIONS_RESTORE_MS_MAX;
+use crate::base::limits::{FUNCTIONS_BYTES_MAX, FUNCTIONS_RESTORE_MS_MAX};
 use crate::base::{Error, Reply};
 use crate::cluster::Node;
 use crate::machine::glob;
-use crate::machine::{Function, FunctionChange, Library, RestorePolicy, dumped_codes};
+use crate::machine::{Function, FunctionChange, Library, RestorePolicy, dumped_codes, too_much};
 use crate::script;
 
 /// What fails with a reply, however it fails.
@@ -187,13 +187,18 @@ async fn restore(node: &Node, args: &[Bytes]) -> Answer {
         }
         _ => return Err(too_many(args)),
     };
-    let mut libraries = Vec::new();
+    let (mut libraries, mut bytes) = (Vec::new(), 0);
     let end = Instant::now() + Duration::from_millis(FUNCTIONS_RESTORE_MS_MAX);
     for code in dumped_codes(&args[1])? {
         if Instant::now() > end {
             return Err(Reply::err("ERR the libraries take too long to load"));
         }
-        libraries.push(try_library(node, &code).await?);
+        let library = try_library(node, &code).await?;
+        bytes += library.weight();
+        if bytes > FUNCTIONS_BYTES_MAX {
+            return Err(too_much());
+        }
+        libraries.push(library);
     }
     change(node, FunctionChange::Restore { libraries, policy }).await
 }

@@ -13,6 +13,8 @@ use crate::base::Reply;
 use crate::base::limits::FUNCTIONS_BYTES_MAX;
 use crate::machine::rdb::trailer;
 
+/// A library has a name and a function or more besides its code.
+const LIBRARY_COST: usize = 64;
 /// A library's code follows.
 const FUNCTION2: u8 = 0xf5;
 /// The compressed length, the length, and LZF follow.
@@ -48,10 +50,21 @@ pub fn dumped_codes(payload: &[u8]) -> Result<Vec<Bytes>, Reply> {
         let room = FUNCTIONS_BYTES_MAX.saturating_sub(bytes);
         let code = take_string(&mut rest, room);
         let code = code.ok_or_else(|| Reply::err("ERR Failed loading library blob"))?;
-        bytes += code.len();
+        bytes += LIBRARY_COST + code.len();
+        if bytes > FUNCTIONS_BYTES_MAX {
+            return Err(too_much());
+        }
         codes.push(code);
     }
     Ok(codes)
+}
+
+/// Why libraries are not taken that are more than there may be.
+#[must_use]
+pub fn too_much() -> Reply {
+    Reply::err(format!(
+        "ERR the libraries have more than {FUNCTIONS_BYTES_MAX} bytes, which all together may have"
+    ))
 }
 
 fn put_length(payload: &mut Vec<u8>, length: usize) {
@@ -148,6 +161,11 @@ mod tests {
         ] {
             assert!(codes(broken).is_err(), "{broken:?}");
         }
+        // They cost little here, and far more once they are loaded.
+        let empty = |count| codes(&b"\xf5\x00".repeat(count)).map(|codes| codes.len());
+        let most = FUNCTIONS_BYTES_MAX / LIBRARY_COST;
+        assert_eq!(empty(most), Ok(most));
+        assert_eq!(empty(most + 1), Err(too_much()));
         let whole = trailer::seal(b"\xf5\x01x".to_vec());
         for at in 0..whole.len() {
             let mut other = whole.clone();

@@ -45,7 +45,7 @@ pub use commands::{Command, Touches};
 pub use coordinator::Coordinator;
 pub use digest::Digest;
 pub use eviction::{Candidate, Walk};
-pub use function_dump::dumped_codes;
+pub use function_dump::{dumped_codes, too_much};
 pub use functions::{Function, FunctionChange, FunctionFlag, Libraries, Library, RestorePolicy};
 pub use interest::Interest;
 pub use listing::{Listing, Row, State, Wait};
