@@ -19,6 +19,8 @@ mod failing;
 mod fetching;
 mod forgetting;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod housekeeping;
 mod inspect;
 mod join;

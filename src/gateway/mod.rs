@@ -20,6 +20,8 @@ mod debug;
 mod exec;
 pub mod facts;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod help;
 mod info;
 mod large;

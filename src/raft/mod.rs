@@ -18,6 +18,8 @@ mod entry;
 mod faults;
 mod follower;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod group;
 mod groups;
 mod hibernation;

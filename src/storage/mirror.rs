@@ -101,16 +101,16 @@ impl Replayed {
         match record {
             Record::Append { first, entries, .. } => {
                 self.entries.split_off(&first);
-                self.entries.extend((first..).zip(entries));
+                self.entries.extend((first..=u64::MAX).zip(entries));
             }
             Record::Keep { first, entries, .. } => {
-                for (index, entry) in (first..).zip(entries) {
+                for (index, entry) in (first..=u64::MAX).zip(entries) {
                     self.entries.entry(index).or_insert(entry);
                 }
             }
             Record::Truncate { from, .. } => drop(self.entries.split_off(&from)),
             Record::Purge { upto, .. } => {
-                self.entries = self.entries.split_off(&(upto + 1));
+                self.entries.retain(|index, _| *index > upto);
                 self.log.take(record);
             }
             other => self.log.take(other),
@@ -124,13 +124,13 @@ impl Replayed {
     /// The index of an entry that is missing.
     pub fn finish(self) -> Result<GroupLog, u64> {
         let Replayed { mut log, entries } = self;
-        let begin = log.purged.as_ref().map_or(1, |(upto, _)| upto + 1);
+        let begin = log.purged.as_ref().map_or(1, |(upto, _)| upto.saturating_add(1));
         let mut expected = None;
         for (index, entry) in entries {
             if *expected.get_or_insert(index.min(begin)) != index {
                 return Err(expected.unwrap_or(begin));
             }
-            expected = Some(index + 1);
+            expected = Some(index.saturating_add(1));
             log.append(index, vec![entry]);
         }
         Ok(log)

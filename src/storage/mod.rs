@@ -17,6 +17,8 @@ mod directory;
 mod disk;
 mod flusher;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod journal;
 #[cfg(test)]
