@@ -1,7 +1,7 @@
 //! Real clusters: three processes from `cluster-configs/three-nodes.toml`, on free ports and in a temporary directory,
 //! that are killed with `kill -9`, die at failpoints, lose their disks and get wrong ones.
 //!
-//! One cluster at a time, since they measure progress against the clock. `QUORATE_TEST_SECONDS` lengthens the bank.
+//! Four clusters at a time: they mostly wait. `QUORATE_TEST_SECONDS` lengthens the bank.
 //! A test that fails prints the ends of its nodes' logs.
 
 #![expect(
@@ -41,6 +41,8 @@ mod kill_all;
 mod large;
 #[path = "cluster/nodes.rs"]
 mod nodes;
+#[path = "cluster/paused.rs"]
+mod paused;
 #[path = "cluster/power_loss.rs"]
 mod power_loss;
 #[path = "cluster/pubsub.rs"]
@@ -51,6 +53,8 @@ mod quorum_reads;
 mod reads;
 #[path = "cluster/refill.rs"]
 mod refill;
+#[path = "cluster/rereads.rs"]
+mod rereads;
 #[path = "cluster/scripts.rs"]
 mod scripts;
 #[path = "cluster/server.rs"]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use bytes::Bytes;
 use quorate::base::codec;
 use quorate::machine::commands::{check_arity, find, parse};
 use quorate::machine::rdb::dump;
@@ -40,7 +41,7 @@ fn asked(folder: &str) -> io::Result<Vec<String>> {
 }
 
 fn command(line: &str) -> Option<Command> {
-    let mut words = line.split(' ').map(|word| word.to_owned().into());
+    let mut words = line.split(' ').map(|word| Bytes::from(word.to_owned()));
     let spec = find(&words.next()?)?;
     let args: Vec<_> = words.collect();
     check_arity(spec, &args).ok()?;

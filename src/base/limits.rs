@@ -140,9 +140,9 @@ pub const FUNCTIONS_RESTORE_MS_MAX: u64 = 20_000;
 /// Messages, and their bytes, that one listener may leave untaken before it is disconnected.
 pub const PUSHES_MAX: usize = 64 << 10;
 pub const PUSHES_BYTES_MAX: usize = 32 << 20;
-/// Bytes of keys of which a node's clients keep copies: beyond, some are given up. Of so many of one shard whoever tells of their writes
-/// knows.
+/// Keys of one shard of whose writes one node wants to be told.
 pub const TRACKED_KEYS_MAX: usize = 1_000_000;
+/// Bytes of keys of which a node's clients keep copies, with who does: beyond, some are given up.
 pub const TRACKED_BYTES_MAX: usize = 256 << 20;
 /// Prefixes of keys that all clients of a node track.
 pub const TRACKED_PREFIXES_MAX: usize = 4096;
@@ -161,6 +161,8 @@ pub const SLOWLOG_ARG_BYTES_MAX: usize = 128;
 pub const LATENCY_SAMPLES_MAX: usize = 160;
 /// Kinds of errors that `INFO errorstats` tells apart.
 pub const ERROR_KINDS_MAX: usize = 128;
+/// Bytes of an error's first word by which it is counted; those with longer ones count as `ERR`.
+pub const ERROR_KIND_BYTES_MAX: usize = 32;
 /// Milliseconds that `DEBUG SLEEP` may sleep.
 pub const DEBUG_SLEEP_MS_MAX: u64 = 60_000;
 /// Keys that `DEBUG DIGEST` looks at.

@@ -86,6 +86,12 @@ impl Node {
         self.volatile().memory.used().get()
     }
 
+    /// The most that they took since the node runs.
+    #[must_use]
+    pub fn memory_peak(&self) -> u64 {
+        self.volatile().memory.used().peak()
+    }
+
     /// Keys that were evicted here, and that have expired, since the node runs.
     #[must_use]
     pub fn gone(&self) -> (u64, u64) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub struct Client {
     since: Instant,
     seen: Mutex<Seen>,
     signal: Mutex<Option<Signal>>,
+    /// It waits for its client to say something.
+    listens: AtomicBool,
     /// There is a signal, or something in the inbox.
     signalled: Arc<Notify>,
     /// What its client is told of copies that it keeps.
@@ -59,8 +62,8 @@ pub struct Seen {
     /// It tracks: whom else to tell instead (0: nobody), and whether by prefixes.
     pub tracks: Option<(u64, bool)>,
     pub monitors: bool,
-    /// `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`.
-    pub spared: [bool; 2],
+    /// `CLIENT NO-EVICT`.
+    pub spared: bool,
 }
 
 impl Client {
@@ -74,8 +77,16 @@ impl Client {
         &self.address
     }
 
+    /// Notes whether it waits for its client to say something.
+    pub fn note_listening(&self, listens: bool) {
+        self.listens.store(listens, Ordering::Relaxed);
+    }
+
     /// Whether it has sent nothing for so long, and waits for nothing either.
     fn is_idle(&self, timeout: Duration) -> bool {
+        if !self.listens.load(Ordering::Relaxed) {
+            return false;
+        }
         let seen = self.seen.lock();
         let listens = seen.monitors || seen.listens.iter().any(|count| *count > 0);
         !seen.waits && !listens && seen.at.elapsed() > timeout
@@ -151,8 +162,7 @@ impl Client {
             (seen.waits, 'b'),
             (seen.tracks.is_some(), 't'),
             (seen.tracks.is_some_and(|(_, broadcast)| broadcast), 'B'),
-            (seen.spared[0], 'e'),
-            (seen.spared[1], 'T'),
+            (seen.spared, 'e'),
         ];
         let mut flags: String = of.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
         if flags.is_empty() {
@@ -203,9 +213,10 @@ impl Clients {
                 listens: [0; 3],
                 tracks: None,
                 monitors: false,
-                spared: [false; 2],
+                spared: false,
             }),
             signal: Mutex::new(None),
+            listens: AtomicBool::new(true),
             inbox: Arc::new(Inbox::new(Arc::clone(&signalled))),
             signalled,
         });
@@ -413,7 +424,7 @@ pub fn check(args: &[Bytes]) -> Result<(), Reply> {
         .unwrap_or_default();
     let wanted = match sub.as_slice() {
         b"id" | b"getname" | b"info" | b"getredir" | b"trackinginfo" | b"unpause" | b"help" => 1..=1,
-        b"setname" | b"no-evict" | b"no-touch" | b"reply" | b"caching" => 2..=2,
+        b"setname" | b"no-evict" | b"reply" | b"caching" => 2..=2,
         b"setinfo" => 3..=3,
         b"unblock" | b"pause" => 2..=3,
         b"list" => 1..=usize::MAX,

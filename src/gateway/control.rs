@@ -41,13 +41,12 @@ pub fn pause(pause: &Pause, args: &[Bytes]) -> Reply {
 }
 
 impl Session {
-    /// `CLIENT NO-EVICT ON | OFF`, `CLIENT NO-TOUCH ON | OFF`.
-    pub(super) fn switch_care(&mut self, args: &[Bytes]) -> Reply {
-        let Some(on) = switch(&args[1]) else {
+    /// `CLIENT NO-EVICT ON | OFF`. Connections are not evicted here in any case.
+    pub(super) fn switch_care(&mut self, word: &Bytes) -> Reply {
+        let Some(on) = switch(word) else {
             return Reply::syntax();
         };
-        let which = usize::from(args[0].eq_ignore_ascii_case(b"no-touch"));
-        self.client.note(|seen| seen.spared[which] = on);
+        self.client.note(|seen| seen.spared = on);
         Reply::ok()
     }
 
@@ -111,20 +110,23 @@ impl Session {
         };
         let node = self.node.clone();
         tokio::spawn(async move {
-            if let Err(why) = node.save().await {
+            let saved = node.save().await;
+            if let Err(why) = &saved {
                 tracing::error!("BGSAVE: {why}");
             }
-            drop(turn);
+            turn.ended(&saved);
         });
         Reply::Simple("Background saving started".into())
     }
 
     /// `SAVE`: returns when the snapshots are on disk.
     pub(super) async fn save(&self) -> Reply {
-        let Some(_turn) = self.shared.saving() else {
+        let Some(turn) = self.shared.saving() else {
             return Reply::err("ERR Background save already in progress");
         };
-        match self.node.save().await {
+        let saved = self.node.save().await;
+        turn.ended(&saved);
+        match saved {
             Ok(()) => Reply::ok(),
             Err(why) => Reply::err(format!("ERR {why}")),
         }

@@ -167,7 +167,7 @@ impl Session {
 }
 
 /// Own commands whose effect cannot be undone.
-const PUBLISHES: &[&str] = &["publish", "spublish"];
+pub(super) const PUBLISHES: &[&str] = &["publish", "spublish"];
 
 fn failed(error: &Error) -> Reply {
     match error {

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::session::Session;
+use super::table;
 use crate::base::{Millis, Reply};
 use crate::cluster::{Kind, Listener, PubSub};
+use crate::machine::commands;
 
 /// What all who watch listen to.
 const LINES: &[u8] = b"monitor";
@@ -50,7 +52,9 @@ impl Monitors {
                 .iter()
                 .any(|unseen| name.eq_ignore_ascii_case(unseen.as_bytes()))
         };
-        if request.first().is_none_or(unseen) {
+        // What is not known here may have a secret anywhere.
+        let known = |name: &Bytes| commands::find(name).is_some() || table::own(name).is_some();
+        if request.first().is_none_or(|name| unseen(name) || !known(name)) {
             return;
         }
         let mut line = format!("{}.{:03}000 [0 {address}]", now / 1000, now % 1000);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::exec::PUBLISHES;
 use super::large::{Large, Room};
 use crate::base::Reply;
 use crate::base::limits::{TXN_BYTES_MAX, TXN_COMMANDS_MAX};
@@ -62,6 +63,16 @@ impl Multi {
         }
         self.queue.push((name, queued));
         Ok(())
+    }
+
+    /// Whether what is queued may change something, here or elsewhere.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.queue.iter().any(|(name, queued)| match queued {
+            Queued::Data(command) => command.is_write(),
+            Queued::Own(_) => PUBLISHES.contains(name),
+            Queued::Failed(_) => false,
+        })
     }
 
     /// Commands queued.

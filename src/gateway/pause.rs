@@ -22,11 +22,20 @@ pub struct Pause {
 impl Pause {
     /// What waits already waits as long as was said before, or longer.
     pub fn begin(&self, time: Duration, writes_only: bool) {
+        self.end_if_over();
         let what = if writes_only { WRITES } else { ALL };
         let mut until = self.until.lock();
         let new = Instant::now().checked_add(time);
         *until = until.max(new);
         self.what.fetch_max(what, Ordering::Relaxed);
+    }
+
+    /// Looked at by the clock: while anything is paused, each request is looked at by itself.
+    pub fn end_if_over(&self) {
+        let over = self.until.lock().is_some_and(|until| until <= Instant::now());
+        if over {
+            self.end();
+        }
     }
 
     pub fn end(&self) {
@@ -41,7 +50,9 @@ impl Pause {
         self.what.load(Ordering::Relaxed) != NONE
     }
 
-    fn holds(&self, may_write: bool) -> bool {
+    /// Whether a command that may write, or one that does not, has to wait.
+    #[must_use]
+    pub fn holds(&self, may_write: bool) -> bool {
         match self.what.load(Ordering::Relaxed) {
             NONE => false,
             WRITES => may_write,
@@ -67,5 +78,26 @@ impl Pause {
                 _ => self.end(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_of_a_pause_that_is_over_is_not_said_of_the_next() {
+        let pause = Pause::default();
+        pause.begin(Duration::from_millis(50), false);
+        assert!(pause.holds(false));
+        pause.begin(Duration::from_millis(20), true);
+        tokio::time::advance(Duration::from_millis(40)).await;
+        assert!(pause.holds(false), "it is as long and as much as was said first");
+        tokio::time::advance(Duration::from_millis(20)).await;
+        pause.begin(Duration::from_secs(3), true);
+        assert!(!pause.holds(false) && pause.holds(true));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        pause.end_if_over();
+        assert!(!pause.is_on());
     }
 }

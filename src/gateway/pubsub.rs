@@ -100,7 +100,7 @@ impl Session {
         self.show_listening();
         let last = replies.pop().unwrap_or(Reply::Nil);
         for reply in &replies {
-            self.reply(reply);
+            self.send(reply);
         }
         last
     }

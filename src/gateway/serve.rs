@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,13 +15,15 @@ use super::client::text;
 use super::clients::Signal;
 use super::large::{STALLED, Ticket};
 use super::pubsub::shown;
-use super::session::{Blocking, Session};
+use super::session::Session;
+use super::stats::Place;
 use super::tracking::ToRemember;
 use crate::base::Reply;
 use crate::base::limits::{BURST_BYTES_MAX, BURST_COMMANDS_MAX, LARGE_BYTES};
 use crate::cluster::{Listener, Message, on_behalf};
 use crate::host::Stream;
 use crate::machine::Command;
+use crate::machine::commands::{Spec, Waits};
 use crate::resp::RequestReader;
 
 /// Bytes of replies after which they are written before more requests are taken.
@@ -65,9 +68,39 @@ impl Input {
     }
 }
 
+/// A command that may have to wait, and for what.
+pub struct Blocking {
+    pub place: Place,
+    pub command: Command,
+    pub waits: Waits,
+    /// Under this name Redis knows whether it reads.
+    pub name: &'static str,
+}
+
+impl Blocking {
+    pub fn of(spec: &'static Spec, command: &Command) -> Option<Blocking> {
+        Some(Blocking {
+            place: Place::of(spec),
+            waits: command.waits()?,
+            command: command.clone(),
+            name: spec.name,
+        })
+    }
+}
+
+/// Why requests are not run any further for now.
+pub enum Stop {
+    /// The one that was taken last may have to wait.
+    Waits(Blocking),
+    /// The next one may not run while clients are paused.
+    Paused { may_write: bool },
+}
+
 /// How a wait went on.
 enum Waited {
     Answered(Reply),
+    /// Clients are paused no more.
+    Passed,
     /// The client is gone, or told to go.
     Gone,
 }
@@ -87,10 +120,17 @@ impl Session {
         loop {
             let (mut requests, failed) = input.take();
             let idle = requests.is_empty();
-            while let Some(blocking) = self.run(&mut requests).await {
+            while let Some(stop) = self.run(&mut requests).await {
                 self.write(&mut stream).await?;
-                match self.wait(blocking, &mut stream, &mut input.buffer).await? {
+                let waited = match stop {
+                    Stop::Waits(blocking) => self.wait(blocking, &mut stream, &mut input.buffer).await?,
+                    Stop::Paused { may_write } => {
+                        self.pass(may_write, &mut stream, &mut input.buffer).await?
+                    }
+                };
+                match waited {
                     Waited::Answered(reply) => self.reply(&reply),
+                    Waited::Passed => {}
                     Waited::Gone => return stream.shutdown().await,
                 }
             }
@@ -150,6 +190,7 @@ impl Session {
         }
         input.buffer.reserve(input.reader.missing(&input.buffer));
         let reading = Ticket::hold(input.ticket.as_ref(), stream.read_buf(&mut input.buffer));
+        self.client.note_listening(true);
         let read = tokio::select! {
             biased;
             read = reading => read,
@@ -161,6 +202,7 @@ impl Session {
                 return Ok(signal != Signal::Kill);
             }
         };
+        self.client.note_listening(false);
         match read {
             Some(Ok(0)) => return Ok(false),
             Some(read) => {
@@ -222,8 +264,45 @@ impl Session {
                 .stats
                 .ran(&[Some(place)], std::slice::from_ref(reply), Duration::ZERO, false);
         }
-        self.client.note(|seen| seen.waits = false);
+        self.client.note(|seen| {
+            seen.waits = false;
+            seen.at = Instant::now();
+        });
+        self.forget_caching();
         waited
+    }
+
+    /// Waits while clients are paused (`CLIENT PAUSE`).
+    async fn pass(
+        &mut self,
+        may_write: bool,
+        stream: &mut Stream,
+        buffer: &mut BytesMut,
+    ) -> io::Result<Waited> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            tokio::select! {
+                biased;
+                read = stream.read_buf(buffer), if buffer.len() < AHEAD_BYTES => if read? == 0 {
+                    return Ok(Waited::Gone);
+                },
+                signal = self.client.signal() => match signal {
+                    Signal::Kill => return Ok(Waited::Gone),
+                    Signal::TimeOut | Signal::Unblock => {}
+                    Signal::Inbox => {
+                        self.tell_stale();
+                        self.write(stream).await?;
+                    }
+                },
+                () = shared.pause.pass(may_write) => return Ok(Waited::Passed),
+                message = next_message(&mut self.listener) => {
+                    if !self.hear(message) {
+                        return Ok(Waited::Gone);
+                    }
+                    self.write(stream).await?;
+                }
+            }
+        }
     }
 
     async fn wait_in_line(

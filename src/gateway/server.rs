@@ -6,11 +6,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -65,7 +66,7 @@ pub struct Shared {
     started: Instant,
     /// By the node's clock.
     started_at: Millis,
-    saves: AtomicBool,
+    save: Mutex<Save>,
     pub stats: Stats,
     pub slowlog: Slowlog,
     pub latency: Latency,
@@ -94,10 +95,32 @@ pub struct Counts {
 /// The only one who writes snapshots because a client wants it, until this is dropped.
 pub struct Saving(Arc<Shared>);
 
+impl Saving {
+    /// It has ended.
+    pub fn ended<E>(self, how: &Result<(), E>) {
+        self.0.save.lock().failed = how.is_err();
+    }
+}
+
 impl Drop for Saving {
     fn drop(&mut self) {
-        self.0.saves.store(false, Ordering::Release);
+        self.0.save.lock().begun = None;
     }
+}
+
+/// Of the snapshots that clients have asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct SaveShown {
+    /// How long the one under way has taken until now.
+    pub running: Option<Duration>,
+    /// The last one has.
+    pub failed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Save {
+    begun: Option<Instant>,
+    failed: bool,
 }
 
 impl Shared {
@@ -106,7 +129,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             started: Instant::now(),
             started_at,
-            saves: AtomicBool::new(false),
+            save: Mutex::default(),
             stats: Stats::new(),
             slowlog: Slowlog::default(),
             latency: Latency::default(),
@@ -139,8 +162,19 @@ impl Shared {
     /// `None`: somebody else does.
     #[must_use]
     pub fn saving(self: &Arc<Self>) -> Option<Saving> {
-        let taken = self.saves.swap(true, Ordering::Acquire);
-        (!taken).then(|| Saving(Arc::clone(self)))
+        let mut save = self.save.lock();
+        let free = save.begun.is_none();
+        save.begun.get_or_insert_with(Instant::now);
+        free.then(|| Saving(Arc::clone(self)))
+    }
+
+    #[must_use]
+    pub fn save_asked_for(&self) -> SaveShown {
+        let save = self.save.lock();
+        SaveShown {
+            running: save.begun.map(|begun| begun.elapsed()),
+            failed: save.failed,
+        }
     }
 }
 
@@ -354,6 +388,7 @@ async fn look_after(node: Node, shared: Arc<Shared>) {
     loop {
         tick.tick().await;
         shared.stats.sample();
+        shared.pause.end_if_over();
         if let Some(timeout) = node.settings().timeout() {
             shared.clients.kill_idle(timeout);
         }

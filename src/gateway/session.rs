@@ -11,6 +11,7 @@ use super::client::{self, ClientState};
 use super::clients::{self, Client};
 use super::command;
 use super::multi::{Multi, Queued};
+use super::serve::{Blocking, Stop};
 use super::server::Shared;
 use super::stats::Place;
 use super::table::{self, Own};
@@ -20,7 +21,6 @@ use super::unknown;
 use super::{control, functions, object, pubsub, scripts};
 use crate::base::{Reply, RequestId};
 use crate::cluster::{Listener, Node, Outcome, Wish, on_behalf};
-use crate::machine::commands::Waits;
 use crate::machine::{Command, Condition, commands};
 use crate::resp::encode;
 
@@ -76,26 +76,6 @@ pub const ALWAYS: u8 = u8::MAX;
 /// What spoils a transaction.
 const NOT_IN_MULTI: &[&str] = &["save", "shutdown"];
 
-/// A command that may have to wait, and for what.
-pub struct Blocking {
-    pub place: Place,
-    pub command: Command,
-    pub waits: Waits,
-    /// Under this name Redis knows whether it reads.
-    pub name: &'static str,
-}
-
-impl Blocking {
-    fn of(spec: &'static commands::Spec, command: &Command) -> Option<Blocking> {
-        Some(Blocking {
-            place: Place::of(spec),
-            waits: command.waits()?,
-            command: command.clone(),
-            name: spec.name,
-        })
-    }
-}
-
 impl Session {
     #[must_use]
     pub fn new(node: Node, shared: Arc<Shared>, id: u64, client: Arc<Client>) -> Session {
@@ -128,6 +108,11 @@ impl Session {
             self.shared.stats.error(why);
         }
         match self.muted {
+            // What confirms that it listens is never left out.
+            _ if matches!(reply, Reply::Push(_)) => {
+                self.send(reply);
+                self.muted -= u8::from((1..ALWAYS).contains(&self.muted));
+            }
             0 => self.send(reply),
             ALWAYS => {}
             _ => self.muted -= 1,
@@ -142,24 +127,29 @@ impl Session {
         }
     }
 
-    /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait, and returns it.
-    pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Blocking> {
+    /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait.
+    pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Stop> {
         let mut burst = Burst::default();
         let mut command = None;
         let mut count = 0;
-        let mut blocking = None;
+        let mut stop = None;
         while let Some(request) = requests.pop_front() {
             if self.closing {
                 break;
             }
-            let Some((name, args)) = request.split_first() else {
+            let Some(name) = request.first() else {
                 continue;
             };
-            count += 1;
             if self.shared.is_looked_after() {
                 self.flush(&mut burst).await;
-                self.look_after(&request).await;
+                stop = self.is_held_up(&request);
+                if stop.is_some() {
+                    requests.push_front(request);
+                    break;
+                }
+                self.show_to_monitors(&request);
             }
+            count += 1;
             if self.multi.is_none()
                 && self.once.is_none()
                 && !self.only_listens()
@@ -167,32 +157,11 @@ impl Session {
                 && let Some(spec) = commands::find(name)
             {
                 command = Some(spec.name);
-                let place = Place::of(spec);
-                if let Err(reply) = commands::check_arity(spec, args) {
-                    self.shared.stats.rejected(place);
-                    burst.push(Item::Ready(reply), None, request);
-                    continue;
-                }
-                scripts::look_up(&self.node, spec, args).await;
-                if spec.name == "object" && object::is_access(args) {
-                    self.flush(&mut burst).await;
-                    let reply = object::access(&self.node, args).await;
-                    burst.push(Item::Ready(reply), Some(place), request);
-                    continue;
-                }
-                let parsed = self.parse(spec, args);
-                blocking = parsed
-                    .as_ref()
-                    .ok()
-                    .and_then(|command| Blocking::of(spec, command));
-                if blocking.is_some() {
+                stop = self.take(spec, request, &mut burst).await;
+                if stop.is_some() {
                     break;
                 }
-                if let (Some(_), Ok(command)) = (&self.tracking, &parsed) {
-                    burst.remember.add(self.tracking.as_ref(), spec.name, command);
-                    self.forget_caching();
-                }
-                burst.push(parsed.map_or_else(Item::Ready, Item::Run), Some(place), request);
+                self.forget_caching();
                 continue;
             }
             self.flush(&mut burst).await;
@@ -207,7 +176,38 @@ impl Session {
         self.shared.stats.commands.add(count);
         self.show(command);
         self.flush(&mut burst).await;
-        blocking
+        stop
+    }
+
+    /// Takes a data command into the burst, unless it may have to wait.
+    async fn take(
+        &mut self,
+        spec: &'static commands::Spec,
+        request: Vec<Bytes>,
+        burst: &mut Burst,
+    ) -> Option<Stop> {
+        let (place, args) = (Place::of(spec), &request[1..]);
+        if let Err(reply) = commands::check_arity(spec, args) {
+            self.shared.stats.rejected(place);
+            burst.push(Item::Ready(reply), None, request);
+            return None;
+        }
+        scripts::look_up(&self.node, spec, args).await;
+        if spec.name == "object" && object::is_access(args) {
+            self.flush(burst).await;
+            let reply = object::access(&self.node, args).await;
+            burst.push(Item::Ready(reply), Some(place), request);
+            return None;
+        }
+        let parsed = self.parse(spec, args);
+        if let Ok(command) = &parsed {
+            if let Some(blocking) = Blocking::of(spec, command) {
+                return Some(Stop::Waits(blocking));
+            }
+            burst.remember.add(self.tracking.as_ref(), spec.name, command);
+        }
+        burst.push(parsed.map_or_else(Item::Ready, Item::Run), Some(place), request);
+        None
     }
 
     /// One request by itself: answered, and counted unless it was only queued.
@@ -479,7 +479,7 @@ impl Session {
                 Reply::ok()
             }
             b"reply" => self.switch_replies(&args[1]),
-            b"no-evict" | b"no-touch" => self.switch_care(args),
+            b"no-evict" => self.switch_care(&args[1]),
             b"kill" => {
                 let (reply, me) = clients.kill(rest, self.state.id);
                 self.closing |= me;

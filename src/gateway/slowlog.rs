@@ -1,6 +1,7 @@
 //! `SLOWLOG`: the commands that took longest of late. Commands that came together ran together, so one entry stands for all of them:
 //! the first, and how many more there were.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -34,8 +35,27 @@ struct Inner {
     entries: VecDeque<Entry>,
 }
 
+/// A request without what it tells of secrets: what follows `AUTH`.
+fn redacted(request: &[Bytes]) -> Cow<'_, [Bytes]> {
+    let is = |arg: &Bytes, word: &[u8]| arg.eq_ignore_ascii_case(word);
+    let from = match request {
+        [name, ..] if is(name, b"auth") => 1,
+        [name, args @ ..] if is(name, b"hello") => match args.iter().position(|arg| is(arg, b"auth")) {
+            Some(at) => at + 2,
+            None => return Cow::Borrowed(request),
+        },
+        _ => return Cow::Borrowed(request),
+    };
+    let secret = |(at, arg): (usize, &Bytes)| match at {
+        at if at >= from => Bytes::from_static(b"(redacted)"),
+        _ => arg.clone(),
+    };
+    request.iter().enumerate().map(secret).collect()
+}
+
 /// What is kept of a request.
 fn kept(request: &[Bytes], others: usize) -> Vec<Bytes> {
+    let request = redacted(request);
     let shown = if request.len() > SLOWLOG_ARGS_MAX {
         SLOWLOG_ARGS_MAX - 1
     } else {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::table::{self, OWN, SUBCOMMANDS};
 use crate::base::Reply;
-use crate::base::limits::ERROR_KINDS_MAX;
+use crate::base::limits::{ERROR_KIND_BYTES_MAX, ERROR_KINDS_MAX};
 use crate::machine::commands::{self, COMMANDS, Spec};
 
 /// Samples of the counters, and how far apart they are.
@@ -181,7 +181,12 @@ impl Stats {
     /// An error that a client is told.
     pub fn error(&self, text: &str) {
         self.error_replies.add(1);
-        let kind = text.split(' ').next().unwrap_or_default();
+        // A script's error begins with whatever it likes.
+        let kind = text
+            .split(' ')
+            .next()
+            .filter(|kind| kind.len() <= ERROR_KIND_BYTES_MAX);
+        let kind = kind.unwrap_or("ERR");
         let mut errors = self.errors.lock();
         if let Some(count) = errors.get_mut(kind) {
             *count += 1;

@@ -108,7 +108,7 @@ subcommands! {
         "setslot" -4 "slaves" 3
     }
     "client" {
-        "id" 2 "getname" 2 "info" 2 "getredir" 2 "trackinginfo" 2 "setname" 3 "setinfo" 4 "no-evict" 3 "no-touch" 3 "reply" 3
+        "id" 2 "getname" 2 "info" 2 "getredir" 2 "trackinginfo" 2 "setname" 3 "setinfo" 4 "no-evict" 3 "reply" 3
         "unblock" -3 "list" -2 "kill" -3 "pause" -3 "unpause" 2 "tracking" -3 "caching" 3
         "help" 2
     }

@@ -337,7 +337,8 @@ impl Session {
         Some(Asker {
             id: self.state.id,
             reads: remember.reads,
-            not_own: on.no_loop,
+            // What it reads together with its writes may come behind them, and nobody would tell of it any more.
+            not_own: on.no_loop && remember.keys.is_empty() && !remember.reads,
             tracking: self.node.tracking().clone(),
         })
     }

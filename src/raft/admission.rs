@@ -13,16 +13,34 @@ pub trait Admission: Send + Sync {
 
 /// Bytes that keys and values take in all replicas of a node. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Used(Arc<AtomicU64>);
+pub struct Used(Arc<Bytes>);
+
+#[derive(Debug, Default)]
+struct Bytes {
+    now: AtomicU64,
+    peak: AtomicU64,
+}
 
 impl Used {
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.now.load(Ordering::Relaxed)
+    }
+
+    /// The most that they took.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.0.peak.load(Ordering::Relaxed)
     }
 
     /// A replica that took `before` bytes takes `now`.
     pub(super) fn change(&self, before: u64, now: u64) {
-        self.0.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        let change = now.wrapping_sub(before);
+        let all = self
+            .0
+            .now
+            .fetch_add(change, Ordering::Relaxed)
+            .wrapping_add(change);
+        self.0.peak.fetch_max(all, Ordering::Relaxed);
     }
 }

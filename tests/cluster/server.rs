@@ -271,25 +271,6 @@ fn who_monitors_sees_each_request_of_its_node() {
 }
 
 #[test]
-fn paused_clients_wait_and_are_let_go() {
-    let nodes = Nodes::start(|text| text);
-    let (mut me, mut writer, mut reader) = (nodes.client(1), nodes.client(1), nodes.client(1));
-    ok(&mut me, &["SET", "k", "1"]);
-    ok(&mut me, &["CLIENT", "PAUSE", "600000", "WRITE"]);
-    writer.send(&encode(&["SET", "k", "2"])).expect("sent");
-    // What came after the write at the same node is answered, and the write is not there.
-    for _ in 0..20 {
-        assert_eq!(call(&mut reader, &["GET", "k"]).text().as_deref(), Some("1"));
-    }
-    ok(&mut me, &["CLIENT", "UNPAUSE"]);
-    assert!(writer.receive().expect("answered").is_ok());
-    assert_eq!(call(&mut reader, &["GET", "k"]).text().as_deref(), Some("2"));
-    // A pause ends by itself.
-    ok(&mut me, &["CLIENT", "PAUSE", "50"]);
-    assert_eq!(call(&mut reader, &["GET", "k"]).text().as_deref(), Some("2"));
-}
-
-#[test]
 fn replies_are_switched_off_and_skipped() {
     let nodes = Nodes::start(|text| text);
     let mut me = nodes.client(1);
@@ -314,6 +295,21 @@ fn replies_are_switched_off_and_skipped() {
     );
     assert!(me.receive().expect("a reply").is_ok());
     assert_eq!(me.receive().expect("a reply").text().as_deref(), Some("2"));
+    // That it listens is confirmed in any case, and was the one to skip.
+    send(
+        &mut me,
+        &[&["CLIENT", "REPLY", "SKIP"], &["SUBSCRIBE", "a", "b"], &["PING"]],
+    );
+    for name in ["a", "b"] {
+        let confirmed = me.receive().expect("a reply");
+        assert!(
+            matches!(&confirmed, Reply::Array(parts) if parts[1].text().as_deref() == Some(name)),
+            "{confirmed:?}"
+        );
+    }
+    assert!(
+        matches!(me.receive().expect("a reply"), Reply::Array(pong) if pong[0].text().as_deref() == Some("pong"))
+    );
 }
 
 #[test]
@@ -419,7 +415,12 @@ fn idle_clients_are_disconnected_where_a_timeout_is_set() {
     listens.send(&encode(&["SUBSCRIBE", "c"])).expect("sent");
     listens.receive().expect("subscribed");
     ok(&mut me, &["CONFIG", "SET", "timeout", "1"]);
+    // Nor is who waits for an answer.
+    let mut waits = nodes.client(2);
+    waits.send(&encode(&["WAIT", "5", "2500"])).expect("sent");
     assert_ended(&mut idle);
+    assert!(int(&waits.receive().expect("it is answered")) < 5);
+    assert!(matches!(call(&mut waits, &["PING"]), Reply::Simple(_)));
     let mut again = nodes.client(2);
     assert_eq!(call(&mut again, &["PUBLISH", "c", "m"]), Reply::Int(1));
     listens.receive().expect("who listens is not idle");

@@ -31,16 +31,16 @@ fn ok() -> Reply {
     Reply::Simple("OK".into())
 }
 
-fn stale(key: &str) -> Reply {
+pub fn stale(key: &str) -> Reply {
     Reply::Push(vec![bulk("invalidate"), Reply::Array(vec![bulk(key)])])
 }
 
-fn all_stale() -> Reply {
+pub fn all_stale() -> Reply {
     Reply::Push(vec![bulk("invalidate"), Reply::Nil])
 }
 
 /// A connection whose replies are taken by a thread of its own, pushes apart.
-struct Listening {
+pub struct Listening {
     sender: TcpStream,
     heard: Receiver<Reply>,
     pushed: Vec<Reply>,
@@ -66,7 +66,7 @@ impl Listening {
     }
 
     /// In RESP3, tracking.
-    fn tracking(address: SocketAddr, options: &[&str]) -> Listening {
+    pub fn tracking(address: SocketAddr, options: &[&str]) -> Listening {
         let mut client = Listening::open(address).expect("the node is up");
         client.call(&["HELLO", "3"]);
         let request = [&["CLIENT", "TRACKING", "ON"], options].concat();
@@ -76,6 +76,10 @@ impl Listening {
 
     fn try_call(&mut self, request: &[&str]) -> Option<Reply> {
         self.sender.write_all(&encode(request)).ok()?;
+        self.reply()
+    }
+
+    fn reply(&mut self) -> Option<Reply> {
         loop {
             match self.heard.recv_timeout(SOON * 3) {
                 Ok(push @ Reply::Push(_)) => self.pushed.push(push),
@@ -85,12 +89,19 @@ impl Listening {
         }
     }
 
-    fn call(&mut self, request: &[&str]) -> Reply {
+    /// Requests in one go, and as many replies.
+    pub fn burst(&mut self, requests: &[&[&str]]) -> Vec<Reply> {
+        let bytes: Vec<u8> = requests.iter().flat_map(|request| encode(request)).collect();
+        self.sender.write_all(&bytes).expect("the node is up");
+        requests.iter().map(|_| self.reply().expect("a reply")).collect()
+    }
+
+    pub fn call(&mut self, request: &[&str]) -> Reply {
         self.try_call(request).expect("the node is up")
     }
 
     /// What was pushed until now, and what comes until `time` is over.
-    fn pushes(&mut self, time: Duration) -> Vec<Reply> {
+    pub fn pushes(&mut self, time: Duration) -> Vec<Reply> {
         let mut pushed = std::mem::take(&mut self.pushed);
         let until = now() + time;
         while let Some(left) = until.checked_duration_since(now()) {
@@ -119,7 +130,7 @@ impl Listening {
     }
 }
 
-fn cluster(nodes: u16, shards: u16) -> Cluster {
+pub fn cluster(nodes: u16, shards: u16) -> Cluster {
     Cluster::start_with(nodes, shards, |config| {
         config.cluster.replication = 3;
         config.timeouts.request_ms = 3000;

@@ -121,7 +121,9 @@ impl Following {
         };
         feed.at = None;
         feed.version = 0;
-        for group in feed.groups.clone() {
+        let groups = feed.groups.clone();
+        state.table.forgotten(&groups);
+        for group in groups {
             state.table.flush(group);
         }
     }
@@ -138,7 +140,8 @@ impl Following {
 
     async fn make_sure(&self, node: NodeId, id: TrackerId) {
         while self.tell_prefixes(node, id).await {
-            let given_up = std::mem::take(&mut self.inner.state.lock().table.given_up);
+            let groups = self.feed(|feed| feed.groups.clone()).unwrap_or_default();
+            let given_up = self.inner.state.lock().table.forget(&groups);
             let confirm = TrackAsk::Confirm { id, given_up };
             let Some(TrackTold::Confirmed { changes, unsure }) =
                 ask(&self.router, node, confirm, CONFIRM).await
@@ -147,6 +150,7 @@ impl Following {
             };
             {
                 let mut state = self.inner.state.lock();
+                state.table.forgotten(&groups);
                 for (group, changes) in changes {
                     state.table.changed(group, changes);
                 }
@@ -156,13 +160,13 @@ impl Following {
             }
             let until = Instant::now() + CONFIRM_EVERY;
             loop {
-                let added = self.inner.added.notified();
+                let changed = self.inner.changed.notified();
                 if !self.tell_prefixes(node, id).await {
                     return;
                 }
                 tokio::select! {
                     biased;
-                    () = added => {}
+                    () = changed => {}
                     () = tokio::time::sleep_until(until) => break,
                 }
             }

@@ -41,6 +41,7 @@ use super::router::Router;
 use super::settings::Settings;
 use crate::base::limits::TRACKED_PREFIXES_MAX;
 use crate::base::{GroupId, NodeId};
+use crate::host::{Urgency, background};
 use crate::machine::{Changes, TrackerId};
 use crate::ring::Placement;
 
@@ -104,8 +105,8 @@ struct Inner {
     state: Mutex<State>,
     /// Whether any client tracks.
     active: watch::Sender<bool>,
-    /// A prefix came in addition.
-    added: Notify,
+    /// Prefixes came or went.
+    changed: Notify,
     /// A feed has got further.
     progress: Notify,
 }
@@ -147,6 +148,19 @@ fn feeds(me: NodeId, placement: &Placement) -> Vec<Feed> {
     by_members.into_iter().map(feed).collect()
 }
 
+/// Frees what may be a million of keys where nobody waits.
+fn free(garbage: impl Send + 'static) {
+    tokio::spawn(async move {
+        let freed = background("quorate-free", Urgency::Lowest, move || {
+            drop(garbage);
+            Ok(())
+        });
+        if let Err(e) = freed.await {
+            tracing::warn!("what was tracked was not freed in the background: {e}");
+        }
+    });
+}
+
 impl Tracking {
     #[must_use]
     pub fn new(me: NodeId, placement: &Placement, settings: Settings) -> Tracking {
@@ -165,7 +179,7 @@ impl Tracking {
                 settings,
                 state: Mutex::new(state),
                 active: watch::Sender::new(false),
-                added: Notify::new(),
+                changed: Notify::new(),
                 progress: Notify::new(),
             }),
         }
@@ -208,12 +222,15 @@ impl Tracking {
     /// A client tracks no more.
     pub fn off(&self, id: u64) {
         let mut state = self.inner.state.lock();
-        state.table.off(id);
+        let garbage = state.table.off(id);
         if state.table.is_empty() {
             self.inner
                 .active
                 .send_if_modified(|active| std::mem::replace(active, false));
         }
+        drop(state);
+        self.inner.changed.notify_waiters();
+        free(garbage);
     }
 
     /// Whether the connection that this client redirects to is gone, as far as has been noticed.
@@ -255,7 +272,7 @@ impl Node {
                 .active
                 .send_if_modified(|active| !std::mem::replace(active, true));
         }
-        inner.added.notify_waiters();
+        inner.changed.notify_waiters();
         let until = Instant::now() + BEGIN;
         loop {
             let progress = inner.progress.notified();

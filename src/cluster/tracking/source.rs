@@ -18,7 +18,6 @@ use super::{TrackAsk, TrackTold};
 use crate::base::{GroupId, NodeId};
 use crate::cluster::message::{Ask, Told};
 use crate::cluster::router::Router;
-use crate::host::{Urgency, background};
 use crate::machine::{Changes, TrackerId};
 use crate::raft::Group;
 
@@ -204,16 +203,7 @@ impl Sources {
         };
         let groups = follower.groups.iter().filter_map(|&group| router.replica(group));
         let tracked = groups.filter_map(|group| group.interest(|interest, _| interest.tracked.close(id))?);
-        let garbage: Vec<_> = tracked.collect();
-        tokio::spawn(async move {
-            let freed = background("quorate-free", Urgency::Lowest, move || {
-                drop(garbage);
-                Ok(())
-            });
-            if let Err(e) = freed.await {
-                tracing::warn!("what a gateway had tracked was not freed in the background: {e}");
-            }
-        });
+        super::free(tracked.collect::<Vec<_>>());
     }
 
     /// Forgets who has stopped to ask.

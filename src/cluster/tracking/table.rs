@@ -39,7 +39,8 @@ struct Client {
 
 #[derive(Debug)]
 struct Entry {
-    clients: SmallVec<[u64; 2]>,
+    /// With the moment at which each was last about to read the key.
+    clients: SmallVec<[(u64, u64); 1]>,
     /// Tells it from earlier entries of the key.
     number: u64,
     /// Whoever tells this gateway of writes knows that this key is one to tell of.
@@ -52,38 +53,54 @@ pub struct Table {
     keys: BTreeMap<GroupId, BTreeMap<Bytes, Entry>>,
     count: usize,
     bytes: usize,
-    entries: u64,
+    /// Orders what clients do.
+    moment: u64,
     /// The entry that was given up last.
     given_up_at: Option<(GroupId, Bytes)>,
-    /// Keys of which nobody needs to tell any more.
-    pub given_up: Vec<(GroupId, Bytes)>,
-    /// Whose writes these are that do not want to hear of them.
-    writes: BTreeMap<RequestId, u64>,
+    /// Keys of which nobody needs to tell any more, and has not been told so yet.
+    given_up: Keys,
+    /// Those of which somebody is being told so.
+    forgetting: Keys,
+    /// Clients that track prefixes.
+    broadcast: BTreeSet<u64>,
+    /// Whose writes these are that do not want to hear of them, and since when.
+    writes: BTreeMap<RequestId, (u64, u64)>,
     writes_in_order: VecDeque<RequestId>,
-    /// Of the prefixes: grows when one is added.
+    /// Of the prefixes: grows when they change.
     pub version: u64,
 }
+
+type Keys = BTreeMap<GroupId, BTreeSet<Bytes>>;
+
+/// Bytes of an entry for each of its clients.
+const CLIENT_BYTES: usize = size_of::<(u64, u64)>();
+/// Keys that are given up at a time, should many be too many.
+const GIVEN_UP_AT_ONCE: usize = 1024;
+/// Keys of a shard that whoever tells of them is asked to forget at a time. More it goes on telling of, for nobody.
+const GIVEN_UP_MAX: usize = 64 << 10;
 
 impl Table {
     /// A client tracks from now on, or otherwise than before.
     pub fn on(&mut self, id: u64, inbox: Arc<Inbox>, wish: Wish) {
-        let known = self.prefixes();
-        if wish
-            .prefixes
-            .iter()
-            .flatten()
-            .any(|prefix| !known.contains(prefix))
-        {
-            self.version += 1;
+        let before = self.prefixes();
+        if wish.prefixes.is_some() {
+            self.broadcast.insert(id);
+        } else {
+            self.broadcast.remove(&id);
         }
         let client = Client {
             inbox,
             wish,
-            version: self.version,
+            version: 0,
             answered: false,
             redirect_gone: false,
         };
         self.clients.insert(id, client);
+        self.version += u64::from(before != self.prefixes());
+        let version = self.version;
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.version = version;
+        }
     }
 
     /// The client is told that it tracks.
@@ -93,16 +110,24 @@ impl Table {
         }
     }
 
-    /// A client tracks no more. Its entries stay until their keys are written, unless it was the last.
-    pub fn off(&mut self, id: u64) {
+    /// A client tracks no more. Its entries stay until their keys are written, unless it was the last: then all that there is comes
+    /// back, to be freed where nobody waits.
+    pub fn off(&mut self, id: u64) -> Option<Table> {
         self.clients.remove(&id);
-        if self.clients.is_empty() {
-            *self = Table {
-                entries: self.entries,
-                version: self.version,
-                ..Table::default()
-            };
+        if self.broadcast.contains(&id) {
+            // Somebody else may have the same ones: then too much is said once.
+            self.broadcast.remove(&id);
+            self.version += 1;
         }
+        if !self.clients.is_empty() {
+            return None;
+        }
+        let empty = Table {
+            moment: self.moment,
+            version: self.version,
+            ..Table::default()
+        };
+        Some(std::mem::replace(self, empty))
     }
 
     #[must_use]
@@ -124,10 +149,8 @@ impl Table {
     /// All prefixes of all clients.
     #[must_use]
     pub fn prefixes(&self) -> BTreeSet<Bytes> {
-        let all = self
-            .clients
-            .values()
-            .filter_map(|client| client.wish.prefixes.as_ref());
+        let clients = self.broadcast.iter().filter_map(|id| self.clients.get(id));
+        let all = clients.filter_map(|client| client.wish.prefixes.as_ref());
         all.flatten().cloned().collect()
     }
 
@@ -136,27 +159,43 @@ impl Table {
         if !self.clients.contains_key(&id) {
             return None;
         }
+        self.moment += 1;
         let keys = self.keys.entry(group).or_default();
         if let Some(entry) = keys.get_mut(key) {
-            if !entry.clients.contains(&id) {
-                entry.clients.push(id);
+            match entry.clients.iter_mut().find(|(other, _)| *other == id) {
+                Some((_, read_at)) => *read_at = self.moment,
+                None => {
+                    entry.clients.push((id, self.moment));
+                    self.bytes += CLIENT_BYTES;
+                }
             }
             return (!entry.registered).then_some(entry.number);
         }
-        self.entries += 1;
+        if self.forgetting.get(&group).is_some_and(|keys| keys.contains(key)) {
+            // Whether that comes before or after what would be asked now, nobody knows.
+            self.tell(id, Word::Key(key.clone()));
+            return None;
+        }
+        if let Some(given_up) = self.given_up.get_mut(&group) {
+            given_up.remove(key);
+        }
         let entry = Entry {
-            clients: SmallVec::from_slice(&[id]),
-            number: self.entries,
+            clients: SmallVec::from_slice(&[(id, self.moment)]),
+            number: self.moment,
             registered: false,
         };
         // Copied: a slice of a request's buffer would keep the whole buffer alive.
         keys.insert(Bytes::copy_from_slice(key), entry);
         self.count += 1;
-        self.bytes += key.len();
-        while self.count > keys_max.max(1) || self.bytes > TRACKED_BYTES_MAX {
+        self.bytes += key.len() + CLIENT_BYTES;
+        let number = self.moment;
+        for _ in 0..GIVEN_UP_AT_ONCE {
+            if self.count <= keys_max.max(1) && self.bytes <= TRACKED_BYTES_MAX {
+                break;
+            }
             self.give_one_up();
         }
-        Some(self.entries)
+        Some(number)
     }
 
     /// Writes of the key are told from now on, and were since before it was asked for.
@@ -170,7 +209,9 @@ impl Table {
     /// Nobody could be asked to tell of the key's writes: the client is told now not to rely on what it is about to read.
     pub fn failed(&mut self, id: u64, group: GroupId, key: &Bytes) {
         if let Some(entry) = self.keys.get_mut(&group).and_then(|keys| keys.get_mut(key)) {
-            entry.clients.retain(|other| *other != id);
+            let before = entry.clients.len();
+            entry.clients.retain(|(other, _)| *other != id);
+            self.bytes -= (before - entry.clients.len()) * CLIENT_BYTES;
             if entry.clients.is_empty() {
                 self.remove(group, key);
             }
@@ -181,7 +222,7 @@ impl Table {
     fn remove(&mut self, group: GroupId, key: &Bytes) -> Option<Entry> {
         let entry = self.keys.get_mut(&group)?.remove(key)?;
         self.count -= 1;
-        self.bytes -= key.len();
+        self.bytes -= bytes_of(key, &entry);
         Some(entry)
     }
 
@@ -198,12 +239,35 @@ impl Table {
             return;
         };
         if let Some(entry) = self.remove(group, &key) {
-            for id in entry.clients {
+            for (id, _) in entry.clients {
                 self.tell(id, Word::Key(key.clone()));
             }
         }
-        self.given_up.push((group, key.clone()));
+        let given_up = self.given_up.entry(group).or_default();
+        if given_up.len() < GIVEN_UP_MAX {
+            given_up.insert(key.clone());
+        }
         self.given_up_at = Some((group, key));
+    }
+
+    /// Keys of these shards of which nobody needs to tell any more, for whoever does; until [`Table::forgotten`].
+    pub fn forget(&mut self, groups: &[GroupId]) -> Vec<(GroupId, Bytes)> {
+        for group in groups {
+            if let Some(keys) = self.given_up.remove(group) {
+                self.forgetting.insert(*group, keys);
+            }
+        }
+        let of = |group: &GroupId| self.forgetting.get(group).map(|keys| (*group, keys));
+        let keys = groups.iter().filter_map(of);
+        keys.flat_map(|(group, keys)| keys.iter().map(move |key| (group, key.clone())))
+            .collect()
+    }
+
+    /// Whoever was told to forget them has done so, or has forgotten everything.
+    pub fn forgotten(&mut self, groups: &[GroupId]) {
+        for group in groups {
+            self.forgetting.remove(group);
+        }
     }
 
     /// Something of a shard was written.
@@ -215,15 +279,19 @@ impl Table {
         for (key, by) in changes.keys {
             let writer = by.and_then(|by| self.writes.get(&by).copied());
             let entry = self.remove(group, &key);
-            for id in entry.iter().flat_map(|entry| entry.clients.iter()) {
-                let own =
-                    Some(*id) == writer && self.clients.get(id).is_some_and(|client| client.wish.not_own);
-                if !own {
-                    self.tell(*id, Word::Key(key.clone()));
+            for &(id, read_at) in entry.iter().flat_map(|entry| entry.clients.iter()) {
+                // Of what it has read since, nobody will tell.
+                let own = writer.is_some_and(|(writer, at)| writer == id && read_at < at);
+                if !(own && self.clients.get(&id).is_some_and(|client| client.wish.not_own)) {
+                    self.tell(id, Word::Key(key.clone()));
                 }
             }
-            for (&id, client) in &self.clients {
-                let own = client.wish.not_own && writer == Some(id);
+            for (&id, client) in self
+                .broadcast
+                .iter()
+                .filter_map(|id| self.clients.get_key_value(id))
+            {
+                let own = client.wish.not_own && writer.is_some_and(|(writer, _)| writer == id);
                 let mut prefixes = client.wish.prefixes.iter().flatten();
                 if !own && prefixes.any(|prefix| key.starts_with(prefix)) {
                     by_prefix.entry(id).or_default().push(key.clone());
@@ -241,16 +309,15 @@ impl Table {
     pub fn flush(&mut self, group: GroupId) {
         let gone = self.keys.remove(&group).unwrap_or_default();
         self.count -= gone.len();
-        self.bytes -= gone.keys().map(Bytes::len).sum::<usize>();
+        self.bytes -= gone
+            .iter()
+            .map(|(key, entry)| bytes_of(key, entry))
+            .sum::<usize>();
         let mut ids: BTreeSet<u64> = gone
             .values()
-            .flat_map(|entry| entry.clients.iter().copied())
+            .flat_map(|entry| entry.clients.iter().map(|(id, _)| *id))
             .collect();
-        let by_prefix = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.wish.prefixes.is_some());
-        ids.extend(by_prefix.map(|(&id, _)| id));
+        ids.extend(&self.broadcast);
         for id in ids {
             self.tell(id, Word::All);
         }
@@ -285,7 +352,8 @@ impl Table {
 
     /// A request of a client that does not want to hear of its own writes.
     pub fn writes(&mut self, id: u64, request: RequestId) {
-        if self.writes.insert(request, id).is_none() {
+        self.moment += 1;
+        if self.writes.insert(request, (id, self.moment)).is_none() {
             self.writes_in_order.push_back(request);
         }
         if self.writes_in_order.len() > TRACKED_WRITES_MAX
@@ -296,8 +364,118 @@ impl Table {
     }
 }
 
+fn bytes_of(key: &Bytes, entry: &Entry) -> usize {
+    key.len() + entry.clients.len() * CLIENT_BYTES
+}
+
 fn first<'a>(
     mut keys: impl Iterator<Item = (&'a GroupId, &'a BTreeMap<Bytes, Entry>)>,
 ) -> Option<(GroupId, Bytes)> {
     keys.find_map(|(&group, keys)| keys.first_key_value().map(|(key, _)| (group, key.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId::Shard(0);
+
+    fn request(seq: u64) -> RequestId {
+        RequestId { session: 1, seq }
+    }
+
+    fn key(name: &str) -> Bytes {
+        Bytes::copy_from_slice(name.as_bytes())
+    }
+
+    /// A table with one client, which has read `a`, and its inbox.
+    fn table(not_own: bool) -> (Table, Arc<Inbox>) {
+        let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
+        let mut table = Table::default();
+        let wish = Wish {
+            not_own,
+            ..Wish::default()
+        };
+        table.on(7, Arc::clone(&inbox), wish);
+        assert!(read(&mut table, "a"));
+        (table, inbox)
+    }
+
+    /// Whether the key has to be registered.
+    fn read(table: &mut Table, name: &str) -> bool {
+        let number = table.enter(7, GROUP, &key(name), 1);
+        if let Some(number) = number {
+            table.registered(GROUP, &key(name), number);
+        }
+        number.is_some()
+    }
+
+    fn written(table: &mut Table, name: &str, by: Option<RequestId>) {
+        let keys = BTreeMap::from([(key(name), by)]);
+        table.changed(GROUP, Changes { all: false, keys });
+    }
+
+    #[test]
+    fn an_own_write_is_told_if_the_key_was_read_behind_it() {
+        let (mut table, inbox) = table(true);
+        table.writes(7, request(1));
+        written(&mut table, "a", Some(request(1)));
+        assert!(!inbox.has_some());
+        assert!(read(&mut table, "a"), "it is tracked anew");
+        table.writes(7, request(2));
+        assert!(!read(&mut table, "a"), "as far as is known here, it still is");
+        written(&mut table, "a", Some(request(2)));
+        assert_eq!(inbox.take().own.keys, [key("a")]);
+    }
+
+    #[test]
+    fn a_key_that_is_being_forgotten_is_not_relied_on_until_it_is() {
+        let (mut table, inbox) = table(false);
+        assert!(read(&mut table, "b") && inbox.take().own.keys == [key("a")]);
+        assert!(read(&mut table, "a") && inbox.take().own.keys == [key("b")]);
+        assert_eq!(table.forget(&[GroupId::Shard(1)]), [], "another's");
+        let forgets = table.forget(&[GROUP]);
+        assert_eq!(forgets, [(GROUP, key("b"))], "and a was asked for again");
+        assert!(!read(&mut table, "b"), "nobody is asked");
+        assert_eq!(inbox.take().own.keys, [key("b")], "it is told now");
+        table.forgotten(&[GROUP]);
+        assert!(read(&mut table, "b"));
+        assert_eq!(table.forget(&[GROUP]), [(GROUP, key("a"))]);
+    }
+
+    #[test]
+    fn what_all_take_is_added_up() {
+        let (mut table, _inbox) = table(false);
+        let other = Arc::new(Inbox::new(Arc::new(Notify::new())));
+        table.on(8, other, Wish::default());
+        let number = table.enter(8, GROUP, &key("a"), 9);
+        assert_eq!(number, None);
+        assert_eq!(table.bytes, 1 + 2 * CLIENT_BYTES);
+        table.failed(8, GROUP, &key("a"));
+        assert_eq!(table.bytes, 1 + CLIENT_BYTES);
+        assert!(table.enter(8, GROUP, &key("bc"), 9).is_some());
+        written(&mut table, "a", None);
+        assert_eq!(table.bytes, 2 + CLIENT_BYTES);
+        table.flush(GROUP);
+        assert_eq!((table.bytes, table.count), (0, 0));
+    }
+
+    #[test]
+    fn prefixes_are_said_anew_when_they_go() {
+        let (mut table, inbox) = table(false);
+        let version = table.version;
+        let prefixes = Some(BTreeSet::from([key("p")]));
+        let wish = Wish {
+            prefixes,
+            ..Wish::default()
+        };
+        table.on(8, inbox, wish);
+        assert!(table.version > version && table.prefixes().len() == 1);
+        let version = table.version;
+        assert!(table.off(8).is_none());
+        assert!(table.version > version && table.prefixes().is_empty());
+        assert!(table.off(7).is_some_and(|garbage| garbage.count == 1));
+    }
 }

@@ -47,6 +47,7 @@ pub fn clients(source: &Source<'_>) -> Vec<Line> {
 pub fn memory(source: &Source<'_>) -> Vec<Line> {
     let memory = process::memory();
     let (used, settings) = (source.node.memory_used(), source.node.settings());
+    let peak = source.node.memory_peak();
     let resident = memory.resident;
     let start = process::at_start(resident).min(resident);
     let of = |part: u64, whole: u64| part as f64 * 100.0 / (whole.max(1) as f64);
@@ -56,9 +57,9 @@ pub fn memory(source: &Source<'_>) -> Vec<Line> {
         line("used_memory_human", human(used)),
         line("used_memory_rss", resident),
         line("used_memory_rss_human", human(resident)),
-        line("used_memory_peak", memory.peak),
-        line("used_memory_peak_human", human(memory.peak)),
-        line("used_memory_peak_perc", format!("{:.2}%", of(used, memory.peak))),
+        line("used_memory_peak", peak),
+        line("used_memory_peak_human", human(peak)),
+        line("used_memory_peak_perc", format!("{:.2}%", of(used, peak))),
         line("used_memory_overhead", resident.saturating_sub(used)),
         line("used_memory_startup", start),
         line("used_memory_dataset", used),
@@ -82,6 +83,7 @@ pub fn memory(source: &Source<'_>) -> Vec<Line> {
 
 pub fn persistence(source: &Source<'_>) -> Vec<Line> {
     let (node, saved) = (source.node, source.node.saved());
+    let save = source.shared.save_asked_for();
     let last = saved.last.unwrap_or_else(|| source.shared.started_at());
     vec![
         line("loading", u8::from(node.is_refilling())),
@@ -90,11 +92,11 @@ pub fn persistence(source: &Source<'_>) -> Vec<Line> {
         line("rdb_changes_since_last_save", saved.unsaved_bytes),
         line("rdb_bgsave_in_progress", u8::from(saved.under_way)),
         line("rdb_last_save_time", last / 1000),
-        line("rdb_last_bgsave_status", "ok"),
+        line("rdb_last_bgsave_status", if save.failed { "err" } else { "ok" }),
         line("rdb_last_bgsave_time_sec", saved.took.as_secs()),
         line(
             "rdb_current_bgsave_time_sec",
-            if saved.under_way { 0 } else { -1 },
+            save.running.map_or(-1, |time| time.as_secs().cast_signed()),
         ),
         line("aof_enabled", 0),
         line("aof_rewrite_in_progress", 0),

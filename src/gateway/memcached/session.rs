@@ -154,7 +154,10 @@ impl Session {
         for asked in all {
             if self.shared.pause.is_on() {
                 self.flush(std::mem::take(&mut burst)).await;
-                self.pass(asked.commands.iter().any(Command::is_write)).await;
+                if !self.pass(asked.commands.iter().any(Command::is_write)).await {
+                    self.closing = true;
+                    return;
+                }
             }
             if asked.commands.iter().any(|command| burst.delays(command)) {
                 self.flush(std::mem::take(&mut burst)).await;
@@ -165,12 +168,12 @@ impl Session {
         self.flush(burst).await;
     }
 
-    /// Waits while clients are paused (`CLIENT PAUSE`).
-    async fn pass(&self, may_write: bool) {
+    /// Waits while clients are paused (`CLIENT PAUSE`). `false`: this one is killed.
+    async fn pass(&self, may_write: bool) -> bool {
         tokio::select! {
             biased;
-            () = self.client.killed() => {}
-            () = self.shared.pause.pass(may_write) => {}
+            () = self.client.killed() => false,
+            () = self.shared.pause.pass(may_write) => true,
         }
     }
 
@@ -204,8 +207,8 @@ impl Session {
             }
             at += count;
         }
-        if !items.is_empty() && self.shared.pause.is_on() {
-            self.pass(true).await;
+        if !items.is_empty() && self.shared.pause.is_on() && !self.pass(true).await {
+            return;
         }
         for (place, reply) in places.into_iter().zip(run(&self.node, items).await) {
             replies[place] = reply;
@@ -270,6 +273,7 @@ impl Session {
         }
         self.buffer.reserve(self.reader.missing(&self.buffer).max(1));
         let reading = Ticket::hold(self.ticket.as_ref(), stream.read_buf(&mut self.buffer));
+        self.client.note_listening(true);
         let read = tokio::select! {
             biased;
             read = reading => read,
@@ -279,6 +283,7 @@ impl Session {
                 return Ok(signal != Signal::Kill);
             }
         };
+        self.client.note_listening(false);
         let Some(read) = read else {
             let why = "SERVER_ERROR data of more than 1 MiB must not pause for 10 s, nor take 120 s";
             self.answer(&Asked::close(Some(why)), &[]);
