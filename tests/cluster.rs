@@ -9,6 +9,8 @@
     reason = "a test fails by panicking; the message says more than an assertion would"
 )]
 
+#[path = "cluster/applications.rs"]
+mod applications;
 #[path = "cluster/bad_configs.rs"]
 mod bad_configs;
 #[path = "cluster/bad_starts.rs"]

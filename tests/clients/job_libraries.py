@@ -11,21 +11,16 @@ into a temporary folder. The last line is "N passed, M failed".
 
 import os
 import pathlib
-import random
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 
-from support.ports import is_free
+from support.nodes import PATIENCE_SECONDS, ROOT, Nodes, wait_until
+from support.npm import install
 
 JOBS = 60
-PATIENCE_SECONDS = 120
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 TASKS = '''
 import os, time
@@ -52,66 +47,6 @@ def run(kind, n):
 def square(n):
     return run("celery", n)
 '''
-
-
-class Nodes:
-    """Three processes on free ports, from the shipped config."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        text = (ROOT / "cluster-configs/three-nodes.toml").read_text()
-        ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
-        while True:
-            fresh = {port: random.randrange(10_000, 32_000) for port in ports}
-            if len(set(fresh.values())) == len(ports) and all(map(is_free, fresh.values())):
-                break
-        self.config = folder / "cluster.toml"
-        self.config.write_text(re.sub(r"(127\.0\.0\.1:)(\d+)", lambda m: f"{m[1]}{fresh[m[2]]}", text))
-        clients = re.findall(r'client\s*=\s*"127\.0\.0\.1:(\d+)"', text)
-        self.ports = [fresh[port] for port in clients]
-        self.processes = {}
-        for node in (1, 2, 3):
-            self.start(node)
-        self.wait_ready()
-
-    def start(self, node):
-        log = open(self.folder / f"node{node}.log", "ab")
-        command = [os.environ["QUORATE_BIN"], "server", "--config", self.config, "--node", str(node)]
-        command += ["--data-dir", self.folder / f"data{node}"]
-        self.processes[node] = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def wait_ready(self):
-        import redis
-
-        end = time.monotonic() + PATIENCE_SECONDS
-        for port in self.ports:
-            while True:
-                try:
-                    # A write to each shard, more likely than not.
-                    client = redis.Redis(port=port)
-                    for n in range(12):
-                        client.set(f"ready:{n}", 1)
-                    break
-                except redis.RedisError:
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.1)
-
-    def kill(self, node):
-        process = self.processes.pop(node)
-        process.kill()
-        process.wait()
-
-    def stop(self):
-        for node in list(self.processes):
-            self.kill(node)
-
-
-def wait_until(what, holds):
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < end, f"not in {PATIENCE_SECONDS} s: {what}"
-        time.sleep(0.05)
 
 
 def through_kills(nodes, done):
@@ -189,12 +124,7 @@ def test_rq(nodes, folder):
 def test_bullmq(nodes, folder):
     import redis
 
-    near = pathlib.Path(sys.executable).parent
-    paths = os.environ["PATH"] + os.pathsep + str(near)
-    npm, node = (shutil.which(name, path=paths) for name in ("npm", "node"))
-    env = dict(os.environ, PATH=paths)
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", "bullmq@6", "ioredis@5"]
-    subprocess.run(install, cwd=folder, env=env, check=True, timeout=PATIENCE_SECONDS)
+    node, env = install(folder, "bullmq@6", "ioredis@5")
     port = nodes.ports[0]
     client = redis.Redis(port=port)
     script = ROOT / "tests/clients/support/bullmq.mjs"

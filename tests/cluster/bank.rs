@@ -44,7 +44,7 @@ fn all_accounts() -> Vec<String> {
     (0..ACCOUNTS).map(account).collect()
 }
 
-fn seconds() -> u64 {
+pub fn seconds() -> u64 {
     let given = std::env::var("QUORATE_TEST_SECONDS").ok();
     given.map_or(20, |text| text.parse().expect("QUORATE_TEST_SECONDS is a number"))
 }
@@ -67,10 +67,10 @@ pub fn keep_busy(
 }
 
 /// A generator that is good enough to pick accounts (xorshift).
-struct Picks(u64);
+pub struct Picks(pub u64);
 
 impl Picks {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
