@@ -14,20 +14,19 @@ impl Command {
         if reply.is_error() || !self.is_write() {
             return Some(());
         }
-        let same = match self {
+        match self {
             _ if self.compares_with_now() => return None,
             Command::Call(call) => match call.parts() {
-                ("spop", args) => spop(args, reply)?,
-                ("xadd", args) => xadd(args, reply)?,
-                // Which entries they take depends on how long those have been idle.
-                ("xclaim" | "xautoclaim", _) => return None,
-                // What it sorts by may lie on other shards, and none of its keys says so.
-                ("sort", _) => return None,
-                _ => Some(self.clone()),
+                ("spop", args) => return spop(args, reply, all),
+                ("xadd", args) => return xadd(args, reply, all),
+                // Which entries the ones take depends on how long those have been idle. What the other sorts by may lie on other
+                // shards, and none of its keys says so.
+                ("xclaim" | "xautoclaim" | "sort", _) => return None,
+                _ => {}
             },
-            _ => Some(self.clone()),
-        };
-        all.extend(same);
+            _ => {}
+        }
+        all.push(self.clone());
         Some(())
     }
 
@@ -52,27 +51,28 @@ fn command(name: &str, args: &[Bytes]) -> Option<Command> {
 }
 
 /// The members that it has drawn are removed.
-fn spop(args: &[Bytes], reply: &Reply) -> Option<Option<Command>> {
+fn spop(args: &[Bytes], reply: &Reply, all: &mut Vec<Command>) -> Option<()> {
     let drawn: Vec<&Reply> = match reply {
         Reply::Nil => Vec::new(),
         Reply::Array(members) | Reply::Set(members) => members.iter().collect(),
         one => vec![one],
     };
     if drawn.is_empty() {
-        return Some(None);
+        return Some(());
     }
     let mut srem = vec![args.first()?.clone()];
     for member in drawn {
         let Reply::Bulk(member) = member else { return None };
         srem.push(member.clone());
     }
-    Some(Some(command("srem", &srem)?))
+    all.push(command("srem", &srem)?);
+    Some(())
 }
 
 /// With the id that it has given the entry.
-fn xadd(args: &[Bytes], reply: &Reply) -> Option<Option<Command>> {
+fn xadd(args: &[Bytes], reply: &Reply, all: &mut Vec<Command>) -> Option<()> {
     let id = match reply {
-        Reply::Nil => return Some(None),
+        Reply::Nil => return Some(()),
         Reply::Bulk(id) => id,
         _ => return None,
     };
@@ -91,7 +91,8 @@ fn xadd(args: &[Bytes], reply: &Reply) -> Option<Option<Command>> {
     }
     let mut args = args.to_vec();
     *args.get_mut(at)? = id.clone();
-    Some(Some(command("xadd", &args)?))
+    all.push(command("xadd", &args)?);
+    Some(())
 }
 
 #[cfg(test)]
