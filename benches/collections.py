@@ -12,14 +12,13 @@ One connection, no pipeline; medians of so many calls. Three processes and the l
 import argparse
 import pathlib
 import random
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
+from beside import Beside, Client
 from growth import Cluster, free_ports
 
 SMALL = 100
@@ -45,37 +44,22 @@ TYPES = {
         "ZADD {key} {n} {new}", "ZINCRBY {key} 1.5 {element}", "ZSCORE {key} {element}", "ZRANK {key} {element}",
         "ZRANGE {key} {n} {n}", "ZCOUNT {key} {n} +inf", "ZREM {key} {element}", "ZPOPMIN {key}",
     ]),
+    # Ids are numbers; one that the server gives is its time, and larger.
+    "stream": (None, lambda n: f"XADD {{key}} {n + 1}-1 field value:{n:010}", [
+        "XADD {key} * field new", "XLEN {key}", "XRANGE {key} {n}-1 {n}-1", "XREAD COUNT 1 STREAMS {key} {n}-0",
+        "XREVRANGE {key} + - COUNT 1", "XDEL {key} {n}-1",
+    ]),
 }
-
-
-class Client:
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), 60)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.replies = self.socket.makefile("rb")
-
-    def reply(self):
-        line = self.replies.readline()
-        if line[:1] == b"-":
-            raise RuntimeError(line.decode())
-        if line[:1] == b"$" and int(line[1:]) >= 0:
-            return self.replies.read(int(line[1:]) + 2)
-        if line[:1] == b"*":
-            return [self.reply() for _ in range(int(line[1:]))]
-        return line
-
-    def call(self, text):
-        words = text.split()
-        out = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
-        self.socket.sendall(out.encode())
-        return self.reply()
 
 
 def fill(client, kind, key, elements):
     add, element, _ = TYPES[kind]
     for start in range(0, elements, BATCH):
-        values = " ".join(element(n) for n in range(start, min(elements, start + BATCH)))
-        client.call(add.format(key=key, values=values))
+        each = [element(n) for n in range(start, min(elements, start + BATCH))]
+        if add is None:
+            client.pipeline([one.format(key=key) for one in each])
+        else:
+            client.call(add.format(key=key, values=" ".join(each)))
 
 
 def median_us(client, template, key, elements):
@@ -88,25 +72,6 @@ def median_us(client, template, key, elements):
         client.call(text)
         took.append(time.perf_counter() - begin)
     return statistics.median(took) * 1e6
-
-
-class Beside(threading.Thread):
-    """Reads another key of the same shard all the time, and keeps the longest it took."""
-
-    def __init__(self, port, key):
-        super().__init__(daemon=True)
-        self.client, self.key, self.longest, self.over = Client(port), key, 0.0, False
-
-    def run(self):
-        while not self.over:
-            begin = time.perf_counter()
-            self.client.call(f"SET {self.key} 1")
-            self.longest = max(self.longest, time.perf_counter() - begin)
-
-    def stop(self):
-        self.over = True
-        self.join()
-        return self.longest * 1e3
 
 
 def measure(name, port, elements):
@@ -127,19 +92,24 @@ def measure(name, port, elements):
                 if size == SMALL:
                     client.call(f"DEL {key}")
             print(f"{name}: {template:32} {figures[0]:8.0f}us {figures[1]:8.0f}us   {figures[1] / figures[0]:.2f}", flush=True)
+    for _ in range(3):
+        what_others_feel(name, client, port, "other", "SAVE")
     for kind in TYPES:
-        beside = Beside(port, f"{{{kind}}}:other")
-        beside.start()
-        quiet_until = time.monotonic() + 1
-        while time.monotonic() < quiet_until:
-            time.sleep(0.05)
-        quiet, beside.longest = beside.longest * 1e3, 0.0
-        begin = time.perf_counter()
-        client.call(f"DEL {{{kind}}}:{elements}")
-        took = (time.perf_counter() - begin) * 1e3
-        time.sleep(0.5)
-        print(f"{name}: DEL of the {kind}: {took:.1f} ms; a SET beside it took {beside.stop():.1f} ms at the most, "
-              f"{quiet:.1f} ms in a second before", flush=True)
+        what_others_feel(name, client, port, f"{{{kind}}}:other", f"DEL {{{kind}}}:{elements}")
+
+
+def what_others_feel(name, client, port, key, command):
+    """How long a command takes, and the longest SET beside it; and in as long a time before."""
+    beside = Beside(port, key)
+    beside.start()
+    time.sleep(2)
+    quiet = beside.taken()[-1]
+    begin = time.perf_counter()
+    client.call(command)
+    took = (time.perf_counter() - begin) * 1e3
+    time.sleep(max(0.0, 2 - took / 1e3))
+    print(f"{name}: {command}: {took:.1f} ms; a SET beside it took {beside.stop()[-1]:.1f} ms at the most, "
+          f"{quiet:.1f} ms in two seconds before", flush=True)
 
 
 def main():

@@ -57,6 +57,8 @@ mod reads;
 mod refill;
 #[path = "cluster/rereads.rs"]
 mod rereads;
+#[path = "cluster/scanning.rs"]
+mod scanning;
 #[path = "cluster/scripts.rs"]
 mod scripts;
 #[path = "cluster/server.rs"]

@@ -1,12 +1,17 @@
 //! Keyspace events on their way to whoever listens: from the shards that are led here, and from what has run at this gateway.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::node::Node;
 use super::pubsub::PubSubAsk;
 use super::router::Router;
 use super::settings::Settings;
 use crate::base::events::Events;
+use crate::base::limits::{PUSHES_BYTES_MAX, PUSHES_MAX};
 use crate::machine::Notice;
 use crate::raft::Group;
 
@@ -61,6 +66,59 @@ impl Router {
     }
 }
 
+/// Keys that were read and not found, until somebody is told: nobody's read waits for that. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Missed {
+    inner: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    missed: Mutex<Misses>,
+    some: Notify,
+}
+
+#[derive(Default)]
+struct Misses {
+    keys: Vec<Bytes>,
+    bytes: usize,
+    lost: u64,
+}
+
+impl Misses {
+    fn add(&mut self, key: Bytes) {
+        if self.keys.len() >= PUSHES_MAX || self.bytes + key.len() > PUSHES_BYTES_MAX {
+            self.lost += 1;
+            return;
+        }
+        self.bytes += key.len();
+        self.keys.push(key);
+    }
+}
+
+impl Missed {
+    /// Tells of them, as long as the node runs.
+    pub async fn run(self, router: Router, settings: Settings) {
+        loop {
+            self.inner.some.notified().await;
+            let Misses { keys, lost, .. } = std::mem::take(&mut *self.inner.missed.lock());
+            if lost > 0 {
+                tracing::warn!(
+                    lost,
+                    "keyspace events of misses are lost: they come faster than they are told"
+                );
+            }
+            let notice = |key| Notice {
+                class: Events::MISS,
+                event: "keymiss",
+                key,
+            };
+            let notices = keys.into_iter().map(notice).collect();
+            router.publish_all(messages(&settings, notices)).await;
+        }
+    }
+}
+
 impl Node {
     /// Whether what runs at this gateway is to note its events.
     pub(super) fn notes_events(&self) -> bool {
@@ -69,17 +127,13 @@ impl Node {
     }
 
     /// Tells that keys were read and not found.
-    pub(super) async fn tell_missed(&self, missed: Vec<Bytes>) {
+    pub(super) fn tell_missed(&self, missed: Vec<Bytes>) {
         if !missed.is_empty() {
-            let notice = |key| Notice {
-                class: Events::MISS,
-                event: "keymiss",
-                key,
-            };
-            let notices = missed.into_iter().map(notice).collect();
-            self.router()
-                .publish_all(messages(self.settings(), notices))
-                .await;
+            let waiting = &self.volatile().missed.inner;
+            let mut misses = waiting.missed.lock();
+            missed.into_iter().for_each(|key| misses.add(key));
+            drop(misses);
+            waiting.some.notify_one();
         }
     }
 }

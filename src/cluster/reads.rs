@@ -77,7 +77,7 @@ impl Node {
                 touched,
                 missed,
             })) => {
-                self.tell_missed(missed).await;
+                self.tell_missed(missed);
                 Ok(Some((replies, touched)))
             }
             Ok(Told::Seen(Seen::Conflict)) => Ok(None),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::memory::Memory;
 use super::node::Node;
-use super::notices;
+use super::notices::{self, Missed};
 use super::pubsub::PubSub;
 use super::router::Router;
 use super::scripts::Scripts;
@@ -37,6 +37,8 @@ pub struct Volatile {
     pub settings: Settings,
     /// What keys take, and which may go.
     pub memory: Memory,
+    /// What was read and not found.
+    pub missed: Missed,
 }
 
 impl Volatile {
@@ -52,7 +54,14 @@ impl Volatile {
             tracking: Tracking::new(me, placement, settings.clone()),
             settings,
             memory,
+            missed: Missed::default(),
         }
+    }
+
+    /// Does what belongs to no group, as long as the node runs.
+    pub fn run(&self, router: &Router, me: NodeId) {
+        tokio::spawn(self.tracking.clone().run(router.clone(), me));
+        tokio::spawn(self.missed.clone().run(router.clone(), self.settings.clone()));
     }
 
     /// Tells whoever wants to know of writes to this group, as long as it runs.

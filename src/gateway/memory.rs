@@ -11,11 +11,11 @@ const CALM: &str = "Hi Sam, I can't find any memory issue in your instance. I ca
 const NEAR: &str = "Sam, I detected a few issues in this Quorate node's memory:\n\n * It uses more than nine tenths of the machine's \
                     memory: set maxmemory, spread the keys over more nodes, or delete some.\n";
 
-fn stats(size: Option<Size>) -> Reply {
-    let memory = process::memory();
-    let used = memory.resident;
-    let start = process::at_start(used).min(used);
-    let data = used - start;
+/// As `INFO` has them: what keys take is the node's, the rest the process's.
+fn stats(node: &Node, size: Option<Size>) -> Reply {
+    let resident = process::memory().resident;
+    let (used, peak) = (node.memory_used(), node.memory_peak());
+    let start = process::at_start(resident).min(resident);
     let keys = size.map_or(0, |size| size.keys);
     let int = |n: u64| Reply::Int(i64::try_from(n).unwrap_or(i64::MAX));
     let of = |part: u64, whole: u64| Reply::Double(part as f64 * 100.0 / (whole.max(1) as f64));
@@ -24,7 +24,7 @@ fn stats(size: Option<Size>) -> Reply {
         (Reply::bulk("overhead.hashtable.expires"), Reply::Int(0)),
     ];
     let fields = [
-        ("peak.allocated", int(memory.peak)),
+        ("peak.allocated", int(peak)),
         ("total.allocated", int(used)),
         ("startup.allocated", int(start)),
         ("replication.backlog", Reply::Int(0)),
@@ -32,14 +32,17 @@ fn stats(size: Option<Size>) -> Reply {
         ("clients.normal", Reply::Int(0)),
         ("aof.buffer", Reply::Int(0)),
         ("db.0", Reply::Map(database)),
-        ("overhead.total", int(start)),
+        ("overhead.total", int(resident.saturating_sub(used))),
         ("keys.count", int(keys)),
-        ("keys.bytes-per-key", int(data / keys.max(1))),
-        ("dataset.bytes", int(data)),
-        ("dataset.percentage", of(data, used)),
-        ("peak.percentage", of(used, memory.peak)),
-        ("fragmentation", Reply::Double(1.0)),
-        ("fragmentation.bytes", Reply::Int(0)),
+        ("keys.bytes-per-key", int(used / keys.max(1))),
+        ("dataset.bytes", int(used)),
+        ("dataset.percentage", of(used, resident)),
+        ("peak.percentage", of(used, peak)),
+        (
+            "fragmentation",
+            Reply::Double(resident as f64 / used.max(1) as f64),
+        ),
+        ("fragmentation.bytes", int(resident.saturating_sub(used))),
     ];
     Reply::Map(fields.map(|(name, value)| (Reply::bulk(name), value)).into())
 }
@@ -64,7 +67,7 @@ pub async fn memory(node: &Node, args: &[Bytes]) -> Reply {
             );
             Reply::Verbatim(told.into())
         }
-        b"stats" => stats(node.size().await),
+        b"stats" => stats(node, node.size().await),
         _ => help::unknown("MEMORY", &text(&args[0])),
     }
 }

@@ -180,7 +180,7 @@ fn progress(counts: &Counts, when: &str) {
 }
 
 /// Sets the flag also when its thread panics, so that nobody works on.
-struct StopAtEnd<'a>(&'a AtomicBool);
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::bank::StopAtEnd;
 use crate::nodes::{NODES, Nodes};
 use crate::wire::{Client, Fate, Reply, words};
 
@@ -52,15 +53,6 @@ fn is_one_moment(values: &[Reply]) {
     );
 }
 
-/// Ends the writers, also when a read has failed.
-struct Stopper<'a>(&'a AtomicBool);
-
-impl Drop for Stopper<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 fn reads_over_shards(reads: &str) {
     let nodes = Nodes::start(|text| text.replace("# reads = \"index\"", &format!("reads = \"{reads}\"")));
     let keys = nodes.key_per_shard("read");
@@ -95,7 +87,7 @@ fn reads_over_shards(reads: &str) {
                 }
             });
         }
-        let _stopper = Stopper(&stop);
+        let _stopper = StopAtEnd(&stop);
         for n in 0..READS {
             let client = &mut clients[n % NODES.len()];
             is_one_moment(&read_in_multi(client, &keys));

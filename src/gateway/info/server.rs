@@ -112,6 +112,7 @@ pub fn stats(source: &Source<'_>) -> Vec<Line> {
     let sum = |count: fn(&crate::machine::Tally) -> u64| tallies.iter().map(|t| count(t)).sum::<u64>();
     let [commands, bytes_in, bytes_out] = stats.rates();
     let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    let (_, tracked) = node.tracking().counts();
     let names = |kind| node.pubsub().names(kind);
     vec![
         line("total_connections_received", stats.accepted.get()),
@@ -135,6 +136,7 @@ pub fn stats(source: &Source<'_>) -> Vec<Line> {
         line("pubsubshard_channels", names(Kind::ShardChannel)),
         line("latest_fork_usec", 0),
         line("total_forks", 0),
+        line("tracking_total_keys", tracked),
         line("total_error_replies", stats.error_replies.get()),
         line("total_reads_processed", stats.reads.get()),
         line("total_writes_processed", stats.writes.get()),

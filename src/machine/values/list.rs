@@ -35,7 +35,7 @@ fn weight(element: &Blob) -> usize {
 }
 
 impl Sequence {
-    fn new(first: i64, elements: impl IntoIterator<Item = Blob>) -> Sequence {
+    pub(super) fn new(first: i64, elements: impl IntoIterator<Item = Blob>) -> Sequence {
         let mut sequence = Sequence {
             first,
             elements: Vector::new(),
@@ -157,7 +157,8 @@ impl Serialize for Sequence {
 
 impl<'de> Deserialize<'de> for Sequence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (first, elements) = <(i64, Vector<Blob>)>::deserialize(deserializer)?;
+        // As a vector, for imbl's own reserves whatever length is claimed.
+        let (first, elements) = <(i64, Vec<Blob>)>::deserialize(deserializer)?;
         Ok(Sequence::new(first, elements))
     }
 }

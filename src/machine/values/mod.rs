@@ -274,3 +274,30 @@ impl Large {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::codec;
+
+    #[test]
+    fn a_length_that_is_claimed_is_not_reserved() {
+        // What bincode makes of `u64::MAX`.
+        let huge = [&[253][..], &u64::MAX.to_le_bytes()].concat();
+        let claims = |mut bytes: Vec<u8>, behind: usize| {
+            let at = bytes.len() - behind;
+            assert_eq!(bytes[at - 1], 0, "an empty length");
+            bytes.splice(at - 1..at, huge.iter().copied());
+            bytes
+        };
+        let large = |large: Large| codec::encode(&Value::Large(Arc::new(large))).expect("it is encoded");
+        let list = claims(large(Large::List(Sequence::new(0, std::iter::empty()))), 0);
+        assert!(codec::decode_whole::<Value>(&list).is_err());
+        // Its groups stand behind its entries.
+        let stream = claims(large(Large::Stream(Stream::default())), 1);
+        assert!(codec::decode_whole::<Value>(&stream).is_err());
+        let group = stream::Group::new(stream::Id::ZERO, None);
+        let group = claims(codec::encode(&group).expect("it is encoded"), 0);
+        assert!(codec::decode_whole::<stream::Group>(&group).is_err());
+    }
+}

@@ -13,13 +13,15 @@ use crate::machine::values::stream::{Consumer, Group, Id, Stream};
 /// Entries that Redis keeps in one node of its tree.
 const NODE_ENTRIES: usize = 100;
 
-/// `LAST` is ours: the last id alone, in an array; or none.
+/// Ours, and no word that a client would say: the last id alone, in an array; or none.
+pub const LAST: &str = "\0last";
+
 pub const XINFO: Subcommands = &[
     ("stream", -3),
     ("groups", 3),
     ("consumers", 4),
     ("help", 2),
-    ("last", 3),
+    (LAST, 3),
 ];
 
 fn help() -> Reply {
@@ -62,7 +64,7 @@ pub fn xinfo(view: View<'_, '_>, a: &mut Args<'_>) -> Done {
     }
     let key = a.key()?;
     let now = view.now();
-    if word == "last" {
+    if word == LAST {
         let last = read(view, &key)?.map(|stream| id_reply(stream.last));
         return Ok(Reply::Array(last.into_iter().collect()));
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::info::LAST;
 use super::{View, added_up_to, edit_group, entry, has_gaps, id_reply, ids, no_group, read};
 use crate::base::{Millis, Reply};
 use crate::machine::commands::args::{Args, parse_i64};
@@ -250,7 +251,7 @@ fn in_group(error: Reply) -> Reply {
 
 fn last_id(key: &Bytes) -> Option<Command> {
     let spec = table::find(b"xinfo")?;
-    let args = [Bytes::from_static(b"last"), key.clone()];
+    let args = [Bytes::from_static(LAST.as_bytes()), key.clone()];
     table::parse(spec, &args).ok()
 }
 

@@ -4,7 +4,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Id, Key, OVERHEAD_BYTES};
+use super::{Id, Key, OVERHEAD_BYTES, ascending};
 use crate::base::Millis;
 
 /// An entry that was delivered to a consumer, and that it has not acknowledged.
@@ -252,8 +252,10 @@ impl Serialize for Group {
 
 impl<'de> Deserialize<'de> for Group {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        type Parts = (Id, Option<u64>, Vec<(Key, Millis)>, OrdMap<Id, Pending>);
+        // The last as a vector, for imbl's own reserves whatever length is claimed; the bytes are the same.
+        type Parts = (Id, Option<u64>, Vec<(Key, Millis)>, Vec<(Id, Pending)>);
         let (delivered, read, consumers, pending) = Parts::deserialize(deserializer)?;
+        ascending(&pending)?;
         let mut group = Group::new(delivered, read);
         for (name, seen) in consumers {
             group.see(&name, seen);

@@ -293,10 +293,23 @@ impl Serialize for Stream {
     }
 }
 
+/// Whether what was read has each id once, in order, as it was written.
+///
+/// # Errors
+/// It has not.
+fn ascending<T, E: serde::de::Error>(by_id: &[(Id, T)]) -> Result<(), E> {
+    if by_id.is_sorted_by(|a, b| a.0 < b.0) {
+        return Ok(());
+    }
+    Err(E::custom("ids are not in order"))
+}
+
 impl<'de> Deserialize<'de> for Stream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        type Parts = ((Id, Id, u64), OrdMap<Id, Packed>, Vec<(Key, Group)>);
+        // As for a group's pending entries.
+        type Parts = ((Id, Id, u64), Vec<(Id, Packed)>, Vec<(Key, Group)>);
         let ((last, max_deleted, added), entries, groups) = Parts::deserialize(deserializer)?;
+        ascending(&entries)?;
         let mut stream = Stream {
             last,
             max_deleted,
