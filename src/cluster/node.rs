@@ -292,7 +292,7 @@ impl Node {
                 inner.volatile.follow(&group, router);
             }
         }
-        inner.volatile.run(&router, inner.id);
+        inner.volatile.run(router, inner.id);
         let answering = router.clone();
         groups.set_service(Arc::new(move |_, message, responder| {
             answering.answer_encoded(&message, responder);

@@ -131,7 +131,9 @@ impl Node {
         if !missed.is_empty() {
             let waiting = &self.volatile().missed.inner;
             let mut misses = waiting.missed.lock();
-            missed.into_iter().for_each(|key| misses.add(key));
+            for key in missed {
+                misses.add(key);
+            }
             drop(misses);
             waiting.some.notify_one();
         }
