@@ -15,7 +15,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate::base::limits::{MEMCACHED_GETS_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX};
+use quorate::base::limits::{BULK_BYTES_MAX, MEMCACHED_GETS_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX};
+use quorate::config::Config;
 use quorate::testing::Cluster;
 
 #[path = "memcached/wire.rs"]
@@ -37,6 +38,14 @@ impl Started {
     fn new() -> Started {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = Cluster::start(3, 4).expect("the cluster starts");
+        Started { cluster, _turn: turn }
+    }
+
+    /// Items may have as much as anything may.
+    fn with_large_items() -> Started {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let large = |config: &mut Config| config.limits.memcached_item_bytes = BULK_BYTES_MAX as u64;
+        let cluster = Cluster::start_with(3, 4, large).expect("the cluster starts");
         Started { cluster, _turn: turn }
     }
 
@@ -249,7 +258,7 @@ fn a_pipeline_is_answered_in_order_and_what_is_quiet_is_not() {
 
 #[test]
 fn what_is_malformed_or_too_much_hangs_nothing_and_is_not_kept() {
-    let started = Started::new();
+    let started = Started::with_large_items();
     let mut client = started.client(0);
     assert_eq!(
         client.call("set a 0 0 1\r\nx\r\nset b 0 0 1\r\nx\r\n"),
@@ -602,7 +611,14 @@ fn statistics_and_versions_are_as_clients_read_them() {
     }
     assert!(stats.ends_with("\r\nEND\r\n"));
     let settings = client.call("stats settings\r\n");
-    assert!(settings.contains("STAT item_size_max 67108864\r\n"), "{settings}");
+    assert!(settings.contains("STAT item_size_max 1048576\r\n"), "{settings}");
+    let stored = |client: &mut Client, bytes: usize| {
+        client.call(&format!("set big 0 0 {bytes}\r\n{}\r\n", "v".repeat(bytes)))
+    };
+    assert_eq!(stored(&mut client, 1 << 20), "STORED\r\n");
+    let too_large = "SERVER_ERROR object too large for cache\r\n";
+    assert_eq!(stored(&mut client, (1 << 20) + 1), too_large);
+    assert_eq!(client.call("get big\r\n"), "END\r\n");
     assert_eq!(
         client.call("stats items\r\nstats cachedump 1 1\r\n"),
         "END\r\nEND\r\n"

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Config;
+use crate::base::limits::BULK_BYTES_MAX;
 
 impl Config {
     /// Whether everything is within its bounds.
@@ -130,6 +131,11 @@ impl Config {
         if self.limits.snapshot_log_bytes < 1 << 16 {
             let reason = format!("{}: must be at least 65536", self.limits.snapshot_log_bytes);
             return Err(("limits.snapshot_log_bytes".into(), reason));
+        }
+        let item = self.limits.memcached_item_bytes;
+        if !(1024..=BULK_BYTES_MAX as u64).contains(&item) {
+            let reason = format!("{item}: must be 1024 to {BULK_BYTES_MAX}");
+            return Err(("limits.memcached_item_bytes".into(), reason));
         }
         Ok(())
     }

@@ -104,6 +104,9 @@ pub struct LimitsSection {
     pub maxmemory: u64,
     #[serde(deserialize_with = "memory::policy")]
     pub maxmemory_policy: Policy,
+    /// Bytes of an item that memcached's clients store.
+    #[serde(deserialize_with = "memory::bytes")]
+    pub memcached_item_bytes: u64,
 }
 
 impl Default for Timeouts {
@@ -128,6 +131,7 @@ impl Default for LimitsSection {
             snapshot_log_bytes: 16 << 20,
             maxmemory: 0,
             maxmemory_policy: Policy::NoEviction,
+            memcached_item_bytes: 1 << 20,
         }
     }
 }
@@ -405,6 +409,16 @@ mod tests {
             "[limits]",
             "[limits]\nmaxmemory_policy = 1",
             "limits.maxmemory_policy",
+        ),
+        (
+            "[limits]",
+            "[limits]\nmemcached_item_bytes = \"65mb\"",
+            "limits.memcached_item_bytes",
+        ),
+        (
+            "[limits]",
+            "[limits]\nmemcached_item_bytes = 100",
+            "limits.memcached_item_bytes",
         ),
         ("id = 3", "ident = 3", "unknown field `ident`"),
         (

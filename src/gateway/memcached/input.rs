@@ -13,8 +13,10 @@ const TOO_LONG: &str = "CLIENT_ERROR line too long";
 const BLANKS_MAX: usize = 100;
 
 /// Takes requests from a buffer; keeps its place in an unfinished one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
+    /// Bytes that an item may have.
+    item_max: usize,
     /// A command that waits for its data.
     head: Option<Box<Head>>,
     /// Bytes to pass over.
@@ -24,6 +26,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    pub(super) fn new(item_max: usize) -> Reader {
+        Reader {
+            item_max,
+            head: None,
+            swallow: 0,
+            looked: 0,
+        }
+    }
+
     /// The next whole request; `None` if more bytes are needed.
     pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Option<Asked> {
         loop {
@@ -51,6 +62,10 @@ impl Reader {
                 Line::Refused(asked, length) => {
                     self.swallow = length + 2;
                     return Some(asked);
+                }
+                Line::Head(head) if head.length > self.item_max => {
+                    self.swallow = head.length + 2;
+                    return Some(head.too_large());
                 }
                 Line::Head(head) => self.head = Some(head),
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::meta::{self, Meta};
 use super::{Asked, BAD_FORMAT, Counted, Form, TOO_LARGE, VERSION};
-use crate::base::limits::{BULK_BYTES_MAX, MEMCACHED_KEY_BYTES_MAX};
+use crate::base::limits::MEMCACHED_KEY_BYTES_MAX;
 use crate::machine::Command;
 use crate::machine::commands::memcached::{Delete, Delta, Look, Memcached, Mode, Store};
 
@@ -55,18 +55,16 @@ impl Head {
         Asked::one(Memcached::Store(Store { value, ..store }), form).quiet(quiet)
     }
 
-    /// The line that this is, or why it is refused. Data that are too large take the item with them, as in memcached, that nobody
-    /// goes on reading the old ones: if they were to replace it.
     pub(super) fn line(self) -> Line {
+        Line::Head(Box::new(self))
+    }
+
+    /// What is answered to data that are too large. They take the item with them, as in memcached, that nobody goes on reading the
+    /// old ones: if they were to replace it.
+    pub(super) fn too_large(&self) -> Asked {
         let Head {
-            length,
-            store,
-            meta,
-            quiet,
-        } = &self;
-        if *length <= BULK_BYTES_MAX {
-            return Line::Head(Box::new(self));
-        }
+            store, meta, quiet, ..
+        } = self;
         let quiet = *quiet && meta.is_none();
         let asked = if store.mode == Mode::Set && store.cas.is_none() || meta.is_some() {
             let delete = Delete {
@@ -79,7 +77,7 @@ impl Head {
         } else {
             Asked::text(TOO_LARGE)
         };
-        Line::Refused(asked.quiet(quiet), *length)
+        asked.quiet(quiet)
     }
 }
 

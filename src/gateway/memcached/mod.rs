@@ -119,8 +119,9 @@ impl Asked {
 /// All requests in what comes, and what would be reserved for them is bounded.
 #[cfg(fuzzing)]
 pub(super) fn fuzzed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
-    use crate::base::limits::COMMAND_BYTES_MAX;
-    let (mut reader, mut buffer, mut all) = (input::Reader::default(), bytes::BytesMut::new(), Vec::new());
+    use crate::base::limits::{BULK_BYTES_MAX, COMMAND_BYTES_MAX};
+    let mut reader = input::Reader::new(BULK_BYTES_MAX);
+    let (mut buffer, mut all) = (bytes::BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         while let Some(asked) = reader.next(&mut buffer) {

@@ -80,11 +80,13 @@ impl Session {
     #[must_use]
     pub fn new(node: Node, shared: Arc<Shared>, client: Arc<Client>) -> Session {
         client.note(|seen| seen.library.0 = Bytes::from_static(b"memcached"));
+        let item_max = node.config().limits.memcached_item_bytes;
+        let item_max = usize::try_from(item_max).unwrap_or(usize::MAX);
         Session {
             node,
             shared,
             client,
-            reader: Reader::default(),
+            reader: Reader::new(item_max),
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
             ticket: None,
             had_ticket: false,

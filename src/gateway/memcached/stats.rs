@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::VERSION;
 use crate::base::Policy;
-use crate::base::limits::BULK_BYTES_MAX;
 use crate::cluster::Node;
 use crate::gateway::server::Shared;
 
@@ -144,7 +143,10 @@ pub(super) fn settings(node: &Node) -> String {
         ("binding_protocol", "ascii".to_string()),
         ("auth_enabled_sasl", "no".to_string()),
         ("auth_enabled_ascii", "no".to_string()),
-        ("item_size_max", BULK_BYTES_MAX.to_string()),
+        (
+            "item_size_max",
+            node.config().limits.memcached_item_bytes.to_string(),
+        ),
         ("flush_enabled", "yes".to_string()),
     ])
 }
