@@ -230,7 +230,9 @@ impl Tracking {
         }
         drop(state);
         self.inner.changed.notify_waiters();
-        free(garbage);
+        if let Some(garbage) = garbage {
+            free(garbage);
+        }
     }
 
     /// Whether the connection that this client redirects to is gone, as far as has been noticed.

@@ -162,14 +162,16 @@ impl Table {
         self.moment += 1;
         let keys = self.keys.entry(group).or_default();
         if let Some(entry) = keys.get_mut(key) {
+            let number = (!entry.registered).then_some(entry.number);
             match entry.clients.iter_mut().find(|(other, _)| *other == id) {
                 Some((_, read_at)) => *read_at = self.moment,
                 None => {
                     entry.clients.push((id, self.moment));
                     self.bytes += CLIENT_BYTES;
+                    self.keep_to(keys_max, TRACKED_BYTES_MAX);
                 }
             }
-            return (!entry.registered).then_some(entry.number);
+            return number;
         }
         if self.forgetting.get(&group).is_some_and(|keys| keys.contains(key)) {
             // Whether that comes before or after what would be asked now, nobody knows.
@@ -188,14 +190,18 @@ impl Table {
         keys.insert(Bytes::copy_from_slice(key), entry);
         self.count += 1;
         self.bytes += key.len() + CLIENT_BYTES;
-        let number = self.moment;
+        self.keep_to(keys_max, TRACKED_BYTES_MAX);
+        Some(self.moment)
+    }
+
+    /// Gives up what is too much.
+    fn keep_to(&mut self, keys_max: usize, bytes_max: usize) {
         for _ in 0..GIVEN_UP_AT_ONCE {
-            if self.count <= keys_max.max(1) && self.bytes <= TRACKED_BYTES_MAX {
+            if self.count <= keys_max.max(1) && self.bytes <= bytes_max {
                 break;
             }
             self.give_one_up();
         }
-        Some(number)
     }
 
     /// Writes of the key are told from now on, and were since before it was asked for.
@@ -456,6 +462,10 @@ mod tests {
         table.failed(8, GROUP, &key("a"));
         assert_eq!(table.bytes, 1 + CLIENT_BYTES);
         assert!(table.enter(8, GROUP, &key("bc"), 9).is_some());
+        // Others who read what is tracked already count as well.
+        table.keep_to(9, 2 + CLIENT_BYTES);
+        assert_eq!((table.bytes, table.count), (2 + CLIENT_BYTES, 1), "a is given up");
+        assert!(table.enter(7, GROUP, &key("a"), 9).is_some());
         written(&mut table, "a", None);
         assert_eq!(table.bytes, 2 + CLIENT_BYTES);
         table.flush(GROUP);
