@@ -1,6 +1,9 @@
 """A client for measurements that sends what it is told and nothing else; and what one feels beside something else."""
 
+import contextlib
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 
@@ -53,3 +56,23 @@ class Beside(threading.Thread):
         self.over = True
         self.join()
         return self.taken()
+
+
+@contextlib.contextmanager
+def redis_server(port):
+    """Debian's, on that port, keeping nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while True:
+                try:
+                    Client(port)
+                    break
+                except OSError:
+                    assert server.poll() is None, "redis-server does not start"
+                    time.sleep(0.05)
+            yield port
+        finally:
+            server.terminate()
+            server.wait()

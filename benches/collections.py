@@ -13,12 +13,10 @@ import argparse
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
-from beside import Beside, Client
+from beside import Beside, Client, redis_server
 from growth import Cluster, free_ports
 
 SMALL = 100
@@ -119,17 +117,8 @@ def main():
     parser.add_argument("--redis", action="store_true", help="the same with redis-server, beside it")
     args = parser.parse_args()
     if args.redis:
-        port = free_ports(1)[0]
-        with tempfile.TemporaryDirectory() as folder:
-            server = subprocess.Popen(
-                ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder],
-                stdout=subprocess.DEVNULL)
-            try:
-                time.sleep(1)
-                measure("Redis  ", port, args.elements)
-            finally:
-                server.terminate()
-                server.wait()
+        with redis_server(free_ports(1)[0]) as port:
+            measure("Redis  ", port, args.elements)
     cluster = Cluster(args.binary, SHARDS)
     try:
         measure("Quorate", cluster.ports[0], args.elements)

@@ -9,12 +9,10 @@ Three processes and the load share this machine. "Later" is the time from the la
 
 import argparse
 import pathlib
-import subprocess
 import sys
-import tempfile
 import time
 
-from beside import Beside, Client
+from beside import Beside, Client, redis_server
 from growth import Cluster, free_ports
 
 SHARDS = 4
@@ -71,17 +69,8 @@ def main():
     parser.add_argument("--redis", action="store_true", help="the same with redis-server, beside it")
     args = parser.parse_args()
     if args.redis:
-        port = free_ports(1)[0]
-        with tempfile.TemporaryDirectory() as folder:
-            server = subprocess.Popen(
-                ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder],
-                stdout=subprocess.DEVNULL)
-            try:
-                time.sleep(1)
-                measure("Redis  ", [port], args.keys, args.seconds)
-            finally:
-                server.terminate()
-                server.wait()
+        with redis_server(free_ports(1)[0]) as port:
+            measure("Redis  ", [port], args.keys, args.seconds)
     cluster = Cluster(args.binary, SHARDS)
     try:
         measure("Quorate", cluster.ports[::3], args.keys, args.seconds)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::nodes::{NODES, Nodes, READY};
+use crate::within;
 use crate::{bank, eventually, now};
 use attempts::Client;
 
@@ -44,6 +45,8 @@ const STEP: [(&str, u64); 8] = [
 /// How long that may take, on two cores that other tests share; and how long what is left when nothing new comes.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 const REST_LIMIT: Duration = Duration::from_secs(60);
+/// Jobs and events that are not done yet: so few that workers wait.
+const BACKLOG: usize = 6;
 
 type Counts = Mutex<BTreeMap<&'static str, u64>>;
 
@@ -98,6 +101,12 @@ impl Run {
     /// Whether to go on with what would never end.
     fn goes_on(&self) -> bool {
         !self.failed() && self.stopped.lock().is_none()
+    }
+
+    /// Waits until so little is left to be done that more may come.
+    fn wait_for_room(&self, backlog: impl Fn() -> usize) {
+        let enough = || (!self.goes_on() || backlog() < BACKLOG).then_some(());
+        while within(REST_LIMIT, enough).is_none() {}
     }
 
     /// Whether to go on with what has to be brought to an end.

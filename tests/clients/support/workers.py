@@ -77,6 +77,11 @@ class Run:
     def ends(self):
         return self.stop.is_set() or self.failed.is_set()
 
+    def wait_until(self, holds):
+        """Until that holds, or the run ends."""
+        while not (self.ends() or holds()):
+            self.stop.wait(0.002)
+
     def start(self, worker, n):
         def body():
             try:
@@ -247,8 +252,7 @@ def asks_limiter(run, client, n):
 def pushes_jobs(run, client, n):
     jobs = run.jobs
     for name in map("job:{}".format, itertools.count()):
-        while not run.ends() and len(jobs["pushed"]) - len(jobs["ran"]) >= BACKLOG:
-            time.sleep(0.002)
+        run.wait_until(lambda: len(jobs["pushed"]) - len(jobs["ran"]) < BACKLOG)
         if run.ends():
             run.produced["jobs"].set()
             return
@@ -321,8 +325,7 @@ def finishes(run, client, own, job):
 def adds_events(run, client, n):
     events = run.events
     for number in itertools.count():
-        while not run.ends() and len(events["added"]) - len(events["processed"]) >= BACKLOG:
-            time.sleep(0.002)
+        run.wait_until(lambda: len(events["added"]) - len(events["processed"]) < BACKLOG)
         if run.ends():
             run.produced["events"].set()
             return
@@ -403,7 +406,7 @@ def locks(run, client, n):
         if fate is Fate.UNKNOWN:
             got = client.until_done(lambda r: r.get("lock")) == token
         if not got:
-            time.sleep(0.01)
+            run.wait_until(lambda: client.until_done(lambda r: r.get("lock")) is None)
             continue
         ends = asked + LEASE_MS / 1000
         holds(run, n, ends)

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{Commands, Direction};
@@ -12,8 +10,6 @@ use redis::{Commands, Direction};
 use super::Run;
 use super::attempts::{Client, Fate};
 
-/// So few that workers wait.
-const BACKLOG: usize = 6;
 const DIES_EVERY: u64 = 9;
 const WAIT_SECONDS: f64 = 0.2;
 
@@ -42,9 +38,7 @@ impl Told {
 
 pub fn push(run: &Run, client: &mut Client, _: usize) {
     for n in 0.. {
-        while run.goes_on() && run.jobs.backlog() >= BACKLOG {
-            thread::sleep(Duration::from_millis(2));
-        }
+        run.wait_for_room(|| run.jobs.backlog());
         if !run.goes_on() {
             break;
         }

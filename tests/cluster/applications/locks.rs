@@ -1,7 +1,6 @@
 //! A lock by SET NX PX and a token, released by a script that compares.
 
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -9,7 +8,7 @@ use redis::{Commands, ExistenceCheck, SetExpiry, SetOptions};
 
 use super::Run;
 use super::attempts::{Client, Fate};
-use crate::now;
+use crate::{now, within};
 
 const LEASE: Duration = Duration::from_millis(1500);
 const OVERSTAYS_EVERY: u64 = 4;
@@ -58,7 +57,9 @@ pub fn take_turns(run: &Run, client: &mut Client, n: usize) {
         let token = format!("{n}:{turn}");
         let ends = now() + LEASE;
         if !acquire(run, client, &token) {
-            thread::sleep(Duration::from_millis(10));
+            within(LEASE, || {
+                (!run.goes_on() || holder(run, client).is_none()).then_some(())
+            });
             continue;
         }
         hold(run, n, ends);

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::streams::{
@@ -16,7 +14,6 @@ use redis::{Commands, Connection, RedisResult};
 use super::Run;
 use super::attempts::{Client, Fate};
 
-const BACKLOG: usize = 6;
 const CLAIMS_EVERY: u64 = 4;
 const DIES_EVERY: u64 = 9;
 /// After so many milliseconds what a consumer has left is taken by another.
@@ -52,9 +49,7 @@ pub fn prepare(client: &mut Client) {
 
 pub fn add(run: &Run, client: &mut Client, _: usize) {
     for n in 0.. {
-        while run.goes_on() && run.stream.backlog() >= BACKLOG {
-            thread::sleep(Duration::from_millis(2));
-        }
+        run.wait_for_room(|| run.stream.backlog());
         if !run.goes_on() {
             break;
         }
