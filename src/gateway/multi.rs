@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::exec::PUBLISHES;
+use super::functions;
 use super::large::{Large, Room};
 use crate::base::Reply;
 use crate::base::limits::{TXN_BYTES_MAX, TXN_COMMANDS_MAX};
@@ -70,6 +71,7 @@ impl Multi {
     pub fn may_write(&self) -> bool {
         self.queue.iter().any(|(name, queued)| match queued {
             Queued::Data(command) => command.is_write(),
+            Queued::Own(request) if *name == "function" => !functions::only_looks(&request[1..]),
             Queued::Own(_) => PUBLISHES.contains(name),
             Queued::Failed(_) => false,
         })

@@ -127,10 +127,15 @@ fn small_keys_by_the_thousand_are_bounded_too() {
     let nodes = start("allkeys-random");
     let mut clients = NODES.map(|node| nodes.client(node));
     let mut worst = 0;
-    for round in 0..90 {
-        let sets: Vec<Vec<String>> = (0..1000)
-            .map(|n| vec!["SET".into(), format!("k{round}:{n}"), "x".into()])
-            .collect();
+    for round in 0..80 {
+        let sets: Vec<Vec<String>> = if round % 2 == 0 {
+            let set = |n| vec!["SET".into(), format!("k{round}:{n}"), "x".into()];
+            (0..1000).map(set).collect()
+        } else {
+            // In one entry of one shard, whose keys take ten times what the command has.
+            let pairs = (0..2000).flat_map(|n| [format!("{{x}}{round}:{n}"), "x".into()]);
+            vec![std::iter::once("MSET".to_string()).chain(pairs).collect()]
+        };
         let replies = clients[round % 3].pipeline(&sets).expect("the cluster is up");
         assert!(replies.iter().all(Reply::is_ok), "round {round}: {replies:?}");
         let used = NODES.map(|node| number(&memory(&nodes, node), "used"));
@@ -138,7 +143,7 @@ fn small_keys_by_the_thousand_are_bounded_too() {
     }
     let memory = memory(&nodes, 1);
     println!("{memory}, {worst} bytes at the most");
-    assert!(worst <= LIMIT + SLACK / 8, "{worst} bytes are used of {LIMIT}");
+    assert!(worst <= LIMIT + SLACK / 16, "{worst} bytes are used of {LIMIT}");
     assert!(number(&memory, "used") > LIMIT / 10 * 9, "{memory}");
     assert_equal(&nodes);
 }

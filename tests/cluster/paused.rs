@@ -89,13 +89,24 @@ fn what_may_write_waits_and_what_only_reads_does_not() {
     let nodes = Nodes::start(|text| text);
     let (mut me, mut other) = (nodes.client(1), nodes.client(1));
     ok(&mut me, &["SET", "k", "1"]);
+    let library = "#!lua name=a\nredis.register_function('a', function() return 1 end)";
+    let mut queued = nodes.client(1);
+    ok(&mut queued, &["MULTI"]);
+    call(&mut queued, &["FUNCTION", "LOAD", library]);
     ok(&mut me, &["CLIENT", "PAUSE", "600000", "WRITE"]);
+    queued.send(&encode(&["EXEC"])).expect("sent");
+    queued
+        .wait_for(Duration::from_millis(200))
+        .expect("a time-out can be set");
+    assert!(
+        queued.receive().is_err(),
+        "EXEC of what changes functions does not wait"
+    );
     ok(&mut other, &["MULTI"]);
     call(&mut other, &["GET", "k"]);
     let read = call(&mut other, &["EXEC"]);
     assert!(matches!(read, Reply::Array(values) if values[0].text().as_deref() == Some("1")));
     assert!(matches!(call(&mut other, &["FUNCTION", "LIST"]), Reply::Array(_)));
-    let library = "#!lua name=a\nredis.register_function('a', function() return 1 end)";
     for request in [
         &["FUNCTION", "LOAD", library][..],
         &["PUBLISH", "c", "m"],
