@@ -12,6 +12,8 @@ mod coordinator;
 mod digest;
 #[path = "machine/direct.rs"]
 mod direct;
+#[path = "machine/entries.rs"]
+mod entries;
 #[path = "machine/eviction.rs"]
 mod eviction;
 #[path = "machine/expiry.rs"]

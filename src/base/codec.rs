@@ -2,8 +2,11 @@
 //! disk, so a hostile length can neither abort the process nor leave a tail unread.
 
 use std::cell::RefCell;
+use std::fmt;
 
-use serde::{Serialize, de::DeserializeOwned};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 
 use super::limits::FRAME_BYTES_MAX;
 
@@ -15,6 +18,8 @@ const SCRATCH_BYTES_MAX: usize = 64 << 10;
 thread_local! {
     /// Values are encoded here first: an own buffer would grow, and move, several times on the way to its size.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What [`decode_shared`] decodes.
+    static SHARED: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
 }
 
 /// Why bytes were not what they should be.
@@ -83,6 +88,51 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Co
     Ok(bincode::serde::decode_from_slice(bytes, config)?)
 }
 
+/// As [`decode`]; fields that are read by [`shared`] are slices of `bytes`, and keep all of them in memory.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_shared<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, CodecError> {
+    let config = bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
+    let before = SHARED.replace(bytes.clone());
+    let decoded = bincode::serde::borrow_decode_from_slice(bytes, config);
+    SHARED.set(before);
+    all_of(bytes, decoded?)
+}
+
+/// Reads a field for `#[serde(deserialize_with = "codec::shared")]`: see [`decode_shared`]; elsewhere it is copied.
+///
+/// # Errors
+/// The deserializer's.
+pub fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    deserializer.deserialize_bytes(Shared)
+}
+
+struct Shared;
+
+impl Visitor<'_> for Shared {
+    type Value = Bytes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+        Ok(SHARED.with_borrow(|whole| {
+            let (whole_at, at) = (whole.as_ptr_range(), bytes.as_ptr_range());
+            if whole_at.start <= at.start && at.end <= whole_at.end {
+                whole.slice_ref(bytes)
+            } else {
+                Bytes::copy_from_slice(bytes)
+            }
+        }))
+    }
+
+    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+        Ok(bytes.into())
+    }
+}
+
 /// As [`decode`], for what this program wrote to its own disk, and read back whole: a state can be larger than any message.
 ///
 /// # Errors
@@ -95,6 +145,25 @@ pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Serialize, serde::Deserialize)]
+    struct Field(#[serde(deserialize_with = "shared")] Bytes);
+
+    #[test]
+    fn shared_fields_are_slices_of_what_is_decoded_and_copies_elsewhere() {
+        let fields = || vec![Field("one".into()), Field(Bytes::new()), Field("three".into())];
+        let encoded = Bytes::from(encode(&fields()).expect("encodes"));
+        let within = |field: &Field| encoded.as_ptr_range().contains(&field.0.as_ptr());
+        let shared: Vec<Field> = decode_shared(&encoded).expect("decodes");
+        let copied: Vec<Field> = decode(&encoded).expect("decodes");
+        for (decoded, is_shared) in [(&shared, true), (&copied, false)] {
+            let texts: Vec<&[u8]> = decoded.iter().map(|field| &field.0[..]).collect();
+            assert_eq!(texts, [&b"one"[..], b"", b"three"]);
+            assert_eq!((within(&decoded[0]), within(&decoded[2])), (is_shared, is_shared));
+        }
+        assert!(decode_shared::<Vec<Field>>(&encoded.slice(..encoded.len() - 1)).is_err());
+        assert!(SHARED.with_borrow(Bytes::is_empty), "nothing is kept");
+    }
 
     #[test]
     fn a_hostile_length_is_an_error_and_a_tail_is_one_too() {

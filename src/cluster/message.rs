@@ -72,6 +72,14 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// Has it hold no part of the message that it was decoded from.
+    pub fn detach(&mut self) {
+        if let Ask::Begin(txn) = self {
+            let commands = txn.parts.iter_mut().flat_map(|part| &mut part.commands);
+            commands.for_each(Command::detach);
+        }
+    }
+
     /// Bytes of what it carries, roughly.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -410,7 +410,7 @@ impl Router {
     /// Answers an encoded question of another node. The two that make up the load get their answers from where these come to
     /// be; a task waits for the others.
     pub fn answer_encoded(&self, message: &Bytes, responder: Responder) {
-        let Envelope::<Ask> { group, ask } = match codec::decode(message) {
+        let Envelope::<Ask> { group, ask } = match codec::decode_shared(message) {
             Ok(envelope) => envelope,
             Err(e) => {
                 let failure = Failure::Stopped(format!("the question cannot be read: {e}"));
@@ -435,7 +435,9 @@ impl Router {
                     respond(responder, &told(answer.map(Told::Seen)));
                 });
             }
-            (ask, _) => {
+            (mut ask, _) => {
+                // It may stay for long, and the message with it.
+                ask.detach();
                 let router = self.clone();
                 tokio::spawn(async move { respond(responder, &router.answer(group, ask).await) });
             }

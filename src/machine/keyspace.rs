@@ -6,92 +6,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::access::Access;
 use super::digest::{share, share_by_bytes};
 use super::interest::Interest;
+pub use super::object::{Object, cost};
 use super::tally::Tally;
 pub use super::values::{Blob, Key, Value};
 use crate::base::slot::{SLOTS, slot_of};
 use crate::base::{Millis, Mutant, mutant};
-
-/// A key's value, expiry and version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    body: Body,
-    /// Log index of the entry that last changed the key.
-    pub version: u64,
-}
-
-/// Most keys have no expiry, and pay nothing for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Body {
-    Lasting(Value),
-    Expiring(Box<(Value, Millis)>),
-}
-
-const _: () = assert!(size_of::<Object>() == 24);
-
-impl Object {
-    #[must_use]
-    pub fn new(value: Value, expires: Option<Millis>, version: u64) -> Object {
-        let body = match expires {
-            None => Body::Lasting(value),
-            Some(at) => Body::Expiring(Box::new((value, at.max(1)))),
-        };
-        Object { body, version }
-    }
-
-    #[must_use]
-    pub fn value(&self) -> &Value {
-        match &self.body {
-            Body::Lasting(value) => value,
-            Body::Expiring(expiring) => &expiring.0,
-        }
-    }
-
-    fn value_mut(&mut self) -> &mut Value {
-        match &mut self.body {
-            Body::Lasting(value) => value,
-            Body::Expiring(expiring) => &mut expiring.0,
-        }
-    }
-
-    #[must_use]
-    pub fn expires(&self) -> Option<Millis> {
-        match &self.body {
-            Body::Lasting(_) => None,
-            Body::Expiring(expiring) => Some(expiring.1),
-        }
-    }
-
-    /// Whether the key counts as absent at replicated time `now`.
-    #[must_use]
-    pub fn expired(&self, now: Millis) -> bool {
-        self.expires().is_some_and(|at| at <= now)
-    }
-
-    fn into_value(self) -> Value {
-        match self.body {
-            Body::Lasting(value) => value,
-            Body::Expiring(expiring) => expiring.0,
-        }
-    }
-}
-
-impl Serialize for Object {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.value(), self.expires(), self.version).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (value, expires, version) = Deserialize::deserialize(deserializer)?;
-        Ok(Object::new(value, expires, version))
-    }
-}
 
 pub type Slot = BTreeMap<Key, Object>;
 
@@ -122,25 +45,6 @@ pub struct Keyspace {
     expiry_sum: u128,
     /// The entry that was last given a stamp, and how many it has.
     stamps: (u64, u32),
-}
-
-/// What a key takes beside its bytes and its value's: its place in a node of the tree, the value's header, and their share of room
-/// that is free.
-pub const KEY_COST: u64 = 96;
-/// What an expiry takes: the time twice, the key once more, a node's share.
-pub const EXPIRY_COST: u64 = 96;
-
-/// Bytes that a key takes with what it holds, roughly, and the same on every replica.
-#[must_use]
-pub fn cost(key: &[u8], object: &Object) -> u64 {
-    cost_of(key, object.value(), object.expires())
-}
-
-/// As [`cost`].
-#[must_use]
-pub fn cost_of(key: &[u8], value: &Value, expires: Option<Millis>) -> u64 {
-    let expiry = expires.map_or(0, |_| EXPIRY_COST + key.len() as u64);
-    KEY_COST + expiry + (key.len() + value.weight()) as u64
 }
 
 /// Large values that no key holds any more. To free one takes milliseconds, which is not to happen between two entries.
@@ -219,52 +123,90 @@ impl Keyspace {
 
     /// Puts or (`None`) removes a key.
     pub fn set(&mut self, key: &[u8], object: Option<Object>) {
-        let slot = &mut self.slots[usize::from(slot_of(key))];
-        if object.is_none() && !slot.as_ref().is_some_and(|slot| slot.contains_key(key)) {
-            return;
+        match object {
+            Some(object) => self.put_with(key, |_| Some(object)),
+            None => self.remove(key),
         }
+    }
+
+    /// Puts a string that does not expire, in the old one's place if it fits there: no memory is asked for, or given back.
+    pub fn put_str(&mut self, key: &[u8], value: &[u8], version: u64) {
+        self.put_with(key, |old| {
+            let overwritten = old.is_some_and(|old| old.overwrite(value, version));
+            (!overwritten).then(|| Object::new(Value::Str(Blob::from(value)), None, version))
+        });
+    }
+
+    /// Puts the object that `make` gives, or (`None`) what it has made of the one that is there.
+    fn put_with(&mut self, key: &[u8], make: impl FnOnce(Option<&mut Object>) -> Option<Object>) {
         self.interest.note(key);
-        let slot = Arc::make_mut(slot.get_or_insert_default());
-        let expires = object.as_ref().and_then(Object::expires);
-        let added = object.as_ref().map_or(0, |object| share(key, object));
-        self.bytes += object.as_ref().map_or(0, |object| cost(key, object));
-        let old = match object {
-            Some(object) => match slot.get_mut(key) {
-                Some(old) => Some(std::mem::replace(old, object)),
-                None => {
-                    self.len += 1;
-                    slot.insert(Key::from(key), object);
-                    let all = slot.keys().map(|key| &key[..]);
-                    self.access.fit(slot_of(key), slot.len(), all);
-                    None
-                }
-            },
-            None => {
-                self.len -= 1;
-                slot.remove(key)
-            }
+        let number = slot_of(key);
+        let slot = Arc::make_mut(self.slots[usize::from(number)].get_or_insert_default());
+        let (expired, expires) = if let Some(object) = slot.get_mut(key) {
+            let (share_before, cost_before) = (share(key, object), cost(key, object));
+            let expired = object.expires();
+            let old = make(Some(object)).map(|new| std::mem::replace(object, new));
+            self.digest = self
+                .digest
+                .wrapping_sub(share_before)
+                .wrapping_add(share(key, object));
+            self.bytes = self.bytes + cost(key, object) - cost_before;
+            let expires = object.expires();
+            self.discard(old);
+            (expired, expires)
+        } else {
+            let Some(object) = make(None) else { return };
+            self.digest = self.digest.wrapping_add(share(key, &object));
+            self.bytes += cost(key, &object);
+            self.len += 1;
+            let expires = object.expires();
+            slot.insert(Key::from(key), object);
+            let all = slot.keys().map(|key| &key[..]);
+            self.access.fit(number, slot.len(), all);
+            (None, expires)
         };
-        let removed = old.as_ref().map_or(0, |object| share(key, object));
-        self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
-        self.bytes -= old.as_ref().map_or(0, |object| cost(key, object));
-        let old_expires = old.as_ref().and_then(Object::expires);
+        self.expires(key, expired, expires);
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        let slot = &mut self.slots[usize::from(slot_of(key))];
+        let Some(slot) = slot.as_mut().filter(|slot| slot.contains_key(key)) else {
+            return;
+        };
+        self.interest.note(key);
+        if let Some(object) = Arc::make_mut(slot).remove(key) {
+            self.len -= 1;
+            self.digest = self.digest.wrapping_sub(share(key, &object));
+            self.bytes -= cost(key, &object);
+            let expired = object.expires();
+            self.discard(Some(object));
+            self.expires(key, expired, None);
+        }
+    }
+
+    fn discard(&mut self, old: Option<Object>) {
         if let Some(old) = old
             && old.value().kind().is_some()
             && old.value().weight() >= GARBAGE_BYTES_MIN
         {
             self.garbage.0.push(old.into_value());
         }
-        if old_expires != expires {
-            // Copied: a slice of a request's buffer would keep the whole buffer alive.
-            let key = Bytes::copy_from_slice(key);
-            self.expiry_sum += u128::from(expires.unwrap_or(0));
-            self.expiry_sum -= u128::from(old_expires.unwrap_or(0));
-            if let Some(at) = old_expires {
-                self.expiries.remove(&(at, key.clone()));
-            }
-            if let Some(at) = expires {
-                self.expiries.insert((at, key));
-            }
+    }
+
+    /// Notes when a key expires now, and did before.
+    fn expires(&mut self, key: &[u8], before: Option<Millis>, now: Option<Millis>) {
+        if before == now {
+            return;
+        }
+        // Copied: a slice of a request's buffer would keep the whole buffer alive.
+        let key = Bytes::copy_from_slice(key);
+        self.expiry_sum += u128::from(now.unwrap_or(0));
+        self.expiry_sum -= u128::from(before.unwrap_or(0));
+        if let Some(at) = before {
+            self.expiries.remove(&(at, key.clone()));
+        }
+        if let Some(at) = now {
+            self.expiries.insert((at, key));
         }
     }
 

@@ -17,6 +17,17 @@ pub enum Scope {
     All,
 }
 
+impl Scope {
+    /// The same in bytes of its own.
+    #[must_use]
+    pub fn detached(&self) -> Scope {
+        match self {
+            Scope::Keys(keys) => Scope::Keys(keys.iter().map(|key| Bytes::copy_from_slice(key)).collect()),
+            Scope::All => Scope::All,
+        }
+    }
+}
+
 /// Exclusive locks with exactly one owner each, and the tickets that wait for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locks {

@@ -23,6 +23,7 @@ pub mod keyspace;
 mod listing;
 pub mod locks;
 mod notices;
+mod object;
 pub mod overlay;
 mod parked;
 pub mod rdb;
@@ -39,6 +40,7 @@ mod strict;
 mod tally;
 mod tracked;
 pub mod values;
+mod warming;
 
 pub use access::{Access, Counted};
 pub use commands::{Command, Touches};
@@ -84,8 +86,14 @@ impl Machine {
 
     /// Applies the entry at `index`; says who is answered what. Indexes only grow.
     pub fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
+        self.apply_heard(index, batch, true)
+    }
+
+    /// As [`Machine::apply`]. Where nobody waits for the entry's own requests (`heard`: somebody does), their answers may be left
+    /// out: of three replicas two need none.
+    pub fn apply_heard(&mut self, index: u64, batch: Batch, heard: bool) -> Vec<(Ticket, Response)> {
         match self {
-            Machine::Shard(shard) => shard.apply(index, batch),
+            Machine::Shard(shard) => shard.apply(index, batch, heard),
             Machine::Coordinator(coordinator) => coordinator.apply(index, batch),
         }
     }

@@ -152,7 +152,7 @@ impl<'a> Overlay<'a> {
 
     fn touch(&mut self, key: &Bytes, before: Before, after: bool) {
         if let Some(recorder) = &mut self.recorder {
-            let key = key.clone();
+            let key = Bytes::copy_from_slice(key);
             recorder.touched.push(Touched { key, before, after });
         }
     }
@@ -185,7 +185,8 @@ impl<'a> Overlay<'a> {
             self.touch(key, self.before(key), write.is_some());
         }
         match &mut self.base {
-            Base::Kept(_) => drop(self.writes.keys.insert(key.clone(), write)),
+            // Copied: a slice of a request's bytes would keep all of them, for as long as an intent stays.
+            Base::Kept(_) => drop(self.writes.keys.insert(Bytes::copy_from_slice(key), write)),
             Base::Direct {
                 keyspace,
                 version,
@@ -371,6 +372,19 @@ impl<'a> Overlay<'a> {
     }
 
     pub fn put_str(&mut self, key: &Bytes, value: &[u8], expires: Option<Millis>) {
+        let records = self.records();
+        if let Base::Direct {
+            keyspace,
+            version,
+            done,
+        } = &mut self.base
+            && expires.is_none()
+            && !records
+            && !mutant::is(Mutant::WritesKeepOldVersion)
+        {
+            done.changed = true;
+            return keyspace.put_str(key, value, *version);
+        }
         self.put(key, Value::Str(Blob::from(value)), expires);
     }
 

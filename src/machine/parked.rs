@@ -31,7 +31,8 @@ impl ParkedTable {
         self.parked.len()
     }
 
-    pub fn insert(&mut self, ticket: Ticket, request: Request, scope: Scope, prepare: Option<&Prepare>) {
+    pub fn insert(&mut self, ticket: Ticket, mut request: Request, scope: Scope, prepare: Option<&Prepare>) {
+        request.detach();
         let deadline = prepare.map_or(request.deadline, |p| p.deadline);
         let attempt = prepare.map(|p| p.attempt);
         self.deadlines.insert((deadline, ticket));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::keyspace::{EXPIRY_COST, KEY_COST};
+use super::object::{EXPIRY_COST, KEY_COST};
 use super::{Command, Failed, FunctionChange, Scope, Touches};
 use crate::base::{AttemptId, GroupId, Millis, NodeId, Reply, RequestId, TxnId};
 
@@ -293,6 +293,16 @@ impl Request {
             deadline: Millis::MAX,
             body,
         }
+    }
+
+    /// Has it hold no part of the bytes that it was decoded from, so that it may stay when those go.
+    pub fn detach(&mut self) {
+        let commands = match &mut self.body {
+            Body::Run { commands, .. } => commands,
+            Body::Prepare(prepare) => &mut prepare.commands,
+            _ => return,
+        };
+        commands.iter_mut().for_each(Command::detach);
     }
 
     /// Whether nobody waits for it but who waits for the locks that it frees.

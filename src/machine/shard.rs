@@ -35,6 +35,7 @@ use super::second_phase::Kept;
 use super::sessions::{Known, Sessions};
 use super::strict::failed;
 use super::tally::Tally;
+use super::warming::warm;
 use crate::base::limits::{PARKED_MAX, PREPARED_MAX};
 use crate::base::{AttemptId, GroupId, Millis, Mutant, Reply, RequestId, mutant};
 
@@ -102,6 +103,8 @@ pub(super) struct Applying {
     pub(super) seed: u64,
     /// What needs more memory is refused.
     pub(super) full: bool,
+    /// See [`super::Machine::apply_heard`].
+    heard: bool,
     pub(super) out: Vec<(Ticket, Response)>,
 }
 
@@ -192,7 +195,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply(&mut self, index: u64, batch: Batch) -> Vec<(Ticket, Response)> {
+    pub(super) fn apply(&mut self, index: u64, batch: Batch, heard: bool) -> Vec<(Ticket, Response)> {
         let backwards = mutant::is(Mutant::ReplicatedTimeGoesBack);
         self.head.time = if backwards {
             batch.time
@@ -203,10 +206,12 @@ impl Shard {
             index,
             seed: batch.seed,
             full: false,
-            out: Vec::with_capacity(batch.requests.len()),
+            heard,
+            out: Vec::with_capacity(if heard { batch.requests.len() } else { 0 }),
         };
         self.forget_finished();
         self.refuse_overdue(&mut applying);
+        warm(&self.keyspace, &batch.requests);
         for (at, request) in (0..).zip(batch.requests) {
             self.request(Ticket { index, at }, request, &mut applying);
         }
@@ -241,8 +246,9 @@ impl Shard {
                 Some(scope) => self.park(ticket, request, scope),
                 None => {
                     let response = self.run(commands, conditions, *mode, applying);
-                    self.remember(request.id, &response);
-                    Some(response)
+                    let answer = applying.heard.then(|| response.clone());
+                    self.keep(request.id, response);
+                    answer
                 }
             },
             Body::Prepare(_) => self.prepare(ticket, request, applying),
@@ -287,7 +293,8 @@ impl Shard {
             return None;
         }
         let scope = scope_of(commands, conditions);
-        (!self.head.locks.in_the_way(&scope).is_empty()).then_some(scope)
+        // Copied, if it is to stay: see `Request::detach`.
+        (!self.head.locks.in_the_way(&scope).is_empty()).then(|| scope.detached())
     }
 
     /// Before a look makes its session a known one: to refuse it now would prove nothing.
@@ -296,9 +303,15 @@ impl Shard {
     }
 
     pub(super) fn remember(&mut self, id: Option<RequestId>, response: &Response) {
+        if id.is_some() {
+            self.keep(id, response.clone());
+        }
+    }
+
+    fn keep(&mut self, id: Option<RequestId>, response: Response) {
         let forget = !matches!(response, Response::Replies(_)) && mutant::is(Mutant::RefusalsNotRemembered);
         if let Some(id) = id.filter(|_| !forget) {
-            self.head.sessions.record(id, Answered::Done(response.clone()));
+            self.head.sessions.record(id, Answered::Done(response));
         }
     }
 

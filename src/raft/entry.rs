@@ -12,7 +12,7 @@ use crate::base::codec;
 
 /// An encoded [`crate::machine::Batch`]. Shared, not copied, between log, network and apply.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payload(pub Bytes);
+pub struct Payload(#[serde(deserialize_with = "codec::shared")] pub Bytes);
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -350,7 +350,7 @@ impl Links {
             let Some(message) = incoming.take(frame?)? else {
                 continue;
             };
-            match codec::decode::<Frame>(&message).map_err(io::Error::other)? {
+            match codec::decode_shared::<Frame>(&message).map_err(io::Error::other)? {
                 Frame::Response { id, body } => {
                     if let Some(waiter) = pending.lock().remove(&id) {
                         // Nobody waits any more: the caller timed out.

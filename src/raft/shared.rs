@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -133,8 +134,8 @@ impl Shared {
     ///
     /// # Errors
     /// A committed entry that cannot be decoded: the replica must stop.
-    pub fn apply(&self, id: LogId, payload: &[u8]) -> io::Result<()> {
-        let mut batch: Batch = codec::decode(payload).map_err(|e| {
+    pub fn apply(&self, id: LogId, payload: &Bytes) -> io::Result<()> {
+        let mut batch: Batch = codec::decode_shared(payload).map_err(|e| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{} entry {id}: {e}", self.group),
@@ -161,7 +162,7 @@ impl Shared {
             .requests
             .iter()
             .any(|request| matches!(request.body, Body::Digest));
-        for (ticket, response) in state.machine.apply(id.index, batch) {
+        for (ticket, response) in state.machine.apply_heard(id.index, batch, own) {
             let waiter = if ticket.index == id.index {
                 waiters.get_mut(ticket.at as usize).and_then(Option::take)
             } else {

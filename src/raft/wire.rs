@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::follower::ReadIndex;
 use super::{SnapshotMeta, TypeConfig, Vote};
-use crate::base::{GroupId, NodeId};
+use crate::base::{GroupId, NodeId, codec};
 
 /// Version of everything on the wire between peers; another one is refused.
 pub const WIRE_VERSION: u32 = 12;
@@ -47,7 +47,7 @@ pub enum Call {
     /// Are these the votes that you hold?
     Confirm(Vec<(GroupId, Bytes)>),
     /// A message of the floor above.
-    Service(Bytes),
+    Service(#[serde(deserialize_with = "codec::shared")] Bytes),
 }
 
 /// A piece of a snapshot; pieces of one transfer come in order.
@@ -69,7 +69,7 @@ pub enum Return {
     Snapshot(SnapshotResponse<TypeConfig>),
     ReadIndex(ReadIndex),
     Confirm(Vec<bool>),
-    Service(Bytes),
+    Service(#[serde(deserialize_with = "codec::shared")] Bytes),
     /// The node cannot answer this now.
     Refused(String),
 }

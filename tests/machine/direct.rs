@@ -72,6 +72,7 @@ fn a_run_comes_to_the_same_with_a_buffer_and_without() {
     for seed in 0..SEEDS {
         let mut chance = Chance(seed);
         let (mut direct, mut buffered) = (Talk::new(GroupId::Shard(0)), Talk::new(GroupId::Shard(0)));
+        let mut frozen = Vec::new();
         for _ in 0..RUNS {
             let text = chance.run();
             let replies = ask(&mut direct, &text, false);
@@ -80,12 +81,25 @@ fn a_run_comes_to_the_same_with_a_buffer_and_without() {
             assert!(d.keyspace().iter().eq(b.keyspace().iter()), "seed {seed}: {text}");
             assert_eq!(d.keyspace().digest(), b.keyspace().digest());
             assert_eq!(d.keyspace().digest(), d.keyspace().digest_by_walk());
+            assert_eq!(d.keyspace().bytes(), d.keyspace().bytes_by_walk());
             assert_eq!(d.last_write(), b.last_write(), "seed {seed}: {text}");
             assert!(
                 d.keyspace()
                     .expiring(u64::MAX)
                     .eq(b.keyspace().expiring(u64::MAX))
             );
+            for (slots, shown) in &frozen {
+                assert_eq!(
+                    &format!("{slots:?}"),
+                    shown,
+                    "seed {seed}: {text}: a snapshot has changed"
+                );
+            }
+            frozen.truncate(2);
+            if chance.below(3) == 0 {
+                let slots = d.keyspace().freeze();
+                frozen.insert(0, (slots.clone(), format!("{slots:?}")));
+            }
             let step = chance.below(20);
             direct.now += step;
             buffered.now += step;

@@ -286,6 +286,14 @@ impl Command {
         own + keys + 32
     }
 
+    /// See [`crate::machine::Request::detach`].
+    pub fn detach(&mut self) {
+        if let Command::Set(set) = self {
+            set.key = Bytes::copy_from_slice(&set.key);
+            set.value = Bytes::copy_from_slice(&set.value);
+        }
+    }
+
     /// Runs the command. A deterministic function of the overlay: an error is a reply like any other.
     pub fn run(&self, view: &mut Overlay<'_>) -> Reply {
         if view.records() {

@@ -4,7 +4,8 @@ use super::args::{Args, parse_i64, subcommand};
 use super::table::Subcommands;
 use super::{Done, View};
 use crate::base::Reply;
-use crate::machine::keyspace::{Value, cost_of};
+use crate::machine::keyspace::Value;
+use crate::machine::object::cost_of;
 use crate::machine::rdb;
 use crate::machine::values::Kind;
 

@@ -8,7 +8,7 @@ use super::expiry::{ExpireWhen, Expiry, ExpiryOption};
 use super::float::{add, not_a_float, not_finite};
 use super::{Command, Done};
 use crate::base::limits::BULK_BYTES_MAX;
-use crate::base::{Millis, Reply};
+use crate::base::{Millis, Reply, codec};
 use crate::machine::overlay::Overlay;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,9 @@ pub enum SetReply {
 /// `SET key value [NX|XX] [GET] [EX|PX|EXAT|PXAT time|KEEPTTL]`, `SETNX`, `SETEX`, `PSETEX`, `GETSET`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetCommand {
+    #[serde(deserialize_with = "codec::shared")]
     pub key: Bytes,
+    #[serde(deserialize_with = "codec::shared")]
     pub value: Bytes,
     pub condition: SetCondition,
     pub expiry: Expiry,

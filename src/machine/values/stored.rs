@@ -35,6 +35,20 @@ impl Blob {
         self.0.header.header
     }
 
+    /// Takes these bytes on in its place, if they are as many and nobody shares it.
+    #[must_use]
+    pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
+        self.0
+            .with_arc_mut(|shared| match triomphe::Arc::get_mut(shared) {
+                Some(own) if own.slice().len() == bytes.len() => {
+                    own.slice_mut().copy_from_slice(bytes);
+                    *own.header_mut() = xxh3_64(bytes);
+                    true
+                }
+                _ => false,
+            })
+    }
+
     /// As a reply holds it.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
@@ -168,6 +182,19 @@ mod tests {
             assert_eq!(codec::decode::<Key>(&encoded).expect("it decodes"), key);
             assert_eq!(codec::decode::<Blob>(&encoded).expect("it decodes"), blob);
         }
+    }
+
+    #[test]
+    fn only_a_string_that_nobody_shares_is_overwritten_and_only_by_as_many_bytes() {
+        let mut blob = Blob::from(&b"before"[..]);
+        assert!(!blob.overwrite(b"longer than before"));
+        let shared = blob.clone();
+        assert!(!blob.overwrite(b"behind"));
+        assert_eq!((&shared[..], &blob[..]), (&b"before"[..], &b"before"[..]));
+        drop(shared);
+        assert!(blob.overwrite(b"behind"));
+        assert_eq!(blob, Blob::from(&b"behind"[..]));
+        assert_eq!(blob.hash(), xxh3_64(b"behind"));
     }
 
     #[test]
