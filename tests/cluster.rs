@@ -41,6 +41,8 @@ mod jobs;
 mod kill_all;
 #[path = "cluster/large.rs"]
 mod large;
+#[path = "cluster/leading.rs"]
+mod leading;
 #[path = "cluster/nodes.rs"]
 mod nodes;
 #[path = "cluster/paused.rs"]

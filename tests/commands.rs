@@ -166,7 +166,7 @@ fn page() -> String {
          - `SETBIT`, `BITFIELD`, `PFADD` write the whole string anew: dear for bitmaps of megabytes.
 \
          - There is one database: `SELECT`, `SWAPDB`, `MOVE` answer as a Redis with `databases 1`.\n\
-         - `CONFIG SET` reaches all nodes that are linked; one that is down misses it, and a restart begins with the config file. Names \
+         - `CONFIG SET` reaches all nodes that are linked, or are within a second; one that is down misses it, and a restart begins with the config file. Names \
          that mean nothing here are absent, what cannot change is as in Redis (`can't set immutable config`), `CONFIG REWRITE` is refused.\n\
          - `INFO`, `SLOWLOG`, `LATENCY`, `MONITOR`, `CLIENT LIST`, `CLIENT PAUSE` are about the node that is asked; `# Keyspace` and `DBSIZE` about \
          the cluster. Memory and processor time are the process's. `expired_keys` and the like count in all replicas on the node, \

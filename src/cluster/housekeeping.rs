@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::leaders::{Leaders, Writes};
 use super::router::Router;
 use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, NodeId};
+use crate::config::Leading;
 use crate::host::Clock;
 use crate::machine::{Body, Machine, Request};
 use crate::raft::{Group, Groups, Links};
@@ -33,6 +35,7 @@ pub struct Housekeeping {
     pub router: Router,
     pub placement: Placement,
     pub snapshot_log_bytes: u64,
+    pub leaders: Leading,
     /// Groups whose expired keys are being removed.
     pub sweeping: Arc<Mutex<BTreeSet<GroupId>>>,
     /// Set when the node stops in order: then replicas stop, too.
@@ -47,6 +50,7 @@ impl Housekeeping {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut balanced = Instant::now();
+        let mut leaders = Leaders::default();
         let mut connected_before: Vec<NodeId> = Vec::new();
         let mut cut: BTreeMap<GroupId, Instant> = BTreeMap::new();
         loop {
@@ -62,6 +66,7 @@ impl Housekeeping {
                 self.let_time_pass(group);
                 group.purge_behind_snapshot(self.kept(group, &linked)).await;
                 group.look_after_sleep().await;
+                leaders.see(group.id(), group.is_leader(), Instant::now());
             }
             if self.stopping.load(Ordering::Relaxed) {
                 return;
@@ -74,8 +79,14 @@ impl Housekeeping {
             if balanced.elapsed() >= BALANCE_EVERY {
                 balanced = Instant::now();
                 // A peer counts once it has been there for a whole round: it may be restarting.
+                let there: Vec<NodeId> = linked
+                    .iter()
+                    .copied()
+                    .filter(|node| connected_before.contains(node))
+                    .collect();
+                let writes = self.volatile.writers.take();
                 for group in groups.iter().filter(|group| group.is_leader()) {
-                    self.hand_over(group, &linked, &connected_before).await;
+                    self.hand_over(group, &there, &mut leaders, &writes).await;
                 }
                 connected_before = linked;
             }
@@ -128,18 +139,26 @@ impl Housekeeping {
         }
     }
 
-    /// Gives leadership to the group's preferred leader, so that leaders are spread.
-    async fn hand_over(&self, group: &Group, connected: &[NodeId], before: &[NodeId]) {
-        let Some(&preferred) = self
-            .placement
-            .get(&group.id())
-            .and_then(|replicas| replicas.first())
-        else {
+    /// Gives leadership to who should have it, of the nodes that are there.
+    async fn hand_over(
+        &self,
+        group: &Group,
+        there: &[NodeId],
+        leaders: &mut Leaders,
+        writes: &BTreeMap<GroupId, Writes>,
+    ) {
+        let Some(replicas) = self.placement.get(&group.id()) else {
             return;
         };
-        if preferred != self.me && connected.contains(&preferred) && before.contains(&preferred) {
-            tracing::info!(group = %group.id(), to = preferred, "handing leadership to the preferred node");
-            group.transfer_leader(preferred).await;
+        let nobody = Writes::default();
+        let writes = match self.leaders {
+            Leading::Near => writes.get(&group.id()).unwrap_or(&nobody),
+            Leading::Spread => &nobody,
+        };
+        let to = leaders.look(group.id(), self.me, replicas[0], writes, Instant::now());
+        if to != self.me && replicas.contains(&to) && there.contains(&to) {
+            tracing::info!(group = %group.id(), to, preferred = replicas[0], "handing leadership over");
+            group.transfer_leader(to).await;
         }
     }
 }

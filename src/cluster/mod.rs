@@ -24,6 +24,7 @@ pub mod fuzzing;
 mod housekeeping;
 mod inspect;
 mod join;
+mod leaders;
 mod line;
 mod memory;
 mod message;

@@ -294,8 +294,8 @@ impl Node {
         }
         inner.volatile.run(router, inner.id);
         let answering = router.clone();
-        groups.set_service(Arc::new(move |_, message, responder| {
-            answering.answer_encoded(&message, responder);
+        groups.set_service(Arc::new(move |from, message, responder| {
+            answering.answer_encoded(from, &message, responder);
         }));
         let placement = inner.config.placement();
         let (links, cluster_id) = (inner.links.clone(), inner.identity.cluster_id);
@@ -336,6 +336,7 @@ impl Node {
             router: router.clone(),
             placement,
             snapshot_log_bytes: inner.config.limits.snapshot_log_bytes,
+            leaders: inner.config.cluster.leaders,
             sweeping: Arc::default(),
             stopping: Arc::clone(&inner.stopping),
             fatal,

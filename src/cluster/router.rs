@@ -24,7 +24,7 @@ use super::tracking::TrackAsk;
 use super::vitals::size;
 use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
-use crate::machine::Read;
+use crate::machine::{Body, Read, Request};
 use crate::raft::{Group, Groups, Links, Responder, time_for};
 use crate::ring::Placement;
 
@@ -323,6 +323,7 @@ impl Router {
         // In boxes, but for the two that make up the load: else every task that asks for anything is kilobytes large.
         let rare: BoxFuture<'_, Told> = match ask {
             Ask::Propose(request) => {
+                self.note_write(&group, &request, self.inner.me);
                 let step = Step::of(&request);
                 step.asked();
                 let answer = group.propose(request).await;
@@ -407,9 +408,16 @@ impl Router {
         }))
     }
 
+    /// What a coordinator wants of a shard tells nothing about where clients are.
+    fn note_write(&self, group: &Group, request: &Request, from: NodeId) {
+        if matches!(request.body, Body::Run { .. }) {
+            self.inner.volatile.writers.note(group.id(), from);
+        }
+    }
+
     /// Answers an encoded question of another node. The two that make up the load get their answers from where these come to
     /// be; a task waits for the others.
-    pub fn answer_encoded(&self, message: &Bytes, responder: Responder) {
+    pub fn answer_encoded(&self, from: NodeId, message: &Bytes, responder: Responder) {
         let Envelope::<Ask> { group, ask } = match codec::decode_shared(message) {
             Ok(envelope) => envelope,
             Err(e) => {
@@ -423,6 +431,7 @@ impl Router {
                 respond(responder, &Told::PubSub(self.inner.volatile.pubsub.answer(ask)));
             }
             (Ask::Propose(request), Some(group)) => {
+                self.note_write(&group, &request, from);
                 let step = Step::of(&request);
                 step.asked();
                 group.propose_then(request, move |answer| {

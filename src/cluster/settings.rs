@@ -1,4 +1,4 @@
-//! What `CONFIG SET` changes while the node runs. Meant for the cluster: a change at one node is told to all that are linked.
+//! What `CONFIG SET` changes while the node runs. Meant for the cluster: a change at one node is told to all others.
 //! A node that is down then misses it, and a restart forgets it: it begins with what the config file says.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::message::{Ask, Told};
+use super::message::Ask;
 use super::node::Node;
 use crate::base::events::Events;
 use crate::base::memory::Policy;
@@ -18,6 +18,9 @@ use crate::config::LimitsSection;
 
 /// How long other nodes may take to hear of a change.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two tries to reach one.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Names a setting; its place in the table, and on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,21 +164,35 @@ impl Settings {
 }
 
 impl Node {
-    /// Changes settings here and at the nodes that are linked.
+    /// Changes settings here and at the other nodes. One that is not linked has [`PATIENCE`] to be: at a start links come one after
+    /// the other.
     pub async fn change_settings(&self, changes: Vec<(Setting, u64)>) {
         self.settings().set(&changes);
         self.router().note_events(self.settings());
         let limit = Instant::now() + PATIENCE;
         let ask = Ask::Settings(changes);
-        let asked = |node: NodeId| {
-            // It is no group's affair.
-            self.router()
-                .ask_member(node, GroupId::Coordinator(0), &ask, limit)
-        };
-        let told: Vec<Option<Told>> = join_all(self.connected().into_iter().map(asked)).await;
-        let missed = told.iter().filter(|told| told.is_none()).count();
+        let peers = self.config().nodes.iter().map(|node| node.id);
+        let peers = peers.filter(|node| *node != self.id());
+        let told: Vec<bool> = join_all(peers.map(|node| self.tell(node, &ask, limit))).await;
+        let missed = told.iter().filter(|told| !**told).count();
         if missed > 0 {
             tracing::warn!("{missed} node(s) have not heard of a change of settings");
+        }
+    }
+
+    async fn tell(&self, node: NodeId, ask: &Ask, limit: Instant) -> bool {
+        loop {
+            // It is no group's affair.
+            let told = self
+                .router()
+                .ask_member(node, GroupId::Coordinator(0), ask, limit);
+            if told.await.is_some() {
+                return true;
+            }
+            if Instant::now() + PAUSE >= limit {
+                return false;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::leaders::Writers;
 use super::memory::Memory;
 use super::node::Node;
 use super::notices::{self, Missed};
@@ -39,6 +40,8 @@ pub struct Volatile {
     pub memory: Memory,
     /// What was read and not found.
     pub missed: Missed,
+    /// Whose clients write to the groups that are led here.
+    pub writers: Writers,
 }
 
 impl Volatile {
@@ -55,6 +58,7 @@ impl Volatile {
             settings,
             memory,
             missed: Missed::default(),
+            writers: Writers::default(),
         }
     }
 

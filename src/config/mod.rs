@@ -52,6 +52,8 @@ pub struct ClusterSection {
     pub reads: Reads,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    #[serde(default)]
+    pub leaders: Leading,
     /// Whether clients may use `DEBUG`.
     #[serde(default)]
     pub debug_commands: bool,
@@ -66,6 +68,17 @@ pub enum Reads {
     Index,
     /// The majority's last word counts for a while: right as long as monotonic clocks run equally fast, within 10 %.
     Lease,
+}
+
+/// Where groups are led.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leading {
+    /// At the node whose clients write to the group, while three quarters of many writes come from there; else spread.
+    #[default]
+    Near,
+    /// Spread evenly over the nodes.
+    Spread,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -227,6 +240,7 @@ impl Config {
                 replication: if nodes >= 3 { 3 } else { 1 },
                 virtual_nodes: VIRTUAL_NODES_DEFAULT,
                 reads: Reads::default(),
+                leaders: Leading::default(),
                 data_dir,
                 debug_commands: false,
             },
