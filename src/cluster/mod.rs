@@ -28,6 +28,7 @@ mod leaders;
 mod line;
 mod memory;
 mod message;
+mod nearest;
 mod node;
 mod notices;
 mod numbering;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::driver::DriverCall;
 use super::failing::Step;
 use super::message::{Ask, Envelope, Failure, Told};
+use super::nearest::nearest;
 use super::recovery;
 use super::tracking::TrackAsk;
 use super::vitals::size;
@@ -168,12 +169,21 @@ impl Router {
             match hint {
                 Some(node) if node != target => target = node,
                 hint => {
-                    tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+                    let elected = self.pause(group, deadline.min(Instant::now() + pause)).await;
                     pause = (pause * 2).min(PAUSE_MAX);
-                    target = hint.unwrap_or_else(|| self.next(group, target));
+                    target = elected.or(hint).unwrap_or_else(|| self.next(group, target));
                 }
             }
         }
+    }
+
+    /// Waits until `limit`, or until the replica here hears of another leader, which it says.
+    async fn pause(&self, group: GroupId, limit: Instant) -> Option<NodeId> {
+        let Some(replica) = self.inner.groups.get(group) else {
+            tokio::time::sleep_until(limit).await;
+            return None;
+        };
+        tokio::time::timeout_at(limit, replica.next_leader()).await.ok()
     }
 
     /// Asks one member of the group, whether it leads or not, once. `None`: no answer in time.
@@ -454,18 +464,6 @@ impl Router {
     }
 }
 
-/// Place of the coordinator whose leader leads most of the shards: what it tells those stays on its node, and reaches the followers
-/// in the same messages as its own log. Of equals one that is led here; of those the first, so that transactions with the same shards
-/// meet in one admission as long as one gateway sends them.
-fn nearest(coordinators: &[NodeId], shards: &[NodeId], me: NodeId) -> usize {
-    let suits = |&place: &usize| {
-        let leader = coordinators[place];
-        let led = shards.iter().filter(|&&shard| shard == leader).count();
-        (led, leader == me)
-    };
-    (0..coordinators.len()).rev().max_by_key(suits).unwrap_or(0)
-}
-
 fn respond(responder: Responder, told: &Told) {
     match codec::encode(told) {
         Ok(bytes) => responder.send(bytes.into()),
@@ -475,24 +473,4 @@ fn respond(responder: Responder, told: &Told) {
 
 fn told(result: Result<Told, crate::raft::GroupError>) -> Told {
     result.unwrap_or_else(|error| Told::Failed(error.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::nearest;
-
-    #[test]
-    fn a_transaction_is_coordinated_where_most_of_its_shards_are_led() {
-        let coordinators = [1, 2, 3];
-        assert_eq!(nearest(&coordinators, &[2, 3, 3], 1), 2, "two of three shards");
-        assert_eq!(nearest(&coordinators, &[2, 1], 1), 0, "as many, and here");
-        assert_eq!(
-            nearest(&coordinators, &[3, 2], 1),
-            1,
-            "as many, and not here: the first"
-        );
-        assert_eq!(nearest(&[2, 2, 3], &[1, 1], 1), 0, "none leads a shard");
-        assert_eq!(nearest(&[2, 1, 3], &[4, 5], 1), 1, "none leads a shard: here");
-        assert_eq!(nearest(&[7], &[1], 1), 0, "there is but one");
-    }
 }

@@ -94,6 +94,8 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     /// Leader and term, as last announced: asked at every request, so not worth a copy of all metrics.
     pub(super) leader: Arc<Mutex<(Option<NodeId>, u64)>>,
+    /// The same, for who waits for another.
+    elected: watch::Receiver<Option<NodeId>>,
 }
 
 impl Group {
@@ -150,7 +152,8 @@ impl Group {
             timeout: Duration::from_millis(options.election_max_ms),
         };
         tokio::spawn(follower.run(queue));
-        tokio::spawn(follow_leader(raft.clone(), Arc::clone(&leader)));
+        let (elect, elected) = watch::channel(None);
+        tokio::spawn(follow_leader(raft.clone(), Arc::clone(&leader), elect));
         let inner = Inner {
             id,
             raft,
@@ -164,6 +167,7 @@ impl Group {
             leadership,
             clock: options.clock,
             leader,
+            elected,
         };
         Ok(Group {
             inner: Arc::new(inner),
@@ -352,6 +356,21 @@ impl Group {
         *self.inner.leader.lock()
     }
 
+    /// Waits until another leader is known here than now.
+    pub async fn next_leader(&self) -> NodeId {
+        let mut elected = self.inner.elected.clone();
+        elected.mark_unchanged();
+        let now = *elected.borrow();
+        let other = elected
+            .wait_for(|leader| leader.is_some() && *leader != now)
+            .await;
+        match other.map(|leader| *leader) {
+            Ok(Some(leader)) => leader,
+            // The replica stops.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Whether this replica believes to lead.
     #[must_use]
     pub fn is_leader(&self) -> bool {
@@ -428,7 +447,11 @@ fn dropped() -> GroupError {
     GroupError::Unknown("the waiter was dropped".into())
 }
 
-async fn follow_leader(raft: Raft, leader: Arc<Mutex<(Option<NodeId>, u64)>>) {
+async fn follow_leader(
+    raft: Raft,
+    leader: Arc<Mutex<(Option<NodeId>, u64)>>,
+    elect: watch::Sender<Option<NodeId>>,
+) {
     let mut metrics = raft.server_metrics();
     loop {
         let now = {
@@ -436,6 +459,7 @@ async fn follow_leader(raft: Raft, leader: Arc<Mutex<(Option<NodeId>, u64)>>) {
             (metrics.current_leader, metrics.vote.leader_id.term)
         };
         *leader.lock() = now;
+        elect.send_replace(now.0);
         if metrics.changed().await.is_err() {
             *leader.lock() = (None, now.1);
             return;
