@@ -85,6 +85,9 @@ pub async fn watch_for_foreign(links: Links, fatal: watch::Sender<Option<String>
     }
 }
 
+/// How long a node that could serve waits for links that are made anew: what asks all nodes would miss some.
+pub const SETTLES: Duration = Duration::from_secs(1);
+
 /// Sets a new cluster's groups up: at once where this node is the preferred leader, later where that node is late.
 pub async fn form(groups: Arc<Groups>, preferred: impl Fn(&Group) -> bool, patience: Duration) {
     let start = Instant::now();

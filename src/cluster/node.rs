@@ -436,6 +436,9 @@ impl Node {
                 .map(|group| join::catch_up(group, &self.inner.router)),
         )
         .await;
+        if !self.is_refilling() {
+            self.inner.links.settle(join::SETTLES).await;
+        }
     }
 
     /// Stops the groups, in order. What was acknowledged is on disk in any case.

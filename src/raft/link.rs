@@ -110,6 +110,8 @@ struct Inner {
     next_conn: AtomicU64,
     dispatch: OnceLock<Arc<dyn Dispatch>>,
     hellos: watch::Sender<BTreeMap<NodeId, PeerHello>>,
+    /// Changes with every link that is made, and when we say who we are.
+    linked: watch::Sender<()>,
 }
 
 type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Return>>>>;
@@ -141,6 +143,7 @@ impl Links {
                 next_conn: AtomicU64::new(1),
                 dispatch: OnceLock::new(),
                 hellos: watch::Sender::new(BTreeMap::new()),
+                linked: watch::Sender::new(()),
             }),
         }
     }
@@ -153,7 +156,22 @@ impl Links {
             hello.formed = formed;
             drop(hello);
             self.inner.conns.lock().clear();
+            self.inner.linked.send_replace(());
         }
+    }
+
+    /// Waits until we have said that we belong to a cluster that is formed, and the peers that have ever been linked are so again;
+    /// one that may be gone is waited for no longer than `patience`.
+    pub async fn settle(&self, patience: Duration) {
+        let mut linked = self.inner.linked.subscribe();
+        // The sender lives as long as we do.
+        let _ = linked.wait_for(|()| self.inner.hello.lock().formed).await;
+        let all_there = linked.wait_for(|()| {
+            let hellos = self.inner.hellos.borrow();
+            let conns = self.inner.conns.lock();
+            hellos.keys().all(|peer| conns.contains_key(peer))
+        });
+        let _ = tokio::time::timeout(patience, all_there).await;
     }
 
     pub(super) fn set_dispatch(&self, dispatch: Arc<dyn Dispatch>) {
@@ -245,6 +263,7 @@ impl Links {
         };
         let pending = Arc::clone(&conn.pending);
         self.inner.conns.lock().insert(peer, conn);
+        self.inner.linked.send_replace(());
         tracing::debug!(peer, "linked");
         let writer = async {
             let mut batch = Vec::new();
