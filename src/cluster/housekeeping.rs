@@ -16,7 +16,7 @@ use crate::base::{GroupId, Millis, NodeId};
 use crate::config::Leading;
 use crate::host::Clock;
 use crate::machine::{Body, Machine, Request};
-use crate::raft::{Group, Groups, Links};
+use crate::raft::{Group, Groups, Links, PeerHello};
 use crate::ring::Placement;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -78,12 +78,7 @@ impl Housekeeping {
             }
             if balanced.elapsed() >= BALANCE_EVERY {
                 balanced = Instant::now();
-                // A peer counts once it has been there for a whole round: it may be restarting.
-                let there: Vec<NodeId> = linked
-                    .iter()
-                    .copied()
-                    .filter(|node| connected_before.contains(node))
-                    .collect();
+                let there = may_lead(&linked, &connected_before, &self.links.hellos().borrow());
                 let writes = self.volatile.writers.take();
                 for group in groups.iter().filter(|group| group.is_leader()) {
                     self.hand_over(group, &there, &mut leaders, &writes).await;
@@ -163,6 +158,13 @@ impl Housekeeping {
     }
 }
 
+/// Peers that leadership may be handed to: those that have been linked for a whole round, for one may be restarting, and are no
+/// longer being refilled, for such a one may not stand for election.
+fn may_lead(linked: &[NodeId], before: &[NodeId], hellos: &BTreeMap<NodeId, PeerHello>) -> Vec<NodeId> {
+    let stands = |node: &NodeId| before.contains(node) && hellos.get(node).is_some_and(|said| said.formed);
+    linked.iter().copied().filter(stands).collect()
+}
+
 /// Whether the leader of a group has to let time pass.
 fn is_due(group: &Group, now: Millis, active: bool) -> bool {
     let due = |machine: &Machine| {
@@ -191,6 +193,23 @@ fn most_due(replicas: impl Iterator<Item = (bool, Option<u64>)>) -> Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leadership_goes_to_who_has_been_there_for_a_round_and_may_be_elected() {
+        let said = |formed| PeerHello {
+            cluster_id: Some(7),
+            formed,
+            foreign: false,
+        };
+        let hellos = [
+            (1, said(true)),
+            (2, said(false)),
+            (3, said(true)),
+            (4, said(true)),
+        ]
+        .into();
+        assert_eq!(may_lead(&[1, 2, 3, 5], &[1, 2, 4, 5], &hellos), [1]);
+    }
 
     #[test]
     fn one_snapshot_at_a_time_the_most_due_first() {

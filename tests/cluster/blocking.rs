@@ -1,13 +1,15 @@
 //! Commands that wait: in order over gateways, over shards, through a leader's death, and without a loss when the client dies.
 
-use std::thread;
 use std::time::Duration;
 
 use crate::eventually;
 use crate::nodes::{NODES, Nodes};
+use crate::wait::now;
 use crate::wire::{Client, Reply, encode, words};
 
 pub const LONG: Duration = Duration::from_secs(30);
+/// More than messages of two clients differ by on their ways.
+const APART: Duration = Duration::from_millis(20);
 
 /// A line of `INFO` on one node.
 fn info(nodes: &Nodes, node: u64, name: &str) -> Option<u64> {
@@ -326,8 +328,11 @@ fn waits_go_on_at_the_next_leader_in_the_same_order() {
     for n in 0..6_u64 {
         clients.push(waiting(&nodes, living[n as usize % 2], &["BLPOP", &key, "0"]));
         wait_in_line(&nodes, &NODES, n + 1);
-        // They come one after another: what a message takes to the next leader may differ by less than this.
-        thread::sleep(Duration::from_millis(20));
+        // They come one after another, or the next leader could not tell who has waited longer.
+        let came = now();
+        eventually("it has waited longer than the next", LONG, || {
+            (came.elapsed() >= APART).then_some(())
+        });
     }
     let lost = waiting(&nodes, leader, &["BLPOP", &key, "0"]);
     wait_in_line(&nodes, &NODES, 7);
