@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::bank::StopAtEnd;
 use crate::nodes::{NODES, Nodes};
 use crate::wait::{eventually, within};
 use crate::wire::Reply;
@@ -46,8 +47,10 @@ fn while_counting(nodes: &Nodes, node: u64, round: usize, body: impl FnOnce()) -
         let counting: Vec<_> = keys
             .map(|key| scope.spawn(move || (key.clone(), count(&key))))
             .collect();
-        body();
-        over.store(true, Ordering::Relaxed);
+        {
+            let _end = StopAtEnd(&over);
+            body();
+        }
         let join =
             |counting: thread::ScopedJoinHandle<'_, _>| counting.join().expect("every count was answered");
         counting.into_iter().map(join).collect()
