@@ -32,6 +32,7 @@ mod nearest;
 mod node;
 mod notices;
 mod numbering;
+mod opened;
 mod optimistic;
 mod outcome;
 mod pubsub;

@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use super::contention::Contention;
 use super::digests::Digests;
 use super::driver::Driver;
-use super::env::{Env, tell_here};
+use super::env::Env;
 use super::forgetting;
 use super::housekeeping::Housekeeping;
 use super::join;
 use super::line::WaiterId;
 use super::numbering::Numbering;
+use super::opened::Opened;
 use super::recovery::Recovery;
 use super::router::Router;
 use super::volatile::Volatile;
@@ -27,7 +28,7 @@ use crate::host::{Clock, Listener, Network, chance};
 use crate::machine::Command;
 use crate::raft::{Confirmer, Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links, time_for};
 use crate::ring::Ring;
-use crate::storage::{Disk, Identity, IdentityError, Journal, Snapshots, Store};
+use crate::storage::{Identity, IdentityError, Journal, Snapshots, Store};
 
 /// Why a node does not start. Nothing on disk was changed, but for a fresh directory's own files.
 #[derive(Debug, thiserror::Error)]
@@ -81,54 +82,6 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.groups.clear();
-    }
-}
-
-fn open_snapshots(disk: Arc<dyn Disk>, journal: &Journal) -> std::io::Result<Snapshots> {
-    let current = |group| {
-        journal
-            .with(group, |log| log.snapshot.clone())
-            .map(|(name, _)| name)
-    };
-    let current: Vec<String> = journal.groups().into_iter().filter_map(current).collect();
-    Snapshots::open(disk, &current)
-}
-
-/// What a data directory holds.
-struct Opened {
-    store: Store,
-    known: Option<Identity>,
-    journal: Journal,
-    snapshots: Snapshots,
-}
-
-impl Opened {
-    fn from(env: &Env, config: &Config, id: NodeId) -> Result<Opened, StartError> {
-        let unusable = |e: std::io::Error| StartError::Storage(e.to_string());
-        let disk = (env.open_disk)().map_err(unusable)?;
-        let place = disk.place();
-        let storage = |e: std::io::Error| StartError::Storage(format!("{place}: {e}"));
-        let store = Store::open(Arc::clone(&disk)).map_err(unusable)?;
-        // Refused before a peer hears of us.
-        let known = Identity::load(&store, id, &config.layout());
-        let known = known.map_err(|source| StartError::Identity {
-            dir: place.clone().into(),
-            source,
-        })?;
-        let journal = Journal::open_with(store.clone(), env.start_flusher.as_ref(), tell_here());
-        let journal = journal.map_err(storage)?;
-        if known.is_none() && !journal.groups().is_empty() {
-            let why = "there is a journal, but no word of whose it is: store/db was cut off or removed. Remove the \
-                       whole directory to have the node refilled by its peers";
-            return Err(StartError::Storage(format!("{place}: {why}")));
-        }
-        let snapshots = open_snapshots(disk, &journal).map_err(storage)?;
-        Ok(Opened {
-            store,
-            known,
-            journal,
-            snapshots,
-        })
     }
 }
 
@@ -246,6 +199,7 @@ impl Node {
             .filter(|(_, replicas)| replicas.contains(&inner.id));
         let patience = Duration::from_millis(timeouts.election_max_ms);
         let confirmer = Confirmer::start(inner.links.clone(), patience);
+        let gathering = Arc::default();
         let starting = mine.map(|(group, replicas)| {
             let options = GroupOptions {
                 node: inner.id,
@@ -261,6 +215,7 @@ impl Node {
                 clock: Arc::clone(&inner.clock),
                 admission: Arc::new(inner.volatile.memory.clone()),
                 used: inner.volatile.memory.used(),
+                gathering: Arc::clone(&gathering),
                 boot: inner.boot,
             };
             Group::start(

@@ -15,6 +15,7 @@ use super::Raft;
 use super::admission::{Admission, Used};
 use super::confirm::{Confirmer, Leadership};
 use super::follower::{FollowerReader, ReadIndex};
+use super::gathering::Gathering;
 use super::hibernation::{Hibernation, HibernationOptions};
 use super::link::Links;
 use super::log_store::LogStore;
@@ -62,6 +63,7 @@ pub struct GroupOptions {
     pub clock: Clock,
     pub admission: Arc<dyn Admission>,
     pub used: Used,
+    pub gathering: Arc<Gathering>,
     /// Distinguishes this process from its earlier lives.
     pub boot: u32,
 }
@@ -86,6 +88,7 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) members: BTreeSet<NodeId>,
     pub(super) proposals: mpsc::Sender<Proposal>,
+    gathering: Arc<Gathering>,
     pub(super) questions: mpsc::Sender<Question>,
     pub(super) followed: mpsc::Sender<Query>,
     pub(super) hibernation: Arc<Hibernation>,
@@ -120,11 +123,9 @@ impl Group {
         let proposer = Proposer::new(
             raft.clone(),
             Arc::clone(&shared),
-            Arc::clone(&options.clock),
-            options.boot,
             hurried,
             Arc::clone(&hibernation),
-            Arc::clone(&options.admission),
+            &options,
         );
         tokio::spawn(proposer.run(queue));
         let (questions, queue) = mpsc::channel(GROUP_QUEUE_MAX);
@@ -160,6 +161,7 @@ impl Group {
             shared,
             members: options.members,
             proposals,
+            gathering: options.gathering,
             questions,
             followed,
             hibernation,
@@ -224,7 +226,8 @@ impl Group {
     }
 
     fn propose_to(&self, request: Request, answer: Waiter<Response>) {
-        if let Err(full) = self.inner.proposals.try_send(Proposal { request, answer }) {
+        let proposal = Proposal::new(request, answer, &self.inner.gathering);
+        if let Err(full) = self.inner.proposals.try_send(proposal) {
             full.into_inner().answer.send(Err(GroupError::Busy));
         }
     }

@@ -20,6 +20,7 @@ mod follower;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod gathering;
 mod group;
 mod groups;
 mod hibernation;
@@ -39,6 +40,7 @@ mod wire;
 pub use admission::{Admission, Used};
 pub use confirm::Confirmer;
 pub use framing::time_for;
+pub use gathering::Gathering;
 pub use group::{Group, GroupError, GroupOptions};
 pub use groups::Groups;
 pub use hibernation::HibernationOptions;

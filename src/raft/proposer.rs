@@ -1,7 +1,7 @@
 //! One task a group that turns the requests waiting at that moment into one log entry.
 //!
 //! With few entries under way, what arrives meanwhile makes the next entry larger: batching costs no delay when there
-//! is no load, and grows with it.
+//! is no load, and grows with it. Under load the next entry waits for those that the last one answered (`gathering.rs`).
 //!
 //! What nobody waits for (mostly the end of a transaction that has been answered) stays until something else makes an
 //! entry necessary, [`LINGER`] at the most. It goes first in that entry, so a request finds the locks free; a read that waits
@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use super::Raft;
 use super::admission::Admission;
 use super::entry::Payload;
-use super::group::GroupError;
+use super::gathering::{Gathering, Presence};
+use super::group::{GroupError, GroupOptions};
 use super::hibernation::Hibernation;
 use super::shared::{Shared, State};
 use super::waiter::Waiter;
@@ -37,6 +38,19 @@ const LINGER: Duration = Duration::from_millis(10);
 pub struct Proposal {
     pub request: Request,
     pub answer: Waiter<Response>,
+    /// `None`: not of a client that may ask again.
+    pub presence: Option<Presence>,
+}
+
+impl Proposal {
+    pub fn new(request: Request, answer: Waiter<Response>, gathering: &Arc<Gathering>) -> Proposal {
+        let presence = Some(gathering.come(!request.can_wait()));
+        Proposal {
+            request,
+            answer,
+            presence,
+        }
+    }
 }
 
 pub struct Proposer {
@@ -48,32 +62,37 @@ pub struct Proposer {
     hurry: watch::Receiver<bool>,
     hibernation: Arc<Hibernation>,
     admission: Arc<dyn Admission>,
+    gathering: Arc<Gathering>,
     /// What can wait, and until when.
     lingering: Vec<Proposal>,
     until: Instant,
 }
 
-type Failed = (u64, Result<(), GroupError>);
+/// How a batch ended, and how long that took.
+struct Ended {
+    nonce: u64,
+    took: Duration,
+    result: Result<(), GroupError>,
+}
 
 impl Proposer {
-    /// `boot` keeps the nonces of this process apart from those of its earlier lives.
+    /// The process's number keeps its nonces apart from those of its earlier lives.
     pub fn new(
         raft: Raft,
         shared: Arc<Shared>,
-        clock: Clock,
-        boot: u32,
         hurry: watch::Receiver<bool>,
         hibernation: Arc<Hibernation>,
-        admission: Arc<dyn Admission>,
+        options: &GroupOptions,
     ) -> Proposer {
         Proposer {
             raft,
             shared,
-            clock,
-            next_nonce: u64::from(boot) << 32,
+            clock: Arc::clone(&options.clock),
+            next_nonce: u64::from(options.boot) << 32,
             hurry,
             hibernation,
-            admission,
+            admission: Arc::clone(&options.admission),
+            gathering: Arc::clone(&options.gathering),
             lingering: Vec::new(),
             until: Instant::now(),
         }
@@ -88,8 +107,11 @@ impl Proposer {
             let lingers = free && !self.lingering.is_empty();
             tokio::select! {
                 biased;
-                Some(ended) = under_way.next(), if !under_way.is_empty() => {
-                    self.ended(ended);
+                Some(Ended { nonce, took, result }) = under_way.next(), if !under_way.is_empty() => {
+                    self.ended(nonce, result);
+                    if under_way.is_empty() {
+                        self.gathering.gather(queue.len(), took).await;
+                    }
                     continue;
                 }
                 taken = queue.recv_many(&mut waiting, BATCH_REQUESTS_MAX), if free => {
@@ -136,14 +158,23 @@ impl Proposer {
         self.lingering.extend(can_wait);
     }
 
-    async fn propose(&mut self, batch: Vec<Proposal>) -> Option<impl Future<Output = Failed> + use<>> {
+    async fn propose(&mut self, batch: Vec<Proposal>) -> Option<impl Future<Output = Ended> + use<>> {
         self.hibernation.wake();
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         let (mut requests, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Proposal { request, answer } in batch {
+        let mut present = self.gathering.come(false);
+        for Proposal {
+            request,
+            answer,
+            presence,
+        } in batch
+        {
             requests.push(request);
             waiters.push(answer);
+            if let Some(one) = presence {
+                present.add(one);
+            }
         }
         let (time, before) = self.shared.with(|state| {
             let before = self
@@ -178,6 +209,7 @@ impl Proposer {
         };
         self.shared.expect(nonce, waiters);
         let (responder, outcome) = ProgressResponder::complete_only();
+        let began = Instant::now();
         let sent = self.raft.client_write_ff(Payload(bytes), Some(responder)).await;
         Some(async move {
             let result = match (sent, outcome.await) {
@@ -189,11 +221,16 @@ impl Proposer {
                 (Ok(()), Ok(Err(other))) => Err(GroupError::Unknown(other.to_string())),
                 (Ok(()), Err(_)) => Err(GroupError::Unknown("the replica has stopped".into())),
             };
-            (nonce, result)
+            drop(present);
+            Ended {
+                nonce,
+                took: began.elapsed(),
+                result,
+            }
         })
     }
 
-    fn ended(&self, (nonce, result): Failed) {
+    fn ended(&self, nonce: u64, result: Result<(), GroupError>) {
         if let Err(error) = result {
             // Waiters that the apply has served are gone from the table; the rest hear why.
             for waiter in self.shared.give_up(nonce) {

@@ -210,6 +210,7 @@ impl Reader {
             let sweep = Proposal {
                 request: Request::anonymous(Body::Sweep),
                 answer: Waiter::Task(answer),
+                presence: None,
             };
             if self.proposer.send(sweep).await.is_err() {
                 waiting
