@@ -1,63 +1,169 @@
-//! What a coordinator's driver sends: each in a task of its own, again and again until it is answered or pointless.
+//! What a coordinator's driver sends: to who leads here at once, else in a task of its own, again and again until it is answered
+//! or pointless.
 
 use std::time::Duration;
 
 use fail::fail_point;
 use futures::future::join_all;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::driver::{Driver, Report, TICK};
 use super::message::{Ask, Told};
+use super::router::Router;
 use crate::base::{AttemptId, GroupId, Millis, TxnId};
 use crate::machine::{Body, Decide, Finish, Prepare, Refusal, Request, Response, Stage};
 
 /// How long one delivery is tried before it is looked at anew.
 const DELIVERY: Duration = Duration::from_secs(5);
 
-impl Driver {
-    pub(super) fn deliver_prepare(&self, shard: GroupId, prepare: Box<Prepare>) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        let (attempt, deadline) = (prepare.attempt, self.deadline(prepare.deadline));
-        tokio::spawn(async move {
-            let ask = Ask::Propose(Request::anonymous(Body::Prepare(prepare)));
-            let report = match router.ask(shard, &ask, deadline).await {
-                Ok(Told::Response(Response::Vote(vote))) => Report::Vote(attempt, shard, vote),
-                // It may have prepared, or may yet.
-                _ => Report::Unreachable(attempt),
-            };
-            // The driver outlives its deliveries, but for the end of the process.
-            let _ = reports.send((term, report)).await;
-        });
+/// Where a delivery's outcome is reported.
+struct Delivery {
+    router: Router,
+    reports: mpsc::Sender<(u64, Report)>,
+    term: u64,
+}
+
+impl Delivery {
+    /// The driver outlives its deliveries, but for the end of the process.
+    async fn report(self, report: Report) {
+        let _ = self.reports.send((self.term, report)).await;
+    }
+
+    /// As [`Delivery::report`], from where nothing may be waited for.
+    fn report_now(self, report: Report) {
+        if let Err(TrySendError::Full((_, report))) = self.reports.try_send((self.term, report)) {
+            tokio::spawn(self.report(report));
+        }
+    }
+
+    /// Asks the replica here, if it leads: most do, and it needs no task. `heard` gets its answer, or nothing.
+    fn begin(
+        self,
+        group: GroupId,
+        request: Request,
+        heard: impl FnOnce(Delivery, Option<Response>) + Send + 'static,
+    ) {
+        let router = self.router.clone();
+        router.propose_here(group, request, |answer| heard(self, answer));
+    }
+
+    async fn prepare(self, shard: GroupId, prepare: Box<Prepare>, deadline: Instant) {
+        let attempt = prepare.attempt;
+        let ask = Ask::Propose(Request::anonymous(Body::Prepare(prepare)));
+        let report = match self.router.ask(shard, &ask, deadline).await {
+            Ok(Told::Response(Response::Vote(vote))) => Report::Vote(attempt, shard, vote),
+            // It may have prepared, or may yet.
+            _ => Report::Unreachable(attempt),
+        };
+        self.report(report).await;
     }
 
     /// Through the log until it answers: without its word nobody may act on the votes.
+    async fn stage(self, group: GroupId, stage: Box<Stage>, below: u64) {
+        let attempt = stage.staged.attempt;
+        let mut request = Request::anonymous(Body::Stage(stage));
+        request.below = below;
+        let ask = Ask::Propose(request);
+        let report = loop {
+            match self.router.ask(group, &ask, Instant::now() + DELIVERY).await {
+                Ok(Told::Response(Response::Staged(staged))) => break Report::Staged(attempt, staged),
+                Ok(Told::Response(Response::Decision(decision))) => {
+                    break Report::Decided(attempt.txn, decision);
+                }
+                Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
+                    tokio::time::sleep(TICK).await;
+                }
+                Ok(other) => {
+                    tracing::error!(%attempt, "staging was answered with {other:?}");
+                    return;
+                }
+            }
+        };
+        self.report(report).await;
+    }
+
+    async fn decide(self, group: GroupId, decide: Box<Decide>, below: u64) {
+        let txn = decide.txn;
+        let mut request = Request::anonymous(Body::Decide(decide));
+        request.below = below;
+        let ask = Ask::Propose(request);
+        // There is no giving up: only the log knows the outcome once this has been sent.
+        loop {
+            match self.router.ask(group, &ask, Instant::now() + DELIVERY).await {
+                Ok(Told::Response(Response::Decision(decision))) => {
+                    return self.report(Report::Decided(txn, decision)).await;
+                }
+                Ok(Told::Response(Response::Staged(staged))) => {
+                    return self.report(Report::Undecided(staged)).await;
+                }
+                Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
+                    tokio::time::sleep(TICK).await;
+                }
+                Ok(other) => {
+                    tracing::error!(%txn, "a decision was answered with {other:?}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn finish(self, shard: GroupId, finish: Finish) {
+        let ask = Ask::Propose(Request::anonymous(Body::Finish(finish)));
+        loop {
+            match self.router.ask(shard, &ask, Instant::now() + DELIVERY).await {
+                Ok(_) => return self.report(Report::Told(finish, shard)).await,
+                // Who prepared and hears nothing will ask; only commits must be acknowledged.
+                Err(_) if !finish.commit => return,
+                Err(e) => {
+                    tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}");
+                }
+            }
+        }
+    }
+}
+
+impl Driver {
+    fn delivery(&self) -> Delivery {
+        Delivery {
+            router: self.router.clone(),
+            reports: self.reports.clone(),
+            term: self.term(),
+        }
+    }
+
+    pub(super) fn deliver_prepare(&self, shard: GroupId, prepare: Box<Prepare>) {
+        let (attempt, deadline) = (prepare.attempt, self.deadline(prepare.deadline));
+        let request = Request::anonymous(Body::Prepare(prepare.clone()));
+        self.delivery()
+            .begin(shard, request, move |delivery, answer| match answer {
+                Some(Response::Vote(vote)) => delivery.report_now(Report::Vote(attempt, shard, vote)),
+                _ => drop(tokio::spawn(delivery.prepare(shard, prepare, deadline))),
+            });
+    }
+
     pub(super) fn deliver_stage(&self, stage: Box<Stage>, below: u64) {
         fail_point!("txn-unstaged", |_| super::driver::die_after_delivery(
             "txn-unstaged"
         ));
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
         let (group, attempt) = (self.group.id(), stage.staged.attempt);
-        let mut request = Request::anonymous(Body::Stage(stage));
+        let mut request = Request::anonymous(Body::Stage(stage.clone()));
         request.below = below;
-        tokio::spawn(async move {
-            let ask = Ask::Propose(request);
-            let report = loop {
-                match router.ask(group, &ask, Instant::now() + DELIVERY).await {
-                    Ok(Told::Response(Response::Staged(staged))) => break Report::Staged(attempt, staged),
-                    Ok(Told::Response(Response::Decision(decision))) => {
-                        break Report::Decided(attempt.txn, decision);
-                    }
-                    Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
-                        tokio::time::sleep(TICK).await;
-                    }
-                    Ok(other) => {
-                        tracing::error!(%attempt, "staging was answered with {other:?}");
-                        return;
-                    }
-                }
-            };
-            let _ = reports.send((term, report)).await;
-        });
+        self.delivery()
+            .begin(group, request, move |delivery, answer| match answer {
+                Some(Response::Staged(staged)) => delivery.report_now(Report::Staged(attempt, staged)),
+                _ => drop(tokio::spawn(delivery.stage(group, stage, below))),
+            });
+    }
+
+    pub(super) fn deliver_finish(&self, shard: GroupId, finish: Finish) {
+        let request = Request::anonymous(Body::Finish(finish));
+        self.delivery()
+            .begin(shard, request, move |delivery, answer| match answer {
+                Some(_) => delivery.report_now(Report::Told(finish, shard)),
+                None => drop(tokio::spawn(delivery.finish(shard, finish))),
+            });
     }
 
     pub(super) fn deliver_inquiry(&self, shard: GroupId, attempt: AttemptId, deadline: Millis) {
@@ -81,53 +187,14 @@ impl Driver {
     }
 
     pub(super) fn deliver_decide(&self, decide: Box<Decide>, below: u64) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
         let (group, txn) = (self.group.id(), decide.txn);
-        tokio::spawn(async move {
-            let mut request = Request::anonymous(Body::Decide(decide));
-            request.below = below;
-            let ask = Ask::Propose(request);
-            // There is no giving up: only the log knows the outcome once this has been sent.
-            loop {
-                match router.ask(group, &ask, Instant::now() + DELIVERY).await {
-                    Ok(Told::Response(Response::Decision(decision))) => {
-                        let _ = reports.send((term, Report::Decided(txn, decision))).await;
-                        return;
-                    }
-                    Ok(Told::Response(Response::Staged(staged))) => {
-                        let _ = reports.send((term, Report::Undecided(staged))).await;
-                        return;
-                    }
-                    Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
-                        tokio::time::sleep(TICK).await;
-                    }
-                    Ok(other) => {
-                        tracing::error!(%txn, "a decision was answered with {other:?}");
-                        return;
-                    }
-                }
-            }
-        });
-    }
-
-    pub(super) fn deliver_finish(&self, shard: GroupId, finish: Finish) {
-        let (router, reports, term) = (self.router.clone(), self.reports.clone(), self.term());
-        tokio::spawn(async move {
-            let ask = Ask::Propose(Request::anonymous(Body::Finish(finish)));
-            loop {
-                match router.ask(shard, &ask, Instant::now() + DELIVERY).await {
-                    Ok(_) => {
-                        let _ = reports.send((term, Report::Told(finish, shard))).await;
-                        return;
-                    }
-                    // Who prepared and hears nothing will ask; only commits must be acknowledged.
-                    Err(_) if !finish.commit => return,
-                    Err(e) => {
-                        tracing::warn!(%shard, attempt = %finish.attempt, "commit not delivered yet: {e:?}");
-                    }
-                }
-            }
-        });
+        let mut request = Request::anonymous(Body::Decide(decide.clone()));
+        request.below = below;
+        self.delivery()
+            .begin(group, request, move |delivery, answer| match answer {
+                Some(Response::Decision(decision)) => delivery.report_now(Report::Decided(txn, decision)),
+                _ => drop(tokio::spawn(delivery.decide(group, decide, below))),
+            });
     }
 
     /// All together, so that they share a log entry: nobody waits for it.

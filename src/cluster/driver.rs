@@ -8,6 +8,7 @@
 //! leader, which finds a record or logs an abort.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use fail::fail_point;
@@ -102,25 +103,32 @@ impl Driver {
             leading: None,
         };
         tokio::spawn(async move {
-            let mut ticked = Instant::now();
+            // One timer that stays: another for each turn would wake the thread's event loop each time.
+            let mut tick = pin!(tokio::time::sleep(IDLE_TICK));
             loop {
-                let busy = driver
-                    .leading
-                    .as_ref()
-                    .is_some_and(|leading| leading.coordinator.active() > 0);
                 tokio::select! {
                     biased;
                     // First, and by the clock: under load there is always a report or a call.
-                    () = tokio::time::sleep_until(ticked + if busy { TICK } else { IDLE_TICK }) => {
+                    () = &mut tick => {
                         driver.follow_leadership().await;
                         driver.tick();
-                        ticked = Instant::now();
+                        tick.as_mut().reset(Instant::now() + IDLE_TICK);
                     }
                     Some((term, report)) = results.recv() => driver.report(term, report),
                     Some(call) = inbox.recv() => driver.call(call).await,
                 }
+                let soon = Instant::now() + TICK;
+                if driver.is_busy() && tick.deadline() > soon {
+                    tick.as_mut().reset(soon);
+                }
             }
         });
+    }
+
+    /// Whether there are transactions.
+    fn is_busy(&self) -> bool {
+        let leading = self.leading.as_ref();
+        leading.is_some_and(|leading| leading.coordinator.active() > 0)
     }
 
     /// Leads if and only if the replica does, in its term.

@@ -82,7 +82,7 @@ impl Node {
     /// [`Error`]; all but `Unknown` prove that nothing happened.
     pub async fn execute(&self, wish: Wish) -> Result<Outcome> {
         let deadline = self.deadline_for(&wish.commands);
-        let Some(plan) = self.plan(&wish.commands, &wish.conditions) else {
+        let Some(mut plan) = self.plan(&wish.commands, &wish.conditions) else {
             return self.execute_optimistic(wish, deadline).await;
         };
         let asked = Asked {
@@ -98,13 +98,14 @@ impl Node {
         if !read_only {
             Work::check_size(plan.work.values())?;
         }
-        let ran = match plan.work.len() {
+        let shards = plan.work.len();
+        let ran = match shards {
             0 => Ran::Replies(BTreeMap::new()),
             1 if read_only => match self.read_each(&plan.work, Wanted::REPLIES, deadline).await? {
                 Some((replies, _)) => Ran::Replies(replies),
                 None => Ran::Conflict,
             },
-            1 => self.write_only(plan.work.clone(), asked).await?,
+            1 => self.write_only(std::mem::take(&mut plan.work), asked).await?,
             _ => {
                 let read = if read_only {
                     self.read_snapshot(&plan, deadline).await?
@@ -119,9 +120,7 @@ impl Node {
         };
         Ok(match ran {
             Ran::Conflict => Outcome::Conflict,
-            Ran::Failed(_, failed) if !wish.strict && plan.work.len() < 2 => {
-                Outcome::Replies(vec![failed.reply])
-            }
+            Ran::Failed(_, failed) if !wish.strict && shards < 2 => Outcome::Replies(vec![failed.reply]),
             Ran::Failed(_, failed) if !wish.strict => {
                 Outcome::Replies(vec![self.first_failure(&wish, failed.reply).await?])
             }

@@ -25,8 +25,8 @@ use super::tracking::TrackAsk;
 use super::vitals::size;
 use super::volatile::Volatile;
 use crate::base::{GroupId, NodeId, TxnId, codec};
-use crate::machine::{Body, Read, Request};
-use crate::raft::{Group, Groups, Links, Responder, time_for};
+use crate::machine::{Body, Read, Request, Response};
+use crate::raft::{Group, GroupError, Groups, Links, Responder, time_for};
 use crate::ring::Placement;
 
 /// Pause between two tries that found no leader.
@@ -418,6 +418,19 @@ impl Router {
         }))
     }
 
+    /// Proposes to the replica here, if it leads, without a task that waits; else, or if it fails, `then` is to ask.
+    pub(super) fn propose_here(
+        &self,
+        group: GroupId,
+        request: Request,
+        then: impl FnOnce(Option<Response>) + Send + 'static,
+    ) {
+        match self.inner.groups.get(group).filter(Group::is_leader) {
+            Some(group) => propose_then(&group, request, |answer| then(answer.ok())),
+            None => then(None),
+        }
+    }
+
     /// What a coordinator wants of a shard tells nothing about where clients are.
     fn note_write(&self, group: &Group, request: &Request, from: NodeId) {
         if matches!(request.body, Body::Run { .. }) {
@@ -442,10 +455,7 @@ impl Router {
             }
             (Ask::Propose(request), Some(group)) => {
                 self.note_write(&group, &request, from);
-                let step = Step::of(&request);
-                step.asked();
-                group.propose_then(request, move |answer| {
-                    step.applied();
+                propose_then(&group, request, |answer| {
                     respond(responder, &told(answer.map(Told::Response)));
                 });
             }
@@ -464,6 +474,19 @@ impl Router {
     }
 }
 
+fn propose_then(
+    group: &Group,
+    request: Request,
+    then: impl FnOnce(Result<Response, GroupError>) + Send + 'static,
+) {
+    let step = Step::of(&request);
+    step.asked();
+    group.propose_then(request, move |answer| {
+        step.applied();
+        then(answer);
+    });
+}
+
 fn respond(responder: Responder, told: &Told) {
     match codec::encode(told) {
         Ok(bytes) => responder.send(bytes.into()),
@@ -471,6 +494,6 @@ fn respond(responder: Responder, told: &Told) {
     }
 }
 
-fn told(result: Result<Told, crate::raft::GroupError>) -> Told {
+fn told(result: Result<Told, GroupError>) -> Told {
     result.unwrap_or_else(|error| Told::Failed(error.into()))
 }

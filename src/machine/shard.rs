@@ -211,7 +211,7 @@ impl Shard {
         };
         self.forget_finished();
         self.refuse_overdue(&mut applying);
-        warm(&self.keyspace, &batch.requests);
+        warm(&self.keyspace, &self.head.prepared, &batch.requests);
         for (at, request) in (0..).zip(batch.requests) {
             self.request(Ticket { index, at }, request, &mut applying);
         }

@@ -5,28 +5,46 @@
 //! between them ("group prefetching": Chen, Ailamaki, Gibbons, Mowry, "Improving hash join performance through prefetching",
 //! 2004). Nothing is changed, so it does not matter what an earlier request of the entry does to a later one's keys.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use smallvec::SmallVec;
 
 use super::commands::Touches;
 use super::keyspace::Keyspace;
+use super::locks::Scope;
 use super::request::{Body, Request};
+use super::shard::Intent;
+use crate::base::AttemptId;
 use crate::base::slot::slot_of;
 
 /// Fewer keys are not worth it.
 const KEYS_MIN: usize = 4;
 
-/// Brings the places of all keys near that the requests' commands touch.
-pub(super) fn warm(keyspace: &Keyspace, requests: &[Request]) {
-    let commands = requests.iter().filter_map(|request| match &request.body {
-        Body::Run { commands, .. } => Some(commands),
-        _ => None,
-    });
+/// Brings the places of all keys near that the requests touch, or the intents that they end.
+pub(super) fn warm(keyspace: &Keyspace, prepared: &BTreeMap<AttemptId, Intent>, requests: &[Request]) {
     let mut keys: SmallVec<[(&[u8], u16); 64]> = SmallVec::new();
-    for command in commands.flatten() {
-        if let Touches::Keys(touched) = command.touches() {
-            keys.extend(touched.into_iter().map(|key| (&key[..], slot_of(key))));
+    for request in requests {
+        match &request.body {
+            Body::Run { commands, .. } => {
+                for command in commands {
+                    if let Touches::Keys(touched) = command.touches() {
+                        keys.extend(touched.into_iter().map(|key| (&key[..], slot_of(key))));
+                    }
+                }
+            }
+            Body::Prepare(prepare) => {
+                if let Scope::Keys(touched) = &prepare.scope {
+                    keys.extend(touched.iter().map(|key| (&key[..], slot_of(key))));
+                }
+            }
+            Body::Finish(finish) if finish.commit => {
+                let written = prepared
+                    .get(&finish.attempt)
+                    .map(|intent| intent.writes.keys.keys());
+                keys.extend(written.into_iter().flatten().map(|key| (&key[..], slot_of(key))));
+            }
+            _ => {}
         }
     }
     if keys.len() < KEYS_MIN {

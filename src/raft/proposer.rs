@@ -162,20 +162,7 @@ impl Proposer {
         self.hibernation.wake();
         let nonce = self.next_nonce;
         self.next_nonce += 1;
-        let (mut requests, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        let mut present = self.gathering.come(false);
-        for Proposal {
-            request,
-            answer,
-            presence,
-        } in batch
-        {
-            requests.push(request);
-            waiters.push(answer);
-            if let Some(one) = presence {
-                present.add(one);
-            }
-        }
+        let (mut requests, mut waiters, present) = self.take_apart(batch);
         let (time, before) = self.shared.with(|state| {
             let before = self
                 .admission
@@ -228,6 +215,19 @@ impl Proposer {
                 result,
             }
         })
+    }
+
+    fn take_apart(&self, batch: Vec<Proposal>) -> (Vec<Request>, Vec<Waiter<Response>>, Presence) {
+        let mut present = self.gathering.come(false);
+        let (mut requests, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for proposal in batch {
+            requests.push(proposal.request);
+            waiters.push(proposal.answer);
+            if let Some(presence) = proposal.presence {
+                present.add(presence);
+            }
+        }
+        (requests, waiters, present)
     }
 
     fn ended(&self, nonce: u64, result: Result<(), GroupError>) {

@@ -384,7 +384,7 @@ impl Coordinator {
         self.resolving.begin(staged, votes)
     }
 
-    /// Time passes: attempts that died start again, those past their deadline end, and commits are recorded.
+    /// Time passes: attempts that died start again, those past their deadline end or are asked about, and commits are recorded.
     pub fn tick(&mut self, now: impl Into<Now>) -> Vec<Effect> {
         let now = now.into();
         let due: Vec<TxnId> = self
@@ -392,14 +392,29 @@ impl Coordinator {
             .iter()
             .filter(|(_, active)| match active.phase {
                 Phase::Waiting { until, .. } => now.steady >= until,
-                Phase::Queued => active.is_late(now),
-                Phase::Preparing { .. } | Phase::Deciding => false,
+                Phase::Queued | Phase::Preparing { .. } => active.is_late(now),
+                Phase::Deciding => false,
             })
             .map(|(&txn, _)| txn)
             .collect();
-        let mut effects: Vec<Effect> = due.iter().flat_map(|&txn| self.start(txn, now)).collect();
+        let mut effects: Vec<Effect> = due.iter().flat_map(|&txn| self.go_on(txn, now)).collect();
         effects.extend(self.record_when_due(now));
         effects
+    }
+
+    fn go_on(&mut self, id: TxnId, now: Now) -> Vec<Effect> {
+        match self.active.get(&id) {
+            // A participant that leads, but reaches nobody, says nothing.
+            Some(active) if matches!(active.phase, Phase::Preparing { .. }) => {
+                let (term, number) = (self.term, active.number);
+                self.unreachable(AttemptId {
+                    txn: id,
+                    term,
+                    number,
+                })
+            }
+            _ => self.start(id, now),
+        }
     }
 
     /// What this leader can say about an attempt without its log.
