@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fail::fail_point;
 use futures::future::join_all;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
@@ -34,7 +35,7 @@ impl Delivery {
     /// As [`Delivery::report`], from where nothing may be waited for.
     fn report_now(self, report: Report) {
         if let Err(TrySendError::Full((_, report))) = self.reports.try_send((self.term, report)) {
-            tokio::spawn(self.report(report));
+            spawn(self.report(report));
         }
     }
 
@@ -124,6 +125,13 @@ impl Delivery {
     }
 }
 
+/// For callbacks, which are also called when the process ends and everything is dropped: then there is nothing more to do.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(task);
+    }
+}
+
 impl Driver {
     fn delivery(&self) -> Delivery {
         Delivery {
@@ -139,7 +147,7 @@ impl Driver {
         self.delivery()
             .begin(shard, request, move |delivery, answer| match answer {
                 Some(Response::Vote(vote)) => delivery.report_now(Report::Vote(attempt, shard, vote)),
-                _ => drop(tokio::spawn(delivery.prepare(shard, prepare, deadline))),
+                _ => spawn(delivery.prepare(shard, prepare, deadline)),
             });
     }
 
@@ -153,7 +161,7 @@ impl Driver {
         self.delivery()
             .begin(group, request, move |delivery, answer| match answer {
                 Some(Response::Staged(staged)) => delivery.report_now(Report::Staged(attempt, staged)),
-                _ => drop(tokio::spawn(delivery.stage(group, stage, below))),
+                _ => spawn(delivery.stage(group, stage, below)),
             });
     }
 
@@ -162,7 +170,7 @@ impl Driver {
         self.delivery()
             .begin(shard, request, move |delivery, answer| match answer {
                 Some(_) => delivery.report_now(Report::Told(finish, shard)),
-                None => drop(tokio::spawn(delivery.finish(shard, finish))),
+                None => spawn(delivery.finish(shard, finish)),
             });
     }
 
@@ -193,7 +201,7 @@ impl Driver {
         self.delivery()
             .begin(group, request, move |delivery, answer| match answer {
                 Some(Response::Decision(decision)) => delivery.report_now(Report::Decided(txn, decision)),
-                _ => drop(tokio::spawn(delivery.decide(group, decide, below))),
+                _ => spawn(delivery.decide(group, decide, below)),
             });
     }
 

@@ -392,7 +392,11 @@ impl Coordinator {
             .iter()
             .filter(|(_, active)| match active.phase {
                 Phase::Waiting { until, .. } => now.steady >= until,
-                Phase::Queued | Phase::Preparing { .. } => active.is_late(now),
+                Phase::Queued => active.is_late(now),
+                // With all votes it is the log's word that is missing: that one is repeated until it comes.
+                Phase::Preparing { ref votes, .. } => {
+                    votes.len() < active.txn.parts.len() && active.is_late(now)
+                }
                 Phase::Deciding => false,
             })
             .map(|(&txn, _)| txn)

@@ -246,6 +246,11 @@ impl World {
             && (busy || now > prepare.deadline)
         {
             leader.deliveries.remove(&key);
+            // To a participant that leads here it goes without a task that would know when it is too late.
+            let silent = now > prepare.deadline && self.rng.per_mille(500);
+            let Some(leader) = self.leader(term).filter(|_| !silent) else {
+                return self.stats.add("silent");
+            };
             let effects = leader.coordinator.as_mut().map(|c| c.unreachable(attempt));
             self.stats.add("unreachable");
             return self.perform(term, effects.unwrap_or_default());
