@@ -215,6 +215,7 @@ impl Node {
                 clock: Arc::clone(&inner.clock),
                 admission: Arc::new(inner.volatile.memory.clone()),
                 used: inner.volatile.memory.used(),
+                latest: inner.groups.latest(),
                 gathering: Arc::clone(&gathering),
                 boot: inner.boot,
             };

@@ -12,14 +12,14 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Raft;
-use super::admission::{Admission, Used};
 use super::confirm::{Confirmer, Leadership};
 use super::follower::{FollowerReader, ReadIndex};
 use super::gathering::Gathering;
-use super::hibernation::{Hibernation, HibernationOptions};
+use super::hibernation::Hibernation;
 use super::link::Links;
 use super::log_store::LogStore;
 use super::network::Factory;
+use super::options::GroupOptions;
 use super::proposer::{Proposal, Proposer};
 use super::reader::{Query, Question, Reader};
 use super::shared::Shared;
@@ -47,33 +47,6 @@ pub enum GroupError {
     /// The replica has stopped for good.
     #[error("stopped: {0}")]
     Stopped(String),
-}
-
-/// What a group needs to run.
-#[derive(Clone)]
-pub struct GroupOptions {
-    pub node: NodeId,
-    pub members: BTreeSet<NodeId>,
-    pub heartbeat_ms: u64,
-    pub election_min_ms: u64,
-    pub election_max_ms: u64,
-    /// For how long the majority's last word is enough for a read; `None`: it is asked for each.
-    pub lease: Option<Duration>,
-    pub hibernation: HibernationOptions,
-    pub clock: Clock,
-    pub admission: Arc<dyn Admission>,
-    pub used: Used,
-    pub gathering: Arc<Gathering>,
-    /// Distinguishes this process from its earlier lives.
-    pub boot: u32,
-}
-
-impl GroupOptions {
-    /// The other members.
-    fn peers(&self) -> BTreeSet<NodeId> {
-        let others = self.members.iter().filter(|&&node| node != self.node);
-        others.copied().collect()
-    }
 }
 
 /// Handle to one replica; cheap to clone.
@@ -114,7 +87,12 @@ impl Group {
         links: Links,
         confirmer: Confirmer,
     ) -> Result<Group, String> {
-        let shared = Arc::new(Shared::new(id, options.node, options.used.clone()));
+        let shared = Arc::new(Shared::new(
+            id,
+            options.node,
+            options.used.clone(),
+            options.latest.clone(),
+        ));
         let leadership = Leadership::new(journal.clone(), Arc::clone(&shared));
         let raft = start_raft(&options, &shared, &journal, snapshots, links.clone()).await?;
         let hibernation = Arc::new(Hibernation::new(raft.clone(), options.hibernation));

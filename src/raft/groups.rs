@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::group::Group;
 use super::link::{Dispatch, Links, Responder, ServiceHandler};
+use super::shared::Latest;
 use super::state_machine::{SnapshotHandle, snapshot_name};
 use super::wire::{Call, Return, SnapshotPart};
 use crate::base::{GroupId, Millis, Mutant, NodeId, mutant};
 use crate::host::blocking;
-use crate::machine::Machine;
 use crate::storage::{SnapshotWriter, Snapshots};
 
 /// This node's groups, as peers reach them.
@@ -26,6 +26,7 @@ pub struct Groups {
     replicas: RwLock<BTreeMap<GroupId, Group>>,
     service: OnceLock<ServiceHandler>,
     snapshots: Snapshots,
+    latest: Latest,
     incoming: Mutex<BTreeMap<(NodeId, GroupId), Incoming>>,
     /// Set while the node has forgotten its votes: it must not grant any.
     refilling: AtomicBool,
@@ -48,6 +49,7 @@ impl Groups {
             replicas: RwLock::new(BTreeMap::new()),
             service: OnceLock::new(),
             snapshots,
+            latest: Latest::default(),
             incoming: Mutex::new(BTreeMap::new()),
             refilling: AtomicBool::new(refilling),
             leased_until: Mutex::new(None),
@@ -85,12 +87,13 @@ impl Groups {
     /// The largest replicated time of all groups here.
     #[must_use]
     pub fn time(&self) -> Millis {
-        let replicas = self.replicas.read();
-        replicas
-            .values()
-            .map(|group| group.peek(Machine::time))
-            .max()
-            .unwrap_or(0)
+        self.latest.get()
+    }
+
+    /// What the groups here say their replicated time with.
+    #[must_use]
+    pub fn latest(&self) -> Latest {
+        self.latest.clone()
     }
 
     /// Whether votes are withheld.

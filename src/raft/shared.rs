@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +16,23 @@ use super::faults;
 use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
-use crate::base::{GroupId, NodeId, codec};
+use crate::base::{GroupId, Millis, NodeId, codec};
 use crate::machine::{Batch, Body, Digest, Interest, Machine, Response, Shard, Ticket};
+
+/// The largest replicated time of a node's replicas. Asked for with every request, so they are not asked in turn. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Latest(Arc<AtomicU64>);
+
+impl Latest {
+    #[must_use]
+    pub fn get(&self) -> Millis {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, time: Millis) {
+        self.0.fetch_max(time, Ordering::Relaxed);
+    }
+}
 
 /// One replica. Held by its state machine, proposer and reader.
 pub struct Shared {
@@ -27,6 +44,7 @@ pub struct Shared {
     /// Keys of interest were written.
     pub written: Notify,
     used: Used,
+    latest: Latest,
     /// Keys of which copies are kept were written.
     pub tracked: Notify,
     /// Something was done to keys that is to be told.
@@ -77,7 +95,7 @@ impl Digests {
 
 impl Shared {
     #[must_use]
-    pub fn new(group: GroupId, node: NodeId, used: Used) -> Shared {
+    pub fn new(group: GroupId, node: NodeId, used: Used, latest: Latest) -> Shared {
         let state = State {
             machine: Machine::new(group),
             applied: None,
@@ -98,6 +116,7 @@ impl Shared {
             applied: watch::Sender::new(0),
             written: Notify::new(),
             used,
+            latest,
             tracked: Notify::new(),
             noticed: Notify::new(),
         }
@@ -190,6 +209,7 @@ impl Shared {
             self.wake(interest);
         }
         self.add_up(&mut state);
+        self.latest.note(state.machine.time());
         drop(state);
         self.applied.send_replace(id.index);
         Ok(())
@@ -237,6 +257,7 @@ impl Shared {
         state.bytes_since_snapshot = 0;
         state.digests.changed = true;
         self.add_up(&mut state);
+        self.latest.note(state.machine.time());
         drop(state);
         self.applied.send_replace(applied.map_or(0, |id| id.index));
     }

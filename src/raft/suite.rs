@@ -9,7 +9,7 @@ use openraft::{EntryPayload, RaftLogReader, StorageError};
 
 use super::admission::Used;
 use super::log_store::LogStore;
-use super::shared::Shared;
+use super::shared::{Latest, Shared};
 use super::state_machine::StateMachine;
 use super::{Entry, TypeConfig, entry};
 use crate::base::GroupId;
@@ -26,7 +26,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
         let group = GroupId::Shard(3);
         let log = LogStore::new(group.number(), journal.clone());
         let machine = StateMachine::new(
-            Arc::new(Shared::new(group, 1, Used::default())),
+            Arc::new(Shared::new(group, 1, Used::default(), Latest::default())),
             journal,
             snapshots,
         );
