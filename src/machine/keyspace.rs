@@ -118,7 +118,13 @@ impl Keyspace {
 
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Object> {
-        self.slots[usize::from(slot_of(key))].as_ref()?.get(key)
+        self.get_in(slot_of(key), key)
+    }
+
+    /// As [`Keyspace::get`], of the slot that is the key's.
+    #[must_use]
+    pub fn get_in(&self, slot: u16, key: &[u8]) -> Option<&Object> {
+        self.slots[usize::from(slot)].as_ref()?.get(key)
     }
 
     /// Puts or (`None`) removes a key.
