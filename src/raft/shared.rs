@@ -262,3 +262,39 @@ impl Shared {
         self.applied.send_replace(applied.map_or(0, |id| id.index));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::testing::log_id;
+
+    use super::*;
+    use crate::machine::Origin;
+    use crate::raft::TypeConfig;
+
+    fn entry(time: Millis) -> Bytes {
+        let origin = Origin { node: 1, nonce: 1 };
+        let batch = Batch {
+            origin,
+            time,
+            seed: 0,
+            requests: Vec::new(),
+        };
+        codec::encode(&batch).expect("it can be encoded").into()
+    }
+
+    #[test]
+    fn a_nodes_time_is_the_largest_of_its_groups_whether_applied_or_taken_in() {
+        let latest = Latest::default();
+        let [one, two] =
+            [0, 1].map(|shard| Shared::new(GroupId::Shard(shard), 1, Used::default(), latest.clone()));
+        let id = |index| log_id::<TypeConfig>(1, 1, index);
+        one.apply(id(1), &entry(50)).expect("it can be applied");
+        two.apply(id(1), &entry(40)).expect("it can be applied");
+        assert_eq!(latest.get(), 50);
+        let mut ahead = Machine::new(GroupId::Shard(1));
+        let batch: Batch = codec::decode(&entry(60)).expect("it can be decoded");
+        drop(ahead.apply(2, batch));
+        two.install(ahead, Some(id(2)), StoredMembership::default());
+        assert_eq!(latest.get(), 60);
+    }
+}
