@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Counted are the requests at all of a node's groups, since who was answered by one group asks another next. Once a group's
-//! entry is done, its next waits until there are about as many as there recently were at the most; for no longer than the
-//! entry itself took. Whoever comes to a group that has no entry under way does not wait, so a client that is alone never does,
-//! and where waiting did not help it is tried less and less.
+//! entry is done, its next waits until there are about as many as there recently were at the most. Who comes when it has been as
+//! long as the entry took ends the wait as well, and a millisecond or two in which nobody comes. Whoever comes to a group that has no
+//! entry under way does not wait, so a client that is alone never does; and where waiting did not help it is tried less and less.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,8 +71,8 @@ impl Gathering {
         }
     }
 
-    /// Waits until those who were just answered are back, or it has been as long as the entry took; not at all if `waiting`
-    /// are many as it is.
+    /// Waits until those who were just answered are back, or it has been as long as the entry took (see the module); not at all
+    /// if `waiting` are many as it is.
     pub async fn gather(&self, waiting: usize, took: Duration) {
         if waiting >= ENOUGH {
             return;
@@ -116,6 +116,7 @@ impl State {
         self.present * 10 >= self.most * 9
     }
 }
+
 impl Presence {
     /// Counts for the other's as well.
     pub fn add(&mut self, mut other: Presence) {
