@@ -87,12 +87,7 @@ impl Group {
         links: Links,
         confirmer: Confirmer,
     ) -> Result<Group, String> {
-        let shared = Arc::new(Shared::new(
-            id,
-            options.node,
-            options.used.clone(),
-            options.latest.clone(),
-        ));
+        let shared = options.shared(id);
         let leadership = Leadership::new(journal.clone(), Arc::clone(&shared));
         let raft = start_raft(&options, &shared, &journal, snapshots, links.clone()).await?;
         let hibernation = Arc::new(Hibernation::new(raft.clone(), options.hibernation));

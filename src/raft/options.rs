@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::admission::{Admission, Used};
 use super::gathering::Gathering;
 use super::hibernation::HibernationOptions;
-use super::shared::Latest;
-use crate::base::NodeId;
+use super::shared::{Latest, Shared};
+use crate::base::{GroupId, NodeId};
 use crate::host::Clock;
 
 /// What a group needs to run.
@@ -36,5 +36,11 @@ impl GroupOptions {
     pub(super) fn peers(&self) -> BTreeSet<NodeId> {
         let others = self.members.iter().filter(|&&node| node != self.node);
         others.copied().collect()
+    }
+
+    /// The replica's state, empty.
+    pub(super) fn shared(&self, group: GroupId) -> Arc<Shared> {
+        let shared = Shared::new(group, self.node, self.used.clone(), self.latest.clone());
+        Arc::new(shared)
     }
 }
