@@ -61,50 +61,24 @@ impl Delivery {
         self.report(report).await;
     }
 
-    /// Through the log until it answers: without its word nobody may act on the votes.
-    async fn stage(self, group: GroupId, stage: Box<Stage>, below: u64) {
-        let attempt = stage.staged.attempt;
-        let mut request = Request::anonymous(Body::Stage(stage));
-        request.below = below;
+    /// Through the coordinator's log until it answers: only that knows the outcome once this has been sent, and without its word
+    /// nobody may act on the votes.
+    async fn insist(self, group: GroupId, request: Request, report: impl Fn(Response) -> Option<Report>) {
         let ask = Ask::Propose(request);
-        let report = loop {
-            match self.router.ask(group, &ask, Instant::now() + DELIVERY).await {
-                Ok(Told::Response(Response::Staged(staged))) => break Report::Staged(attempt, staged),
-                Ok(Told::Response(Response::Decision(decision))) => {
-                    break Report::Decided(attempt.txn, decision);
-                }
-                Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
-                    tokio::time::sleep(TICK).await;
-                }
-                Ok(other) => {
-                    tracing::error!(%attempt, "staging was answered with {other:?}");
-                    return;
-                }
-            }
-        };
-        self.report(report).await;
-    }
-
-    async fn decide(self, group: GroupId, decide: Box<Decide>, below: u64) {
-        let txn = decide.txn;
-        let mut request = Request::anonymous(Body::Decide(decide));
-        request.below = below;
-        let ask = Ask::Propose(request);
-        // There is no giving up: only the log knows the outcome once this has been sent.
         loop {
             match self.router.ask(group, &ask, Instant::now() + DELIVERY).await {
-                Ok(Told::Response(Response::Decision(decision))) => {
-                    return self.report(Report::Decided(txn, decision)).await;
-                }
-                Ok(Told::Response(Response::Staged(staged))) => {
-                    return self.report(Report::Undecided(staged)).await;
-                }
                 Ok(Told::Response(Response::Refused(Refusal::Full))) | Err(_) => {
                     tokio::time::sleep(TICK).await;
                 }
-                Ok(other) => {
-                    tracing::error!(%txn, "a decision was answered with {other:?}");
-                    return;
+                Ok(told) => {
+                    let report = match told {
+                        Told::Response(response) => report(response),
+                        _ => None,
+                    };
+                    return match report {
+                        Some(report) => self.report(report).await,
+                        None => tracing::error!(%group, "the log does not answer what was asked of it"),
+                    };
                 }
             }
         }
@@ -155,14 +129,12 @@ impl Driver {
         fail_point!("txn-unstaged", |_| super::driver::die_after_delivery(
             "txn-unstaged"
         ));
-        let (group, attempt) = (self.group.id(), stage.staged.attempt);
-        let mut request = Request::anonymous(Body::Stage(stage.clone()));
-        request.below = below;
-        self.delivery()
-            .begin(group, request, move |delivery, answer| match answer {
-                Some(Response::Staged(staged)) => delivery.report_now(Report::Staged(attempt, staged)),
-                _ => spawn(delivery.stage(group, stage, below)),
-            });
+        let attempt = stage.staged.attempt;
+        self.insist(Body::Stage(stage), below, move |response| match response {
+            Response::Staged(staged) => Some(Report::Staged(attempt, staged)),
+            Response::Decision(decision) => Some(Report::Decided(attempt.txn, decision)),
+            _ => None,
+        });
     }
 
     pub(super) fn deliver_finish(&self, shard: GroupId, finish: Finish) {
@@ -195,14 +167,25 @@ impl Driver {
     }
 
     pub(super) fn deliver_decide(&self, decide: Box<Decide>, below: u64) {
-        let (group, txn) = (self.group.id(), decide.txn);
-        let mut request = Request::anonymous(Body::Decide(decide.clone()));
+        let txn = decide.txn;
+        self.insist(Body::Decide(decide), below, move |response| match response {
+            Response::Decision(decision) => Some(Report::Decided(txn, decision)),
+            Response::Staged(staged) => Some(Report::Undecided(staged)),
+            _ => None,
+        });
+    }
+
+    /// Has its own group's log say a word on a transaction.
+    fn insist(&self, body: Body, below: u64, report: impl Fn(Response) -> Option<Report> + Send + 'static) {
+        let mut request = Request::anonymous(body);
         request.below = below;
-        self.delivery()
-            .begin(group, request, move |delivery, answer| match answer {
-                Some(Response::Decision(decision)) => delivery.report_now(Report::Decided(txn, decision)),
-                _ => spawn(delivery.decide(group, decide, below)),
-            });
+        let (group, again) = (self.group.id(), request.clone());
+        self.delivery().begin(group, request, move |delivery, answer| {
+            match answer.and_then(&report) {
+                Some(report) => delivery.report_now(report),
+                None => spawn(delivery.insist(group, again, report)),
+            }
+        });
     }
 
     /// All together, so that they share a log entry: nobody waits for it.

@@ -52,12 +52,11 @@ pub struct Presence {
 }
 
 impl Gathering {
-    /// One request more is present. What nobody waits for is no sign of a client: it counts for nothing.
+    /// One request more is present.
     #[must_use]
-    pub fn come(self: &Arc<Self>, awaited: bool) -> Presence {
-        let count = usize::from(awaited);
+    pub fn come(self: &Arc<Self>) -> Presence {
         let mut state = self.state.lock();
-        state.present += count;
+        state.present += 1;
         state.most = state.most.max(state.present);
         if state
             .until
@@ -67,7 +66,7 @@ impl Gathering {
         }
         Presence {
             gathering: Arc::clone(self),
-            count,
+            count: 1,
         }
     }
 
@@ -142,7 +141,7 @@ mod tests {
     const TOOK: Duration = Duration::from_micros(600);
 
     fn come(gathering: &Arc<Gathering>, count: usize) -> Vec<Presence> {
-        (0..count).map(|_| gathering.come(true)).collect()
+        (0..count).map(|_| gathering.come()).collect()
     }
 
     /// Twenty were there, sixteen of whom are left.
@@ -161,7 +160,6 @@ mod tests {
             Box::pin(gathering.gather(0, TOOK)),
         );
         assert!(poll!(&mut one).is_pending() && poll!(&mut two).is_pending());
-        let _unawaited = gathering.come(false);
         let _seventeenth = come(&gathering, 1);
         assert!(poll!(&mut one).is_pending(), "17 of 20");
         let _eighteenth = come(&gathering, 1);
@@ -212,9 +210,8 @@ mod tests {
     #[test]
     fn present_is_who_has_not_been_answered() {
         let gathering = Arc::new(Gathering::default());
-        let mut all = gathering.come(true);
-        all.add(gathering.come(true));
-        all.add(gathering.come(false));
+        let mut all = gathering.come();
+        all.add(gathering.come());
         assert_eq!(gathering.state.lock().present, 2);
         drop(all);
         assert_eq!(gathering.state.lock().present, 0);

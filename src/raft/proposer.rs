@@ -39,13 +39,13 @@ const LINGER: Duration = Duration::from_millis(10);
 pub struct Proposal {
     pub request: Request,
     pub answer: Waiter<Response>,
-    /// `None`: not of a client that may ask again.
+    /// `None`: nobody waits for it who may ask again.
     pub presence: Option<Presence>,
 }
 
 impl Proposal {
     pub fn new(request: Request, answer: Waiter<Response>, gathering: &Arc<Gathering>) -> Proposal {
-        let presence = Some(gathering.come(!request.can_wait()));
+        let presence = (!request.can_wait()).then(|| gathering.come());
         Proposal {
             request,
             answer,
@@ -163,7 +163,7 @@ impl Proposer {
         self.hibernation.wake();
         let nonce = self.next_nonce;
         self.next_nonce += 1;
-        let (mut requests, mut waiters, present) = self.take_apart(batch);
+        let (mut requests, mut waiters, present) = Self::take_apart(batch);
         let (time, before) = self.shared.with(|state| {
             let before = self
                 .admission
@@ -218,14 +218,16 @@ impl Proposer {
         })
     }
 
-    fn take_apart(&self, batch: Vec<Proposal>) -> (Vec<Request>, Vec<Waiter<Response>>, Presence) {
-        let mut present = self.gathering.come(false);
+    fn take_apart(batch: Vec<Proposal>) -> (Vec<Request>, Vec<Waiter<Response>>, Option<Presence>) {
+        let mut present: Option<Presence> = None;
         let (mut requests, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for proposal in batch {
             requests.push(proposal.request);
             waiters.push(proposal.answer);
-            if let Some(presence) = proposal.presence {
-                present.add(presence);
+            match (&mut present, proposal.presence) {
+                (Some(all), Some(one)) => all.add(one),
+                (none @ None, one) => *none = one,
+                (Some(_), None) => {}
             }
         }
         (requests, waiters, present)

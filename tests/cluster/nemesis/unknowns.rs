@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 use super::world::{World, lock};
+use crate::wait::within;
 use crate::wire::{Client, Reply};
 
 /// Between two rounds of asking.
@@ -65,7 +65,7 @@ pub fn keep_asking(world: &World) {
             turn += 1;
             ask_once(world, world.addresses[turn % world.addresses.len()], &open);
         }
-        thread::sleep(ROUND);
+        let _ = within(ROUND, || world.gate.is_stopped().then_some(()));
     }
 }
 
