@@ -108,6 +108,13 @@ impl Machine {
         }
     }
 
+    /// Brings near what reads that are answered next will look at.
+    pub fn warm_for<'a>(&self, reads: impl Iterator<Item = &'a Read>) {
+        if let Machine::Shard(shard) = self {
+            warming::warm_for_reads(shard.keyspace(), reads);
+        }
+    }
+
     /// Large values that are gone, to be freed where nobody waits.
     #[must_use]
     pub fn take_garbage(&mut self) -> keyspace::Garbage {

@@ -185,6 +185,9 @@ impl Reader {
         let (mut expired, mut locked) = (false, false);
         self.shared.with(|state| {
             let applied = state.applied.map_or(0, |id| id.index);
+            state
+                .machine
+                .warm_for(looked_at.iter().map(|waiting| &waiting.query.read));
             for Waiting { query, asked } in looked_at {
                 if query.answer.is_closed() {
                     continue;
