@@ -138,8 +138,27 @@ impl Visitor<'_> for Shared {
 /// # Errors
 /// As for [`decode`].
 pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    all_of(bytes, decode_front(bytes)?)
+}
+
+/// As [`decode_prefix`], for what this program wrote to its own disk.
+///
+/// # Errors
+/// As for [`decode_prefix`].
+pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     let config = bincode::config::standard().with_limit::<OWN_BYTES_MAX>();
-    all_of(bytes, bincode::serde::decode_from_slice(bytes, config)?)
+    Ok(bincode::serde::decode_from_slice(bytes, config)?)
+}
+
+/// Bytes that a length takes in front of what is so long (bincode's variable encoding).
+#[must_use]
+pub fn length_bytes(length: usize) -> usize {
+    match length {
+        0..=250 => 1,
+        251..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
 }
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ pub const JOURNAL_SEGMENT_BYTES: u64 = 4 << 20;
 pub const JOURNAL_FREE_SEGMENTS_MAX: usize = 4;
 /// Bytes of the journal beyond twice what is needed of it: what pins more is written again at its head.
 pub const JOURNAL_SLACK_BYTES: u64 = 16 << 20;
+/// Bytes of a node's log entries in memory; older ones are read back from the journal when a follower asks for them.
+pub const JOURNAL_MEMORY_BYTES: usize = 32 << 20;
 /// Operations that wait for a node's flusher.
 pub const JOURNAL_QUEUE_MAX: usize = 64 << 10;
 
@@ -183,4 +185,5 @@ const _: () = assert!(SNAPSHOT_FRAME_BYTES < FRAGMENT_BYTES);
 const _: () = assert!(ENTRY_BYTES_MAX + APPEND_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_FRAME_BYTES > SNAPSHOT_CHUNK_BYTES && SNAPSHOT_FRAME_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(JOURNAL_SLACK_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);
+const _: () = assert!(JOURNAL_MEMORY_BYTES >= 2 * APPEND_BYTES_MAX);
 const _: () = assert!(BURST_COMMANDS_MAX <= BATCH_REQUESTS_MAX);

@@ -59,10 +59,3 @@ pub(super) fn decode(bytes: &Bytes) -> io::Result<Entry> {
     };
     Ok(Entry { log_id, payload })
 }
-
-/// The log id alone.
-pub(super) fn decode_id(bytes: &Bytes) -> io::Result<LogId> {
-    codec::decode_prefix(bytes)
-        .map(|(id, _)| id)
-        .map_err(io::Error::other)
-}

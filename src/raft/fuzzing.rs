@@ -28,6 +28,5 @@ pub fn message(bytes: &[u8]) {
 /// An entry of a log, and what one of a group has in it.
 pub fn entry(bytes: &[u8]) {
     let _ = super::entry::decode(&Bytes::copy_from_slice(bytes));
-    let _ = super::entry::decode_id(&Bytes::copy_from_slice(bytes));
     let _ = decode::<Batch>(bytes);
 }

@@ -1,8 +1,8 @@
-//! openraft's log storage over the node's journal: thin, since the journal mirrors every log in memory.
+//! openraft's log storage over the node's journal: thin, since the journal knows every log, and has the newest entries in memory.
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -52,14 +52,6 @@ fn from_bytes<T: DeserializeOwned>(bytes: &Bytes) -> io::Result<T> {
     codec::decode(bytes).map_err(io::Error::other)
 }
 
-fn last_id(log: &GroupLog) -> io::Result<Option<LogId>> {
-    match (log.entries.back(), &log.purged) {
-        (Some(entry), _) => entry::decode_id(entry).map(Some),
-        (None, Some((_, id))) => from_bytes(id).map(Some),
-        (None, None) => Ok(None),
-    }
-}
-
 impl LogStore {
     #[must_use]
     pub fn new(group: u32, journal: Journal) -> LogStore {
@@ -76,6 +68,48 @@ impl LogStore {
         self.purged_reads.clone()
     }
 
+    /// The entries of the range that `choose` chooses, some of them perhaps from disk.
+    async fn read(&self, choose: impl Fn(&GroupLog) -> Range<u64>) -> io::Result<Vec<Entry>> {
+        loop {
+            let chosen = self.journal.with(self.group, |log| {
+                let Range { start, end } = choose(log);
+                log.in_memory(start, end)
+                    .map(|entries| entries.into_iter().map(entry::decode).collect())
+                    .ok_or_else(|| log.stretch(start, end))
+            });
+            let stretch = match chosen {
+                Ok(entries) => return entries,
+                Err(stretch) => stretch,
+            };
+            let (journal, group) = (self.journal.clone(), self.group);
+            let read = if journal.may_block() {
+                let read = move || journal.read(group, &stretch);
+                let read = tokio::task::spawn_blocking(read).await;
+                read.map_err(io::Error::other)?
+            } else {
+                journal.read(group, &stretch)
+            };
+            if let Some(entries) = read? {
+                return entries.iter().map(entry::decode).collect();
+            }
+        }
+    }
+
+    /// The id of the last entry, or of the last one purged.
+    async fn last_id(&self) -> io::Result<Option<LogId>> {
+        let last = self.read(|log| log.end().saturating_sub(1)..log.end()).await?;
+        match last.last() {
+            Some(entry) => Ok(Some(entry.log_id)),
+            None => self.purged_id(),
+        }
+    }
+
+    fn purged_id(&self) -> io::Result<Option<LogId>> {
+        self.journal.with(self.group, |log| {
+            log.purged.as_ref().map(|(_, id)| from_bytes(id)).transpose()
+        })
+    }
+
     /// Appends a record and waits until it is on disk.
     async fn durable(&self, record: Record) -> io::Result<()> {
         let (tx, rx) = oneshot::channel();
@@ -85,20 +119,20 @@ impl LogStore {
         rx.await
             .map_err(|_| io::Error::other("the journal's flusher has stopped"))?
     }
+}
 
-    fn range<RB: RangeBounds<u64>>(log: &GroupLog, range: &RB) -> (u64, u64) {
-        let start = match range.start_bound() {
-            Bound::Included(&i) => i,
-            Bound::Excluded(&i) => i + 1,
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&i) => i.saturating_add(1),
-            Bound::Excluded(&i) => i,
-            Bound::Unbounded => u64::MAX,
-        };
-        (start.max(log.first), end.min(log.end()))
-    }
+fn indexes(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(&i) => i,
+        Bound::Excluded(&i) => i + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&i) => i.saturating_add(1),
+        Bound::Excluded(&i) => i,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
@@ -106,13 +140,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.journal.with(self.group, |log| {
-            let (start, end) = Self::range(log, &range);
-            (start..end)
-                .filter_map(|i| log.get(i))
-                .map(entry::decode)
-                .collect()
-        })
+        let range = indexes(&range);
+        self.read(|_| range.clone()).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -121,24 +150,26 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.journal.with(self.group, |log| {
+        let fitting = |log: &GroupLog| {
             if start < log.first && start < end {
                 // What is left must not go out: it would follow a `prev` that it does not follow, and a follower without
                 // a log of its own would take it (openraft issue 1795).
                 self.purged_reads.note();
-                return Ok(Vec::new());
+                return start..start;
             }
-            let mut bytes = 0;
             let end = end.min(log.end()).min(start + APPEND_ENTRIES_MAX);
-            let entries = (start..end).filter_map(|i| log.get(i));
+            let mut bytes = 0;
             // The first entry always goes, however large.
-            let fitting = entries.take_while(|entry| {
-                let fits = bytes == 0 || bytes + entry.len() <= APPEND_BYTES_MAX;
-                bytes += entry.len();
+            let fits = |&index: &u64| {
+                let size = log.size(index).unwrap_or(0);
+                let fits = bytes == 0 || bytes + size <= APPEND_BYTES_MAX;
+                bytes += size;
                 fits
-            });
-            fitting.map(entry::decode).collect()
-        })
+            };
+            let count = (start..end).take_while(fits).count() as u64;
+            start..start + count
+        };
+        self.read(fitting).await
     }
 }
 
@@ -146,12 +177,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogStore;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        self.journal.with(self.group, |log| {
-            let last_purged_log_id = log.purged.as_ref().map(|(_, id)| from_bytes(id)).transpose()?;
-            Ok(LogState {
-                last_purged_log_id,
-                last_log_id: last_id(log)?,
-            })
+        Ok(LogState {
+            last_purged_log_id: self.purged_id()?,
+            last_log_id: self.last_id().await?,
         })
     }
 
@@ -183,12 +211,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        self.journal.with(self.group, |log| {
-            let committed: Option<LogId> = log.committed.as_ref().map(from_bytes).transpose()?;
-            let last = last_id(log)?;
-            // Never past the recovered log: an unsynced entry may be gone.
-            Ok(committed.min(last))
-        })
+        let committed: Option<LogId> = self.journal.with(self.group, |log| {
+            log.committed.as_ref().map(from_bytes).transpose()
+        })?;
+        // Never past the recovered log: an unsynced entry may be gone.
+        Ok(committed.min(self.last_id().await?))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>

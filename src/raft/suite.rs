@@ -13,14 +13,15 @@ use super::shared::{Latest, Shared};
 use super::state_machine::StateMachine;
 use super::{Entry, TypeConfig, entry};
 use crate::base::GroupId;
-use crate::storage::{Directory, Journal, Record, Snapshots, open_store};
+use crate::storage::{Directory, Journal, Record, Snapshots, open_store, open_store_keeping};
 
-struct Builder;
+/// With so many bytes of entries in memory.
+struct Builder(usize);
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("temp dir");
-        let journal = Journal::open(open_store(dir.path()).expect("store")).expect("journal");
+        let journal = Journal::open(open_store_keeping(dir.path(), self.0).expect("store")).expect("journal");
         let snapshots = Snapshots::open(Arc::new(Directory::open(dir.path()).expect("directory")), &[])
             .expect("snapshots");
         let group = GroupId::Shard(3);
@@ -65,7 +66,8 @@ fn storage_passes_openrafts_suite() {
         .enable_all()
         .build()
         .expect("runtime");
-    runtime
-        .block_on(Suite::test_all(Builder))
-        .expect("the suite passes");
+    for in_memory in [usize::MAX, 0] {
+        let suite = Suite::test_all(Builder(in_memory));
+        runtime.block_on(suite).expect("the suite passes");
+    }
 }

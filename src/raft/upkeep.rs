@@ -19,7 +19,7 @@ pub struct GroupStatus {
     pub committed: u64,
     pub applied: u64,
     pub snapshot: u64,
-    /// Of the log entries that it keeps, in memory and on disk.
+    /// Of the log entries that it keeps on disk; the newest of them are in memory, too.
     pub log_bytes: usize,
 }
 
@@ -45,7 +45,7 @@ impl Group {
 
     /// Bytes of log entries applied since the last snapshot was cut, if they are enough for the next: at least `least`, and
     /// half of the last one's bytes, so that a large state is not written again and again for a little log. A replica that
-    /// sleeps does with less: its log need not stay in memory, nor be applied again by a restart.
+    /// sleeps does with less: its log need not be applied again by a restart.
     #[must_use]
     pub fn snapshot_is_due(&self, least: u64) -> Option<u64> {
         let (since, last) = self
@@ -132,7 +132,7 @@ impl Group {
             let mut kept = 0;
             let mut behind = (log.first..=snapshot.min(log.end().saturating_sub(1))).rev();
             behind.find(|&index| {
-                kept += log.get(index).map_or(0, bytes::Bytes::len);
+                kept += log.size(index).unwrap_or(0);
                 kept > keep_bytes
             })
         });

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Create, Database, Disk, DiskFile};
-use crate::base::limits::JOURNAL_SEGMENT_BYTES;
+use super::disk::{Create, Database, Disk, DiskFile, DiskReader};
+use crate::base::limits::{JOURNAL_MEMORY_BYTES, JOURNAL_SEGMENT_BYTES};
 
 /// How often, and after which pause, a locked database is tried again: 3 seconds in all.
 const LOCK_TRIES: u32 = 150;
@@ -17,6 +17,7 @@ const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub struct Directory {
     dir: PathBuf,
+    entries_bytes: usize,
 }
 
 impl Directory {
@@ -31,7 +32,17 @@ impl Directory {
         })?;
         Ok(Directory {
             dir: dir.to_path_buf(),
+            entries_bytes: JOURNAL_MEMORY_BYTES,
         })
+    }
+
+    /// With other than the usual many bytes of log entries in memory.
+    #[must_use]
+    pub fn keeping(self, entries_bytes: usize) -> Directory {
+        Directory {
+            entries_bytes,
+            ..self
+        }
     }
 
     fn names(&self, folder: &str, wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<String>> {
@@ -56,6 +67,12 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+impl DiskReader for File {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, at)
     }
 }
 
@@ -106,6 +123,13 @@ impl Disk for Directory {
         Ok(Box::new(options.open(self.dir.join(file))?))
     }
 
+    fn open_to_read(&self, file: &str) -> io::Result<Option<Box<dyn DiskReader>>> {
+        match File::open(self.dir.join(file)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(Box::new(opened?))),
+        }
+    }
+
     fn remove(&self, file: &str) -> io::Result<()> {
         std::fs::remove_file(self.dir.join(file))
     }
@@ -141,6 +165,10 @@ impl Disk for Directory {
 
     fn segment_bytes(&self) -> u64 {
         JOURNAL_SEGMENT_BYTES
+    }
+
+    fn entries_bytes(&self) -> usize {
+        self.entries_bytes
     }
 
     fn threads(&self) -> bool {

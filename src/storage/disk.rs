@@ -21,6 +21,15 @@ pub trait DiskFile: Send {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// A file that is read in places.
+pub trait DiskReader: Send {
+    /// Fills `buffer` from an offset on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` for a file that is too short; the disk's.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
+}
+
 /// A small ordered store of keys and values.
 pub trait Database: Send + Sync {
     /// # Errors
@@ -68,6 +77,12 @@ pub trait Disk: Send + Sync {
     /// The disk's.
     fn open(&self, file: &str) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Opens a file to be read, if there is one.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn open_to_read(&self, file: &str) -> io::Result<Option<Box<dyn DiskReader>>>;
+
     /// # Errors
     /// The disk's.
     fn remove(&self, file: &str) -> io::Result<()>;
@@ -92,6 +107,9 @@ pub trait Disk: Send + Sync {
 
     /// Size of the journal's segments.
     fn segment_bytes(&self) -> u64;
+
+    /// Bytes of log entries that are kept in memory; older ones are read back when they are asked for.
+    fn entries_bytes(&self) -> usize;
 
     /// Whether work may be left to threads. Not in a simulation.
     fn threads(&self) -> bool;

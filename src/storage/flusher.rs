@@ -17,8 +17,10 @@ use std::sync::mpsc::Receiver;
 use bytes::Bytes;
 
 use super::journal::{Done, Mirror, Op, Synced, Tell};
+use super::mirror::Placed;
 use super::needs::Needs;
 use super::segments::{HEADER_BYTES, Segments};
+use super::slot::Place;
 use super::watermark::Watermark;
 use super::{Record, frame};
 use crate::base::limits::{JOURNAL_FRAME_BYTES, JOURNAL_SLACK_BYTES};
@@ -45,6 +47,8 @@ pub struct Flusher {
     look: bool,
     /// A frame that is not synced yet: how writing it went, and who waits for it.
     written: Option<(Result<(), String>, Vec<Done>)>,
+    /// Entries that were written, of which the mirror was not told yet where they lie.
+    placed: Vec<Placed>,
     tell: Tell,
 }
 
@@ -72,6 +76,7 @@ impl Flusher {
             watermark,
             look: true,
             written: None,
+            placed: Vec::new(),
             tell,
         }
     }
@@ -109,10 +114,26 @@ impl Flusher {
             return;
         };
         let result = result.and_then(|()| self.sync());
+        let durable = result.is_ok();
         if !dones.is_empty() {
             (self.tell)(Synced { result, dones });
         }
-        self.rescue();
+        if durable {
+            self.settle();
+            self.rescue();
+        }
+    }
+
+    /// Tells the mirror where the entries lie that are durable now: the older ones need not stay in memory.
+    fn settle(&mut self) {
+        // A writer may hold the lock while it waits for us: then after another frame.
+        let Some(mut mirror) = self.mirror.try_lock() else {
+            return;
+        };
+        let most = self.segments.disk().entries_bytes();
+        let gone = mirror.settle(self.placed.drain(..), most);
+        drop(mirror);
+        drop(gone);
     }
 
     fn fail(&mut self, error: &io::Error) -> String {
@@ -168,13 +189,17 @@ impl Flusher {
     fn write_frame(&mut self, records: &[Record]) -> io::Result<()> {
         self.buffer.clear();
         self.buffer.resize(HEADER_BYTES, 0);
-        frame::encode(records, &mut self.buffer).map_err(io::Error::other)?;
+        let ends = frame::encode(records, &mut self.buffer).map_err(io::Error::other)?;
         let floor = self.needs.floor().unwrap_or(self.next);
-        let began = self.segments.write(self.next, floor, &mut self.buffer)?;
+        let written = self.segments.write(self.next, floor, &mut self.buffer)?;
         self.next += 1;
         self.floor = floor;
-        self.look |= began;
-        self.needs.take(self.segments.head_first(), records);
+        self.look |= written.began;
+        let segment = self.segments.head_first();
+        for (record, end) in records.iter().zip(ends) {
+            self.needs.take(segment, record);
+            self.placed.extend(placed(record, end, written.place));
+        }
         if self.buffer.capacity() > 2 * JOURNAL_FRAME_BYTES {
             self.buffer = Vec::new();
         }
@@ -191,23 +216,59 @@ impl Flusher {
             return;
         };
         // A writer may hold the lock while it waits for us: then after another frame.
-        let Some(mirror) = self.mirror.try_lock() else {
+        let Some(mut mirror) = self.mirror.try_lock() else {
             return;
         };
         self.look = false;
-        let live: usize = mirror.values().map(|log| log.bytes).sum();
-        if self.segments.bytes() > 2 * live as u64 + JOURNAL_SLACK_BYTES {
-            // The mirror is ahead of the disk by what is queued, so the rescued has its place right behind that. Nobody
-            // can queue more while we hold the lock.
-            self.backlog.extend(self.ops.try_iter());
-            let rescued = self.needs.rescue(second, &mirror).into_iter().map(|record| Op {
-                records: vec![record],
-                done: None,
-            });
-            self.backlog.extend(rescued);
-            self.look = true;
+        if self.segments.bytes() <= 2 * mirror.bytes() as u64 + JOURNAL_SLACK_BYTES {
+            return;
+        }
+        // The mirror is ahead of the disk by what is queued, so the rescued has its place right behind that. Nobody
+        // can queue more while we hold the lock.
+        self.backlog.extend(self.ops.try_iter());
+        match self.needs.rescue(second, &mut mirror, self.segments.disk()) {
+            Ok(rescued) => {
+                let ops = rescued.into_iter().map(|record| Op {
+                    records: vec![record],
+                    done: None,
+                });
+                self.backlog.extend(ops);
+                self.look = true;
+            }
+            Err(e) => {
+                drop(mirror);
+                self.fail(&e);
+            }
         }
     }
+}
+
+/// Where the entries lie of a record that ends at `end` in a frame that begins at `frame`.
+fn placed(record: &Record, end: usize, frame: Place) -> Vec<Placed> {
+    let (Record::Append {
+        group,
+        first,
+        entries,
+    }
+    | Record::Keep {
+        group,
+        first,
+        entries,
+    }) = record
+    else {
+        return Vec::new();
+    };
+    let places = frame::entries_at(record, end);
+    let indexes = *first..=u64::MAX;
+    indexes
+        .zip(entries.iter().zip(places))
+        .map(|(index, (bytes, at))| Placed {
+            group: *group,
+            index,
+            bytes: bytes.clone(),
+            place: frame.plus(at),
+        })
+        .collect()
 }
 
 fn weight(record: &Record) -> usize {

@@ -64,18 +64,96 @@ impl Record {
     }
 }
 
-/// Appends the records' bytes to `buffer`.
+/// Appends the records' bytes to `buffer`; where each of them ends there.
 ///
 /// # Errors
 /// The codec's.
-pub(super) fn encode(records: &[Record], buffer: &mut Vec<u8>) -> Result<(), CodecError> {
-    codec::encode_onto(&records, buffer)
+pub(super) fn encode(records: &[Record], buffer: &mut Vec<u8>) -> Result<Vec<usize>, CodecError> {
+    codec::encode_onto(&records.len(), buffer)?;
+    let encode_one = |record| codec::encode_onto(record, buffer).map(|()| buffer.len());
+    records.iter().map(encode_one).collect()
 }
 
-/// A frame's records from its payload.
+/// A frame's records from its payload, and where each of them ends in it.
 ///
 /// # Errors
 /// The codec's.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, CodecError> {
-    codec::decode_whole(bytes)
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(Record, usize)>, CodecError> {
+    let (count, mut at): (usize, usize) = codec::decode_prefix(bytes)?;
+    let mut records = Vec::new();
+    for _ in 0..count {
+        let (record, used) = codec::decode_front(&bytes[at..])?;
+        at += used;
+        records.push((record, at));
+    }
+    match bytes.len() - at {
+        0 => Ok(records),
+        left => Err(CodecError::Trailing(left)),
+    }
+}
+
+/// Where the bytes of a record's entries begin, if the record ends at `end`: its entries are the last of it, each behind its length.
+pub(super) fn entries_at(record: &Record, end: usize) -> Vec<usize> {
+    let (Record::Append { entries, .. } | Record::Keep { entries, .. }) = record else {
+        return Vec::new();
+    };
+    let mut end = end;
+    let mut at: Vec<usize> = entries
+        .iter()
+        .rev()
+        .map(|entry| {
+            let begin = end - entry.len();
+            end = begin - codec::length_bytes(entry.len());
+            begin
+        })
+        .collect();
+    at.reverse();
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_lie_where_they_are_said_to() {
+        let sizes = [0, 1, 250, 251, 300, 65_535, 65_536, 70_000];
+        let entries = |salt| -> Vec<Bytes> {
+            let entry = |(n, &size): (usize, &usize)| Bytes::from(vec![n as u8 + salt; size]);
+            sizes.iter().enumerate().map(entry).collect()
+        };
+        let records = [
+            Record::Truncate { group: 300, from: 1 },
+            Record::Append {
+                group: 1,
+                first: 1 << 40,
+                entries: entries(1),
+            },
+            Record::Vote {
+                group: 1,
+                vote: Bytes::from_static(b"vote"),
+            },
+            Record::Keep {
+                group: 70_000,
+                first: 7,
+                entries: entries(100),
+            },
+        ];
+        let mut buffer = vec![9; 28];
+        let ends = encode(&records, &mut buffer).expect("encodes");
+        let decoded = decode(&buffer[28..]).expect("decodes");
+        assert_eq!(decoded.iter().map(|(_, end)| end + 28).collect::<Vec<_>>(), ends);
+        for (record, (read, end)) in records.iter().zip(&decoded) {
+            assert_eq!(record, read);
+            let (Record::Append { entries, .. } | Record::Keep { entries, .. }) = read else {
+                assert!(entries_at(read, *end).is_empty());
+                continue;
+            };
+            let found = entries_at(read, *end);
+            assert_eq!(found.len(), entries.len());
+            for (at, entry) in found.into_iter().zip(entries) {
+                assert_eq!(&buffer[28 + at..][..entry.len()], &entry[..]);
+            }
+        }
+    }
 }

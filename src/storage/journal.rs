@@ -14,14 +14,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::flusher::Flusher;
-use super::mirror::Replayed;
+use super::mirror::Logs;
 use super::needs::Needs;
+use super::replay::Replayed;
 use super::segments::Segments;
+use super::slot::Slot;
 use super::watermark::Watermark;
-use super::{GroupLog, Record, Store, frame};
+use super::{GroupLog, Record, Store, Stretch, frame, slot};
 use crate::base::limits::JOURNAL_QUEUE_MAX;
 
 /// Called once when records are durable or never will be.
@@ -51,7 +54,7 @@ pub(super) struct Op {
     pub done: Option<Done>,
 }
 
-pub(super) type Mirror = Arc<Mutex<BTreeMap<u32, GroupLog>>>;
+pub(super) type Mirror = Arc<Mutex<Logs>>;
 
 /// Handle to the node's journal; cheap to clone. The last one dropped stops the flusher after what it has queued.
 #[derive(Clone)]
@@ -65,7 +68,7 @@ struct Inner {
     queue: Option<SyncSender<Op>>,
     flusher: Option<JoinHandle<()>>,
     /// Keeps the directory locked against other processes.
-    _store: Store,
+    store: Store,
 }
 
 /// Has a flusher run. A thread that it gives is waited for when the journal is closed.
@@ -97,12 +100,20 @@ impl Journal {
     pub fn open_with(store: Store, start: &StartFlusher, tell: Tell) -> io::Result<Journal> {
         let mut replayed: BTreeMap<u32, Replayed> = BTreeMap::new();
         let mut needs = Needs::default();
-        let opened = Segments::open(&store.disk, |segment, number, payload| {
-            let records = frame::decode(payload);
-            let records = records.map_err(|e| damaged(format!("journal frame {number}: {e}")))?;
-            needs.take(segment, &records);
-            for record in records {
-                replayed.entry(record.group()).or_default().take(record);
+        let (mut in_memory, most) = (0, store.disk.entries_bytes());
+        let opened = Segments::open(&store.disk, |found| {
+            let records = frame::decode(found.payload);
+            let records = records.map_err(|e| damaged(format!("journal frame {}: {e}", found.number)))?;
+            for (record, end) in records {
+                needs.take(found.segment, &record);
+                let places = frame::entries_at(&record, end).into_iter();
+                let log = replayed.entry(record.group()).or_default();
+                log.take(record, places.map(|at| found.place.plus(at)));
+            }
+            in_memory += found.payload.len();
+            if in_memory > most {
+                replayed.values_mut().for_each(Replayed::evict);
+                in_memory = 0;
             }
             Ok(())
         });
@@ -120,7 +131,7 @@ impl Journal {
             Ok((group, log.finish().map_err(lacks)?))
         });
         let logs: BTreeMap<u32, GroupLog> = logs.collect::<io::Result<_>>()?;
-        let mirror: Mirror = Arc::new(Mutex::new(logs));
+        let mirror: Mirror = Arc::new(Mutex::new(Logs::new(logs)));
         let (queue, ops) = sync_channel(JOURNAL_QUEUE_MAX);
         let flusher = Flusher::new(ops, segments, Arc::clone(&mirror), needs, next, watermark, tell);
         let flusher = start(flusher)?;
@@ -129,7 +140,7 @@ impl Journal {
                 mirror,
                 queue: Some(queue),
                 flusher,
-                _store: store,
+                store,
             }),
         })
     }
@@ -142,14 +153,13 @@ impl Journal {
         // One lock over mirror and queue: both must see the records in the same order.
         let mut mirror = self.inner.mirror.lock();
         for record in &records {
-            let log = mirror.entry(record.group()).or_default();
             if let Record::Append { group, first, .. } = record
-                && !log.continues(*first)
+                && !mirror.of(*group).continues(*first)
             {
                 let why = format!("group {group}: entries from {first} would leave a hole in the log");
                 return Err(damaged(why));
             }
-            log.take(record.clone());
+            mirror.take(record.clone());
         }
         let queue = self
             .inner
@@ -163,13 +173,52 @@ impl Journal {
 
     /// Reads a group's log.
     pub fn with<T>(&self, group: u32, read: impl FnOnce(&GroupLog) -> T) -> T {
-        read(self.inner.mirror.lock().entry(group).or_default())
+        read(self.inner.mirror.lock().of(group))
+    }
+
+    /// Whether [`Journal::read`] may take as long as a disk does, so that it is to be called in a thread for such work.
+    #[must_use]
+    pub fn may_block(&self) -> bool {
+        self.inner.store.disk.threads()
+    }
+
+    /// The bytes of a group's entries, from disk as far as they are not in memory any more. `None` if some of them were purged or
+    /// replaced since they were asked for: then to be asked for again.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` for an entry that was changed on disk.
+    pub fn read(&self, group: u32, stretch: &Stretch) -> io::Result<Option<Vec<Bytes>>> {
+        let disk = self.inner.store.disk.as_ref();
+        let away = stretch.slots.iter().filter_map(|slot| match slot {
+            Slot::Here { .. } => None,
+            &Slot::Away(away) => Some(away),
+        });
+        let mut read = slot::read(disk, away)?.into_iter();
+        let mut entries = Vec::with_capacity(stretch.slots.len());
+        for (index, slot) in (stretch.first..=u64::MAX).zip(&stretch.slots) {
+            let found = match slot {
+                Slot::Here { bytes, .. } => Some(bytes.clone()),
+                Slot::Away(_) => read.next().flatten(),
+            };
+            let (None, &Slot::Away(away)) = (&found, slot) else {
+                entries.extend(found);
+                continue;
+            };
+            // A place is given up only when nobody has an entry there any more.
+            let still = |log: &GroupLog| log.slot(index).is_some_and(|slot| slot.is_away(away));
+            return if self.with(group, still) {
+                Err(away.damaged(disk))
+            } else {
+                Ok(None)
+            };
+        }
+        Ok(Some(entries))
     }
 
     /// Groups that have any record.
     #[must_use]
     pub fn groups(&self) -> Vec<u32> {
-        self.inner.mirror.lock().keys().copied().collect()
+        self.inner.mirror.lock().numbers().collect()
     }
 }
 

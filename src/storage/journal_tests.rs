@@ -1,6 +1,8 @@
 //! What the journal must survive: reopening, torn and damaged frames, quiet groups, any history.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -9,20 +11,61 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::segments::FOLDER as DIR;
-use super::{Done, GroupLog, Journal, Record, open_store};
+use super::slot::Slot;
+use super::{Done, GroupLog, Journal, Record, Stretch, open_store, open_store_keeping};
 
 fn open(dir: &Path) -> Journal {
     Journal::open(open_store(dir).expect("store opens")).expect("journal opens")
 }
 
-fn append(journal: &Journal, records: Vec<Record>) {
+/// With only so many bytes of entries in memory.
+pub(super) fn open_keeping(dir: &Path, bytes: usize) -> Journal {
+    Journal::open(open_store_keeping(dir, bytes).expect("store opens")).expect("journal opens")
+}
+
+/// All that a log says, wherever its entries are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Contents {
+    pub first: u64,
+    pub bytes: usize,
+    pub entries: Vec<Bytes>,
+    pub purged: Option<(u64, Bytes)>,
+    pub metadata: [Option<Bytes>; 3],
+    pub snapshot: Option<String>,
+}
+
+fn contents_of(log: &GroupLog, entries: Vec<Bytes>) -> Contents {
+    let (name, meta) = log.snapshot.clone().unzip();
+    Contents {
+        first: if entries.is_empty() { 0 } else { log.first },
+        bytes: log.bytes,
+        entries,
+        purged: log.purged.clone(),
+        metadata: [log.vote.clone(), log.committed.clone(), meta],
+        snapshot: name,
+    }
+}
+
+pub(super) fn contents(journal: &Journal, group: u32) -> Contents {
+    let (log, all) = journal.with(group, |log| (log.clone(), log.stretch(0, u64::MAX)));
+    let entries = journal.read(group, &all).expect("reads");
+    contents_of(&log, entries.expect("nobody changes it meanwhile"))
+}
+
+/// Of a log that is all in memory.
+fn contents_in_memory(log: &GroupLog) -> Contents {
+    let entries = log.in_memory(0, u64::MAX).expect("all in memory");
+    contents_of(log, entries.into_iter().cloned().collect())
+}
+
+pub(super) fn append(journal: &Journal, records: Vec<Record>) {
     let (tx, rx) = std::sync::mpsc::sync_channel(1);
     let done: Done = Box::new(move |result| tx.send(result).expect("the test waits"));
     journal.append(records, Some(done)).expect("taken");
     rx.recv().expect("answered").expect("durable");
 }
 
-fn entries(group: u32, first: u64, count: u64, size: usize) -> Record {
+pub(super) fn entries(group: u32, first: u64, count: u64, size: usize) -> Record {
     let entries = (first..first + count)
         .map(|i| Bytes::from(vec![i as u8; size]))
         .collect();
@@ -33,7 +76,7 @@ fn entries(group: u32, first: u64, count: u64, size: usize) -> Record {
     }
 }
 
-fn purge(group: u32, upto: u64) -> Record {
+pub(super) fn purge(group: u32, upto: u64) -> Record {
     Record::Purge {
         group,
         upto,
@@ -70,27 +113,25 @@ fn everything_acknowledged_is_there_after_reopening() {
             None,
         )
         .expect("taken");
-    let before: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
+    let before = [1, 2].map(|group| contents(&journal, group));
     drop(journal);
     let journal = open(dir.path());
-    let after: Vec<_> = [1, 2].map(|g| journal.with(g, GroupLog::clone)).into();
+    let after = [1, 2].map(|group| contents(&journal, group));
     assert_eq!(before, after);
-    assert_eq!(
-        (after[0].first, after[0].end(), after[0].bytes),
-        (3, 7, 3 * 10 + 77)
-    );
-    assert_eq!(after[0].committed.as_deref(), Some(&b"c"[..]));
+    let [one, _] = after;
+    assert_eq!((one.first, one.entries.len(), one.bytes), (3, 4, 3 * 10 + 77));
+    assert_eq!(one.metadata[1].as_deref(), Some(&b"c"[..]));
 }
 
 /// The segments' files, by age.
-fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(super) fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
     let listed = std::fs::read_dir(dir.join(DIR)).expect("lists");
     let mut paths: Vec<_> = listed.map(|e| e.expect("lists").path()).collect();
     paths.sort();
     paths
 }
 
-fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(path).expect("reads");
     change(&mut bytes);
     std::fs::write(path, bytes).expect("writes");
@@ -247,8 +288,14 @@ fn disk_use(dir: &Path) -> u64 {
 
 #[test]
 fn quiet_groups_do_not_pin_the_journal() {
+    for in_memory in [usize::MAX, 200_000] {
+        quiet_groups(in_memory);
+    }
+}
+
+fn quiet_groups(in_memory: usize) {
     let dir = tempfile::tempdir().expect("temp dir");
-    let journal = open(dir.path());
+    let journal = open_keeping(dir.path(), in_memory);
     let vote = |group, vote: &'static [u8]| Record::Vote {
         group,
         vote: Bytes::from_static(vote),
@@ -274,16 +321,12 @@ fn quiet_groups_do_not_pin_the_journal() {
         most < 60 << 20,
         "150 MB went through, 7 were live, {most} bytes were kept"
     );
-    let before = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
+    let before = [9, 8, 1].map(|group| contents(&journal, group));
     drop(journal);
     let journal = open(dir.path());
-    let after = [9, 8, 1].map(|group| journal.with(group, GroupLog::clone));
-    for (before, after) in before.iter().zip(&after) {
-        let brief = |log: &GroupLog| (log.first, log.end(), log.purged.clone(), log.vote.clone());
-        assert_eq!(brief(before), brief(after));
-        assert!(before == after);
-    }
-    assert_eq!((after[0].first, after[0].end()), (21, 168));
+    let after = [9, 8, 1].map(|group| contents(&journal, group));
+    assert!(before == after);
+    assert_eq!((after[0].first, after[0].entries.len()), (21, 168 - 21));
 }
 
 /// Groups of all speeds, each with megabytes that are needed: rescuing must free more than it writes.
@@ -306,14 +349,14 @@ fn groups_of_all_speeds_keep_the_journal_bounded() {
         most = most.max(disk_use(dir.path()));
     }
     let live: usize = (0..5).map(|group| journal.with(group, |log| log.bytes)).sum();
-    let before: Vec<_> = (0..5).map(|group| journal.with(group, GroupLog::clone)).collect();
+    let before: Vec<_> = (0..5).map(|group| contents(&journal, group)).collect();
     assert!(
         live < 40 << 20 && most < 128 << 20,
         "{live} bytes were live, {most} kept"
     );
     drop(journal);
     let journal = open(dir.path());
-    let after: Vec<_> = (0..5).map(|group| journal.with(group, GroupLog::clone)).collect();
+    let after: Vec<_> = (0..5).map(|group| contents(&journal, group)).collect();
     assert!(before == after);
 }
 
@@ -321,7 +364,7 @@ fn groups_of_all_speeds_keep_the_journal_bounded() {
 fn random_records(rng: &mut StdRng, journal: &Journal, group: u32) -> Vec<Record> {
     let (first, end) = journal.with(group, |log| {
         let first = log.purged.as_ref().map_or(1, |(upto, _)| upto + 1);
-        let end = if log.entries.is_empty() { first } else { log.end() };
+        let end = if log.is_empty() { first } else { log.end() };
         (first, end)
     });
     let size = *[20, 3000, 90_000].choose(rng).expect("three");
@@ -335,7 +378,7 @@ fn random_records(rng: &mut StdRng, journal: &Journal, group: u32) -> Vec<Record
             from: rng.random_range(first..=end),
         }],
         2 => vec![purge(group, rng.random_range(first..=end + 2) - 1)],
-        3 => vec![entries(group, rng.random_range(first..=end), 2, size)],
+        3 => vec![random_entries(rng, group, first..=end, 2, size)],
         4 => vec![
             Record::Snapshot {
                 group,
@@ -344,18 +387,39 @@ fn random_records(rng: &mut StdRng, journal: &Journal, group: u32) -> Vec<Record
             },
             purge(group, end - 1),
         ],
-        _ => vec![entries(group, end, rng.random_range(1..6), size)],
+        _ => {
+            let count = rng.random_range(1..6);
+            vec![random_entries(rng, group, end..=end, count, size)]
+        }
     }
 }
 
-/// Any history of busy, slow and silent groups reads back as it was, however often the journal was reopened, and
-/// with whatever was rescued meanwhile.
+fn random_entries(
+    rng: &mut StdRng,
+    group: u32,
+    first: RangeInclusive<u64>,
+    count: u64,
+    size: usize,
+) -> Record {
+    Record::Append {
+        group,
+        first: rng.random_range(first),
+        entries: (0..count)
+            .map(|_| Bytes::from(vec![rng.random(); size]))
+            .collect(),
+    }
+}
+
+/// Any history of busy, slow and silent groups reads back as it was, however often the journal was reopened, with
+/// whatever was rescued meanwhile, and whatever has gone from memory.
 #[test]
 fn random_histories_read_back() {
     for seed in 0..6 {
         let mut rng = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut journal = open(dir.path());
+        let in_memory = [usize::MAX, 500_000, 0][seed as usize % 3];
+        let mut journal = open_keeping(dir.path(), in_memory);
+        let mut model: BTreeMap<u32, GroupLog> = BTreeMap::new();
         for step in 0..1500 {
             // Group 3 is busy and short, 1 and 2 are slow.
             let group = *[1, 2, 3, 3, 3, 3, 3, 3, 3, 3].choose(&mut rng).expect("ten");
@@ -363,24 +427,39 @@ fn random_histories_read_back() {
             if group == 3 && journal.with(3, |log| log.bytes) > 1 << 20 {
                 records = vec![purge(3, journal.with(3, GroupLog::end) - 1)];
             }
+            let log = model.entry(group).or_default();
+            for record in &records {
+                log.take(record.clone());
+            }
             let wait = rng.random_bool(0.5);
             let done: Option<Done> = wait.then(|| Box::new(|_: io::Result<()>| ()) as Done);
             journal.append(records, done).expect("taken");
-            if rng.random_bool(0.01) || step == 1499 {
-                let before = [1, 2, 3].map(|group| journal.with(group, GroupLog::clone));
+            let reopen = step == 1499 || rng.random_bool(0.01);
+            if reopen {
                 drop(journal);
-                journal = open(dir.path());
-                for (group, before) in (1..).zip(&before) {
-                    let after = journal.with(group, GroupLog::clone);
-                    let brief = |log: &GroupLog| (log.first, log.end(), log.purged.clone());
+                journal = open_keeping(dir.path(), in_memory);
+            }
+            if reopen || rng.random_bool(0.02) {
+                for (&group, log) in &model {
+                    let (expected, found) = (contents_in_memory(log), contents(&journal, group));
                     assert!(
-                        after == *before || (after.entries.is_empty() && before.entries.is_empty()),
-                        "seed {seed}, step {step}, group {group}: {:?} became {:?}",
-                        brief(before),
-                        brief(&after)
+                        expected == found,
+                        "seed {seed}, step {step}, group {group}: {} entries from {}, purged {:?}, became {} from {}, {:?}",
+                        expected.entries.len(),
+                        expected.first,
+                        expected.purged,
+                        found.entries.len(),
+                        found.first,
+                        found.purged
                     );
                 }
             }
         }
     }
+}
+
+/// Which of a stretch's entries are in memory.
+pub(super) fn in_memory(stretch: &Stretch) -> Vec<bool> {
+    let here = |slot: &Slot| slot.in_memory().is_some();
+    stretch.slots.iter().map(here).collect()
 }

@@ -1,19 +1,25 @@
-//! What a group's records add up to, in memory: the state that Raft reads, and what a restart rebuilds.
+//! What a group's records add up to: the state that Raft reads, and what a restart rebuilds. The newest entries are in memory, the
+//! others only where they lie on disk.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use super::Record;
+use super::slot::{Away, Place, Slot};
 
 /// One group's log as of the last record taken, whether it is on disk yet or not.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct GroupLog {
-    /// Index of the first entry in `entries`; meaningless while that is empty.
+    /// Index of the first entry; meaningless while there is none.
     pub first: u64,
-    pub entries: VecDeque<Bytes>,
-    /// Bytes of `entries`.
+    slots: VecDeque<Slot>,
+    /// Bytes of all entries.
     pub bytes: usize,
+    /// Bytes of those that are in memory.
+    resident: usize,
+    /// All slots before this one are away.
+    evicted: usize,
     /// Index and encoded id of the last purged entry.
     pub purged: Option<(u64, Bytes)>,
     pub vote: Option<Bytes>,
@@ -22,18 +28,59 @@ pub struct GroupLog {
     pub snapshot: Option<(String, Bytes)>,
 }
 
+/// Consecutive entries, as they were when they were asked for.
+#[derive(Debug)]
+pub struct Stretch {
+    pub(super) first: u64,
+    pub(super) slots: Vec<Slot>,
+}
+
 impl GroupLog {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Index past the last entry.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.first + self.entries.len() as u64
+        self.first + self.slots.len() as u64
     }
 
-    /// The entry at `index`, if it is there.
+    /// Bytes of the entry at `index`, if it is there.
     #[must_use]
-    pub fn get(&self, index: u64) -> Option<&Bytes> {
-        let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.entries.get(at)
+    pub fn size(&self, index: u64) -> Option<usize> {
+        self.slots.get(self.place_of(index)?).map(Slot::len)
+    }
+
+    /// The entries from `start` to before `end` that are there, if all of those are in memory.
+    #[must_use]
+    pub fn in_memory(&self, start: u64, end: u64) -> Option<Vec<&Bytes>> {
+        self.slots(start, end).map(Slot::in_memory).collect()
+    }
+
+    /// The same entries, wherever they are.
+    #[must_use]
+    pub fn stretch(&self, start: u64, end: u64) -> Stretch {
+        Stretch {
+            first: start.max(self.first),
+            slots: self.slots(start, end).cloned().collect(),
+        }
+    }
+
+    fn slots(&self, start: u64, end: u64) -> impl Iterator<Item = &Slot> {
+        let end = end.min(self.end());
+        let start = start.clamp(self.first, end.max(self.first));
+        let range = (start - self.first) as usize..(end.max(start) - self.first) as usize;
+        self.slots.range(range)
+    }
+
+    fn place_of(&self, index: u64) -> Option<usize> {
+        usize::try_from(index.checked_sub(self.first)?).ok()
+    }
+
+    pub(super) fn slot(&self, index: u64) -> Option<&Slot> {
+        self.slots.get(self.place_of(index)?)
     }
 
     /// Takes one record in.
@@ -42,10 +89,11 @@ impl GroupLog {
             Record::Append { first, entries, .. } => self.append(first, entries),
             Record::Truncate { from, .. } => self.truncate(from),
             Record::Purge { upto, id, .. } => {
-                while self.first <= upto && !self.entries.is_empty() {
-                    if let Some(entry) = self.entries.pop_front() {
-                        self.bytes -= entry.len();
+                while self.first <= upto && !self.slots.is_empty() {
+                    if let Some(slot) = self.slots.pop_front() {
+                        self.forget(&slot);
                     }
+                    self.evicted = self.evicted.saturating_sub(1);
                     self.first += 1;
                 }
                 self.purged = Some((upto, id));
@@ -63,76 +111,223 @@ impl GroupLog {
     #[must_use]
     pub fn continues(&self, first: u64) -> bool {
         let purged = self.purged.as_ref().map(|(upto, _)| upto + 1);
-        let end = (!self.entries.is_empty()).then(|| self.end());
+        let end = (!self.slots.is_empty()).then(|| self.end());
         purged.max(end).is_none_or(|next| first <= next)
     }
 
     fn append(&mut self, first: u64, entries: Vec<Bytes>) {
         self.truncate(first);
-        if self.entries.is_empty() {
+        if self.slots.is_empty() {
             self.first = first;
         }
-        for entry in entries {
-            self.bytes += entry.len();
-            self.entries.push_back(entry);
+        for bytes in entries {
+            self.push(Slot::Here { bytes, place: None });
         }
+    }
+
+    /// Puts a slot behind the last.
+    pub(super) fn push(&mut self, slot: Slot) {
+        self.bytes += slot.len();
+        self.resident += slot.resident();
+        self.slots.push_back(slot);
     }
 
     fn truncate(&mut self, from: u64) {
         while self.end() > from {
-            match self.entries.pop_back() {
-                Some(entry) => self.bytes -= entry.len(),
+            match self.slots.pop_back() {
+                Some(slot) => self.forget(&slot),
                 None => break,
             }
         }
+        self.evicted = self.evicted.min(self.slots.len());
+    }
+
+    fn forget(&mut self, slot: &Slot) {
+        self.bytes -= slot.len();
+        self.resident -= slot.resident();
+    }
+
+    /// Notes where an entry lies that is durable now, if it is still the one of that index.
+    fn place(&mut self, placed: &Placed) {
+        let at = self.place_of(placed.index);
+        if let Some(Slot::Here { bytes, place }) = at.and_then(|at| self.slots.get_mut(at))
+            && bytes.as_ptr_range() == placed.bytes.as_ptr_range()
+        {
+            *place = Some(placed.place);
+        }
+    }
+
+    /// Lets the oldest go from memory until no more than so many bytes are left there: never the newest, which is still on
+    /// its way to others, and none that is not durable.
+    fn evict(&mut self, most: usize, gone: &mut Vec<Bytes>) {
+        while self.resident > most && self.evicted + 1 < self.slots.len() {
+            let slot = &mut self.slots[self.evicted];
+            if let Slot::Here { .. } = slot {
+                let Some(bytes) = slot.evict() else { return };
+                self.resident -= bytes.len();
+                gone.push(bytes);
+            }
+            self.evicted += 1;
+        }
+    }
+
+    /// An entry that was read back, because its place on disk is about to go.
+    fn bring_back(&mut self, index: u64, bytes: Bytes) {
+        let Some(at) = self.place_of(index) else { return };
+        if let Some(slot) = self.slots.get_mut(at) {
+            self.resident += bytes.len() - slot.resident();
+            *slot = Slot::Here { bytes, place: None };
+            self.evicted = self.evicted.min(at);
+        }
     }
 }
 
-/// A log while it is read back. Entries that were kept have moved to the journal's head, so it has holes meanwhile.
-#[derive(Debug, Default)]
-pub(super) struct Replayed {
-    log: GroupLog,
-    entries: BTreeMap<u64, Bytes>,
+/// An entry that a frame holds.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub group: u32,
+    pub index: u64,
+    pub bytes: Bytes,
+    pub place: Place,
 }
 
-impl Replayed {
+/// The logs of all groups.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    groups: BTreeMap<u32, GroupLog>,
+    /// Bytes of entries in memory.
+    resident: usize,
+}
+
+impl Logs {
+    pub fn new(groups: BTreeMap<u32, GroupLog>) -> Logs {
+        let resident = groups.values().map(|log| log.resident).sum();
+        Logs { groups, resident }
+    }
+
+    pub fn get(&self, group: u32) -> Option<&GroupLog> {
+        self.groups.get(&group)
+    }
+
+    /// A group's log; a new one is empty.
+    pub fn of(&mut self, group: u32) -> &GroupLog {
+        self.groups.entry(group).or_default()
+    }
+
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.groups.keys().copied()
+    }
+
+    /// Bytes of all entries.
+    pub fn bytes(&self) -> usize {
+        self.groups.values().map(|log| log.bytes).sum()
+    }
+
+    fn change<T>(&mut self, group: u32, change: impl FnOnce(&mut GroupLog) -> T) -> T {
+        let log = self.groups.entry(group).or_default();
+        let before = log.resident;
+        let result = change(log);
+        self.resident = self.resident - before + log.resident;
+        result
+    }
+
     /// Takes one record in.
     pub fn take(&mut self, record: Record) {
-        match record {
-            Record::Append { first, entries, .. } => {
-                self.entries.split_off(&first);
-                self.entries.extend((first..=u64::MAX).zip(entries));
+        self.change(record.group(), |log| log.take(record));
+    }
+
+    /// An entry's bytes, to be written again: read by `read` if they are not in memory. They stay there until the new place is told.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn recall<E>(
+        &mut self,
+        group: u32,
+        index: u64,
+        read: impl FnOnce(Away) -> Result<Bytes, E>,
+    ) -> Result<Option<Bytes>, E> {
+        let bytes = match self.get(group).and_then(|log| log.slot(index)) {
+            None => return Ok(None),
+            // A copy, which no place matches that is yet to be told of the entry as it was appended.
+            Some(Slot::Here { bytes, .. }) => Bytes::copy_from_slice(bytes),
+            Some(&Slot::Away(away)) => read(away)?,
+        };
+        self.change(group, |log| log.bring_back(index, bytes.clone()));
+        Ok(Some(bytes))
+    }
+
+    /// Notes where entries lie that are durable now; and if there are more than so many bytes in memory, the oldest of the
+    /// logs that have most go. What they held is given back, to be freed where nobody waits.
+    pub fn settle(&mut self, placed: impl Iterator<Item = Placed>, most: usize) -> Vec<Bytes> {
+        for placed in placed {
+            if let Some(log) = self.groups.get_mut(&placed.group) {
+                log.place(&placed);
             }
-            Record::Keep { first, entries, .. } => {
-                for (index, entry) in (first..=u64::MAX).zip(entries) {
-                    self.entries.entry(index).or_insert(entry);
-                }
+        }
+        let mut gone = Vec::new();
+        if self.resident > most {
+            // A little more, so that this is not done for each frame.
+            let target = most - most / 8;
+            let mut largest: Vec<(usize, u32)> = self
+                .groups
+                .iter()
+                .map(|(&group, log)| (log.resident, group))
+                .collect();
+            largest.sort_unstable_by(|a, b| b.cmp(a));
+            for (resident, group) in largest {
+                let surplus = self.resident.saturating_sub(target);
+                self.change(group, |log| {
+                    log.evict(resident.saturating_sub(surplus), &mut gone);
+                });
             }
-            Record::Truncate { from, .. } => drop(self.entries.split_off(&from)),
-            Record::Purge { upto, .. } => {
-                self.entries.retain(|index, _| *index > upto);
-                self.log.take(record);
-            }
-            other => self.log.take(other),
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(index: u64, bytes: &Bytes, segment: u32) -> Placed {
+        Placed {
+            group: 1,
+            index,
+            bytes: bytes.clone(),
+            place: Place { segment, at: 28 },
         }
     }
 
-    /// The log, if it is whole: it begins where its purge says, and has no hole. (openraft's own test suite begins logs
-    /// at 1.)
-    ///
-    /// # Errors
-    /// The index of an entry that is missing.
-    pub fn finish(self) -> Result<GroupLog, u64> {
-        let Replayed { mut log, entries } = self;
-        let begin = log.purged.as_ref().map_or(1, |(upto, _)| upto.saturating_add(1));
-        let mut expected = None;
-        for (index, entry) in entries {
-            if *expected.get_or_insert(index.min(begin)) != index {
-                return Err(expected.unwrap_or(begin));
-            }
-            expected = Some(index.saturating_add(1));
-            log.append(index, vec![entry]);
-        }
-        Ok(log)
+    /// Its old place is about to be written anew; it may even be told only now.
+    #[test]
+    fn an_entry_that_is_written_again_goes_from_memory_only_to_its_new_place() {
+        let entries = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        let mut logs = Logs::default();
+        logs.take(Record::Append {
+            group: 1,
+            first: 1,
+            entries: entries.to_vec(),
+        });
+        let none = |_| Err("in memory");
+        let again = logs.recall(1, 1, none).expect("in memory").expect("there");
+        assert_eq!(again, entries[0]);
+        assert!(
+            logs.settle(std::iter::once(placed(1, &entries[0], 1)), 0)
+                .is_empty()
+        );
+        assert_eq!(logs.settle(std::iter::once(placed(1, &again, 2)), 0).len(), 1);
+        let slot = logs.get(1).and_then(|log| log.slot(1)).expect("there");
+        assert!(
+            matches!(slot, Slot::Away(away) if away.place.segment == 2),
+            "{slot:?}"
+        );
+        let read = |away: Away| {
+            (away.place.segment == 2)
+                .then(|| entries[0].clone())
+                .ok_or("elsewhere")
+        };
+        assert_eq!(logs.recall(1, 1, read), Ok(Some(entries[0].clone())));
+        assert_eq!((logs.resident, logs.bytes()), (6, 6));
+        assert_eq!(logs.recall(1, 3, none), Ok(None));
     }
 }

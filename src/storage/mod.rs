@@ -23,19 +23,23 @@ mod identity;
 mod journal;
 #[cfg(test)]
 mod journal_tests;
+#[cfg(test)]
+mod memory_tests;
 mod mirror;
 mod needs;
+mod replay;
 mod segments;
+mod slot;
 mod snapshots;
 mod watermark;
 
 pub use directory::Directory;
-pub use disk::{Create, Database, Disk, DiskFile};
+pub use disk::{Create, Database, Disk, DiskFile, DiskReader};
 pub use flusher::Flusher;
 pub use frame::Record;
 pub use identity::{Identity, IdentityError};
 pub use journal::{Done, Journal, StartFlusher, Synced, Tell, flusher_thread};
-pub use mirror::GroupLog;
+pub use mirror::{GroupLog, Stretch};
 pub use snapshots::{SnapshotReader, SnapshotWriter, Snapshots};
 
 use std::io;
@@ -71,4 +75,10 @@ impl Store {
 #[cfg(test)]
 pub(crate) fn open_store(dir: &std::path::Path) -> io::Result<Store> {
     Store::open(Arc::new(Directory::open(dir)?))
+}
+
+/// The same, whose journal keeps only so many bytes of entries in memory.
+#[cfg(test)]
+pub(crate) fn open_store_keeping(dir: &std::path::Path, bytes: usize) -> io::Result<Store> {
+    Store::open(Arc::new(Directory::open(dir)?.keeping(bytes)))
 }

@@ -1,8 +1,12 @@
 //! Which segments of the journal each group still needs, and what must be written again so that the oldest can go.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::RangeInclusive;
 
-use super::{GroupLog, Record};
+use super::disk::Disk;
+use super::mirror::Logs;
+use super::{GroupLog, Record, slot};
 use crate::base::limits::JOURNAL_FRAME_BYTES;
 
 /// By group, the segments (by their first frame) that hold live entries or newest metadata.
@@ -91,11 +95,9 @@ impl GroupNeeds {
 }
 
 impl Needs {
-    pub fn take(&mut self, segment: u64, records: &[Record]) {
-        for record in records {
-            let needs = self.groups.entry(record.group()).or_default();
-            needs.take(segment, record);
-        }
+    pub fn take(&mut self, segment: u64, record: &Record) {
+        let needs = self.groups.entry(record.group()).or_default();
+        needs.take(segment, record);
     }
 
     /// The oldest segment that anybody needs.
@@ -104,19 +106,22 @@ impl Needs {
     }
 
     /// Records that, written at the journal's head, make everything before `segment` needless. `logs` must be what
-    /// all records written so far add up to.
-    pub fn rescue(&self, segment: u64, logs: &BTreeMap<u32, GroupLog>) -> Vec<Record> {
+    /// all records written so far add up to. Entries that are only on disk are read back.
+    ///
+    /// # Errors
+    /// The disk's; an entry that does not lie where it was written.
+    pub fn rescue(&self, segment: u64, logs: &mut Logs, disk: &dyn Disk) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
         for (&group, needs) in &self.groups {
-            let Some(log) = logs.get(&group) else { continue };
+            let Some(log) = logs.get(group) else { continue };
             if needs.metadata().is_some_and(|at| at < segment) {
                 records.extend(metadata(group, log));
             }
             for (first, last) in needs.before(segment) {
-                records.extend(keep(group, log, first, last));
+                records.extend(keep(group, logs, first..=last, disk)?);
             }
         }
-        records
+        Ok(records)
     }
 }
 
@@ -133,25 +138,27 @@ fn metadata(group: u32, log: &GroupLog) -> Vec<Record> {
 
 /// The entries of a piece in records of at most half a frame, so that they fit into usual segments. What is queued may
 /// have purged or truncated some of them: those go by themselves.
-fn keep(group: u32, log: &GroupLog, first: u64, last: u64) -> Vec<Record> {
+fn keep(group: u32, logs: &mut Logs, piece: RangeInclusive<u64>, disk: &dyn Disk) -> io::Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut size = 0;
-    for index in first.max(log.first)..=last {
-        let Some(entry) = log.get(index) else { break };
+    let begin = logs.of(group).first.max(*piece.start());
+    for index in begin..=*piece.end() {
+        let recalled = logs.recall(group, index, |away| slot::read_one(disk, away))?;
+        let Some(entry) = recalled else { break };
         size += entry.len();
         match records.last_mut() {
             Some(Record::Keep { entries, .. }) if size <= JOURNAL_FRAME_BYTES / 2 => {
-                entries.push(entry.clone());
+                entries.push(entry);
             }
             _ => {
                 size = entry.len();
                 records.push(Record::Keep {
                     group,
                     first: index,
-                    entries: vec![entry.clone()],
+                    entries: vec![entry],
                 });
             }
         }
     }
-    records
+    Ok(records)
 }

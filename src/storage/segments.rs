@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::disk::{Disk, DiskFile};
+use super::slot::Place;
 use crate::base::limits::JOURNAL_FREE_SEGMENTS_MAX;
 use crate::base::{Mutant, mutant};
 
@@ -58,6 +59,24 @@ struct Found {
     end: u64,
     end_at: u64,
     floor: u64,
+}
+
+/// A frame that a start finds.
+pub(super) struct FoundFrame<'a> {
+    /// Number of the first frame in its segment.
+    pub segment: u64,
+    pub number: u64,
+    pub payload: &'a [u8],
+    /// Where the payload begins.
+    pub place: Place,
+}
+
+/// A frame that was written.
+pub(super) struct Written {
+    /// Whether it began a new segment.
+    pub began: bool,
+    /// Where the buffer lies.
+    pub place: Place,
 }
 
 struct Header {
@@ -102,7 +121,8 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     })
 }
 
-fn path(name: u32) -> String {
+/// The file of the segment of this name.
+pub(super) fn path(name: u32) -> String {
     format!("{FOLDER}/{name:04}.seg")
 }
 
@@ -112,14 +132,13 @@ fn read(disk: &dyn Disk, name: u32) -> io::Result<Vec<u8>> {
 }
 
 impl Segments {
-    /// Opens `dir`, hands every needed frame to `replay` in order (with the number of the first frame in its segment),
-    /// and says which number comes next.
+    /// Opens `disk`, hands every needed frame to `replay` in order, and says which number comes next.
     ///
     /// # Errors
     /// The disk's; `InvalidData` for a file that was cut off and for frames that are missing; `replay`'s own.
     pub fn open(
         disk: &Arc<dyn Disk>,
-        mut replay: impl FnMut(u64, u64, &[u8]) -> io::Result<()>,
+        mut replay: impl FnMut(FoundFrame<'_>) -> io::Result<()>,
     ) -> io::Result<(Self, u64)> {
         let Scanned {
             mut found,
@@ -141,8 +160,19 @@ impl Segments {
                 )));
             }
             let bytes = read(disk.as_ref(), found.segment.name)?;
+            let mut at = 0;
             for (header, payload) in frames(&bytes) {
-                replay(found.segment.first, header.number, payload)?;
+                at += HEADER_BYTES as u64;
+                replay(FoundFrame {
+                    segment: found.segment.first,
+                    number: header.number,
+                    payload,
+                    place: Place {
+                        segment: found.segment.name,
+                        at,
+                    },
+                })?;
+                at += payload.len() as u64;
             }
             next = found.end;
         }
@@ -170,11 +200,11 @@ impl Segments {
     }
 
     /// Writes a frame; [`Segments::sync`] makes it durable. `buffer` holds [`HEADER_BYTES`] of room, then the payload.
-    /// Says whether it began a new segment.
+    /// Says where.
     ///
     /// # Errors
     /// The disk's.
-    pub fn write(&mut self, number: u64, floor: u64, buffer: &mut [u8]) -> io::Result<bool> {
+    pub fn write(&mut self, number: u64, floor: u64, buffer: &mut [u8]) -> io::Result<Written> {
         let length = u32::try_from(buffer.len() - HEADER_BYTES).map_err(io::Error::other)?;
         buffer[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         buffer[8..12].copy_from_slice(&length.to_le_bytes());
@@ -191,9 +221,14 @@ impl Segments {
             .head
             .as_mut()
             .ok_or_else(|| io::Error::other("the journal has no segment"))?;
-        head.write_at(buffer, self.at)?;
+        let at = self.at;
+        head.write_at(buffer, at)?;
         self.at += bytes;
-        Ok(!fits)
+        let segment = self.live.back().map_or(0, |head| head.name);
+        Ok(Written {
+            began: !fits,
+            place: Place { segment, at },
+        })
     }
 
     /// Makes all frames durable.
@@ -226,6 +261,10 @@ impl Segments {
             }
         }
         Ok(())
+    }
+
+    pub fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
     }
 
     /// Where they are, for people.

@@ -5,10 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate::storage::{Create, Database, Disk, DiskFile};
+use quorate::storage::{Create, Database, Disk, DiskFile, DiskReader};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+/// So few that logs are read back from disk again and again.
+const ENTRIES_BYTES: usize = 2 << 10;
 /// Small, so that segments are changed, used again and rescued all the time.
 const SEGMENT_BYTES: u64 = 32 << 10;
 /// What a torn write is made of.
@@ -143,6 +145,17 @@ impl DiskFile for Open {
     }
 }
 
+impl DiskReader for Open {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let state = self.disk.lock()?;
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        let file = state.files.get(&self.name).ok_or(io::ErrorKind::NotFound)?;
+        let found = file.now.get(at..at + buffer.len());
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
 impl Database for Open {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let state = self.disk.lock()?;
@@ -203,6 +216,15 @@ impl Disk for SimDisk {
         }))
     }
 
+    fn open_to_read(&self, file: &str) -> io::Result<Option<Box<dyn DiskReader>>> {
+        let there = self.lock()?.files.contains_key(file);
+        let open = || Open {
+            disk: self.clone(),
+            name: file.to_owned(),
+        };
+        Ok(there.then(|| Box::new(open()) as Box<dyn DiskReader>))
+    }
+
     fn remove(&self, file: &str) -> io::Result<()> {
         let mut state = self.lock()?;
         let gone = state.files.remove(file).ok_or(io::ErrorKind::NotFound)?;
@@ -237,6 +259,10 @@ impl Disk for SimDisk {
 
     fn segment_bytes(&self) -> u64 {
         SEGMENT_BYTES
+    }
+
+    fn entries_bytes(&self) -> usize {
+        ENTRIES_BYTES
     }
 
     fn threads(&self) -> bool {
