@@ -2,10 +2,12 @@
 """How throughput and latency grow with clients, shards and keys, on this machine; and the pictures of docs/performance.md.
 
     cargo build --release
-    python3 benches/growth.py measure results.tsv     # about ten minutes; starts and stops its own clusters on loopback
+    python3 benches/growth.py measure results.tsv     # starts and stops its own clusters on loopback
     python3 benches/growth.py draw results.tsv docs   # needs matplotlib
 
-Each figure is one run of `quorate bench` against node 1 of a cluster of three processes: `--repeat` takes medians.
+Each figure is the median of `--repeat` runs of `quorate bench` against node 1 of a cluster of three processes. The machine's speed changes
+within minutes, so the points of a plot are measured in turn: all numbers of shards, or of keys, one after the other, and again. Clusters
+with other numbers of keys stand side by side, and are measured at rest: their snapshots are written, their logs dropped.
 """
 
 import argparse
@@ -27,6 +29,8 @@ CLIENTS = [1, 4, 16, 64, 256, 1024]
 KEYS = [10_000, 100_000, 1_000_000, 5_000_000]
 SHARDS_COMMON, CLIENTS_COMMON, KEYS_COMMON = 4, 64, 100_000
 START_SECONDS = 60
+REST_SECONDS = 180
+LOG_AT_REST = 1 << 20
 LOAD_PIPELINE = 500
 
 
@@ -45,6 +49,19 @@ def config(shards, ports):
         for n in range(3)
     ]
     return f'[cluster]\nname = "growth"\nshards = {shards}\n\n' + "\n".join(nodes)
+
+
+def load(port, keys, size):
+    """Sets every key that `quorate bench` chooses from."""
+    value = b"v" * size
+    with socket.create_connection(("127.0.0.1", port)) as s, s.makefile("rb") as replies:
+        for first in range(0, keys, LOAD_PIPELINE):
+            part = range(first, min(first + LOAD_PIPELINE, keys))
+            s.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%s\r\n" % (k, size, value) for k in part))
+            for _ in part:
+                reply = replies.readline()
+                if reply != b"+OK\r\n":
+                    raise RuntimeError(f"loading failed: {reply!r}")
 
 
 class Cluster:
@@ -88,16 +105,28 @@ class Cluster:
             return False
 
     def load(self, keys, size):
-        """Sets every key that `quorate bench` chooses from."""
-        value = b"v" * size
-        with socket.create_connection(("127.0.0.1", self.port)) as s, s.makefile("rb") as replies:
-            for first in range(0, keys, LOAD_PIPELINE):
-                part = range(first, min(first + LOAD_PIPELINE, keys))
-                s.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%s\r\n" % (k, size, value) for k in part))
-                for _ in part:
-                    reply = replies.readline()
-                    if reply != b"+OK\r\n":
-                        raise RuntimeError(f"loading failed: {reply!r}")
+        load(self.port, keys, size)
+
+    def status(self, node):
+        """What `QUORATE STATUS` says at a node, or None."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.ports[3 * (node - 1)]), 5) as s, s.makefile("rb") as reply:
+                s.sendall(b"QUORATE STATUS\r\n")
+                return json.loads(reply.read(int(reply.readline()[1:])))
+        except (OSError, ValueError):
+            return None
+
+    def rest(self):
+        """Until all groups sleep and have put their logs into snapshots."""
+        end = time.monotonic() + REST_SECONDS
+        while not self.rests():
+            if time.monotonic() > end:
+                raise TimeoutError(f"the cluster does not come to rest; see {self.dir}")
+            time.sleep(0.1)
+
+    def rests(self):
+        told = [self.status(node) for node in (1, 2, 3)]
+        return all(t and all(g["asleep"] and g["log_bytes"] < LOG_AT_REST for g in t["groups"]) for t in told)
 
     def close(self):
         for node in self.nodes:
@@ -126,21 +155,36 @@ def measure(args):
                 print(*(result[c] for c in COLUMNS), flush=True)
             file.flush()
 
+        for plot in args.plots:
+            {"clients": by_clients, "keys": by_keys}[plot](args, row)
+
+
+def by_clients(args, row):
+    for _ in range(args.repeat):
+        for shards in SHARDS:
+            cluster = Cluster(args.binary, shards)
+            try:
+                for clients in CLIENTS:
+                    row("clients", shards, clients, KEYS_COMMON, cluster)
+            finally:
+                cluster.close()
+
+
+def by_keys(args, row):
+    clusters = {}
+    try:
+        for keys in KEYS:
+            clusters[keys] = Cluster(args.binary, SHARDS_COMMON)
+            clusters[keys].load(keys, 100)
+        for cluster in clusters.values():
+            cluster.rest()
         for _ in range(args.repeat):
-            for shards in SHARDS:
-                cluster = Cluster(args.binary, shards)
-                try:
-                    for clients in CLIENTS:
-                        row("clients", shards, clients, KEYS_COMMON, cluster)
-                finally:
-                    cluster.close()
-            for keys in KEYS:
-                cluster = Cluster(args.binary, SHARDS_COMMON)
-                try:
-                    cluster.load(keys, 100)
-                    row("keys", SHARDS_COMMON, CLIENTS_COMMON, keys, cluster)
-                finally:
-                    cluster.close()
+            for keys, cluster in clusters.items():
+                row("keys", SHARDS_COMMON, CLIENTS_COMMON, keys, cluster)
+                cluster.rest()
+    finally:
+        for cluster in clusters.values():
+            cluster.close()
 
 
 def medians(rows, plot, test, by, value, **only):
@@ -206,7 +250,8 @@ def main():
     m.add_argument("results")
     m.add_argument("--binary", default="target/release/quorate")
     m.add_argument("--seconds", type=int, default=2)
-    m.add_argument("--repeat", type=int, default=1)
+    m.add_argument("--repeat", type=int, default=3)
+    m.add_argument("--plots", nargs="+", choices=["clients", "keys"], default=["clients", "keys"])
     m.set_defaults(run=measure)
     d = commands.add_parser("draw")
     d.add_argument("results")

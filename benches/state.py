@@ -3,7 +3,7 @@
 
     cargo build --release
     python3 benches/state.py            # about ten minutes; starts and stops its own clusters on loopback; prints a table
-    python3 benches/state.py away big   # only these; one of: memory, snapshots, away, big
+    python3 benches/state.py away big   # only these; of: memory, snapshots, away, big, redis (needs redis-server)
 
 Three processes and the load share this machine.
 """
@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 
-from growth import Cluster
+from beside import Client, redis_server
+from growth import Cluster, free_ports, load
 
 SHARDS = 4
 VALUE = 100
@@ -30,17 +31,7 @@ WAIT_SECONDS = 180
 def rss_mb(cluster):
     """Memory of each node."""
     status = [pathlib.Path(f"/proc/{node.pid}/status").read_text() for node in cluster.nodes]
-    return [int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1000 for text in status]
-
-
-def status(cluster, node):
-    """What `QUORATE STATUS` says at a node, or None."""
-    try:
-        with socket.create_connection(("127.0.0.1", cluster.ports[3 * (node - 1)]), 5) as s, s.makefile("rb") as reply:
-            s.sendall(b"QUORATE STATUS\r\n")
-            return json.loads(reply.read(int(reply.readline()[1:])))
-    except (OSError, ValueError):
-        return None
+    return [int(re.search(r"VmRSS:\s+(\d+)", text)[1]) * 1024 / 1e6 for text in status]
 
 
 def until(what, true):
@@ -52,14 +43,8 @@ def until(what, true):
 
 
 def applied(cluster, node):
-    told = status(cluster, node)
+    told = cluster.status(node)
     return told and {group["group"]: group["applied"] for group in told["groups"]}
-
-
-def at_rest(cluster):
-    """Whether all groups sleep and have put their logs into snapshots."""
-    told = [status(cluster, node) for node in (1, 2, 3)]
-    return all(t and all(g["asleep"] and g["log_bytes"] < MIB for g in t["groups"]) for t in told)
 
 
 def bench(args, cluster, clients, keys, seconds, pipeline=1):
@@ -109,7 +94,7 @@ def memory(args):
     try:
         cluster.load(args.keys, VALUE)
         told(f"memory of a node when {args.keys:,} keys have been written, MB", in_turn(rss_mb(cluster)))
-        until("all sleep", lambda: at_rest(cluster))
+        cluster.rest()
         # The allocator gives back what it does not need a little later.
         time.sleep(30)
         told("memory of a node at rest, MB", in_turn(rss_mb(cluster)))
@@ -120,12 +105,20 @@ def memory(args):
         cluster.close()
 
 
+def redis(args):
+    with redis_server(free_ports(1)[0]) as port:
+        load(port, args.keys, VALUE)
+        info = Client(port).call("INFO memory").decode()
+        rss = next(int(line.split(":")[1]) for line in info.splitlines() if line.startswith("used_memory_rss:"))
+        told(f"memory of Redis when {args.keys:,} keys have been written, MB", f"{rss / 1e6:.0f}")
+
+
 def snapshots(args):
     os.environ["QUORATE_LOG"] = "warn,quorate::raft::state_machine=debug"
     cluster = Cluster(args.binary, SHARDS)
     try:
         cluster.load(args.large, VALUE)
-        until("all sleep", lambda: at_rest(cluster))
+        cluster.rest()
         time.sleep(30)
         before = rss_mb(cluster)
         logs = [cluster.dir / f"{node}.log" for node in (1, 2, 3)]
@@ -207,7 +200,7 @@ def big(args):
 
 
 def main():
-    parts = {"memory": memory, "snapshots": snapshots, "away": away, "big": big}
+    parts = {"memory": memory, "snapshots": snapshots, "away": away, "big": big, "redis": redis}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", choices=[[], *parts], help="what to measure; all, if nothing is named")
     parser.add_argument("--binary", default="target/release/quorate")

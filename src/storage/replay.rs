@@ -72,3 +72,38 @@ impl Replayed {
         Ok(log)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The segment where it was first may go any time after the start.
+    #[test]
+    fn an_entry_that_was_kept_lies_where_it_was_written_last() {
+        let place = |segment| std::iter::once(Place { segment, at: 28 });
+        let entries = || vec![Bytes::from_static(b"entry")];
+        let append = |first| Record::Append {
+            group: 1,
+            first,
+            entries: entries(),
+        };
+        let mut replayed = Replayed::default();
+        replayed.take(append(1), place(1));
+        replayed.take(append(2), place(2));
+        replayed.take(
+            Record::Keep {
+                group: 1,
+                first: 1,
+                entries: entries(),
+            },
+            place(3),
+        );
+        replayed.evict();
+        let log = replayed.finish().expect("whole");
+        let segment_of = |index| match log.slot(index) {
+            Some(&Slot::Away(away)) => away.place.segment,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((segment_of(1), segment_of(2)), (3, 2));
+    }
+}
