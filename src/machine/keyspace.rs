@@ -129,17 +129,24 @@ impl Keyspace {
 
     /// Puts or (`None`) removes a key.
     pub fn set(&mut self, key: &[u8], object: Option<Object>) {
-        match object {
-            Some(object) => self.put_with(key, |_| Some(object)),
-            None => self.remove(key),
-        }
+        let Some(object) = object else {
+            return self.remove(key);
+        };
+        self.put_with(key, |old| {
+            // What a transaction has prepared is fresh, and freed at little cost; what it replaces is not.
+            let overwritten = match (object.value(), old) {
+                (Value::Str(new), Some(old)) => old.overwrite(new, object.expires(), object.version),
+                _ => false,
+            };
+            (!overwritten).then_some(object)
+        });
     }
 
-    /// Puts a string that does not expire, in the old one's place if it fits there: no memory is asked for, or given back.
-    pub fn put_str(&mut self, key: &[u8], value: &[u8], version: u64) {
+    /// Puts a string, in the old one's place if it fits there: no memory is asked for, or given back.
+    pub fn put_str(&mut self, key: &[u8], value: &[u8], expires: Option<Millis>, version: u64) {
         self.put_with(key, |old| {
-            let overwritten = old.is_some_and(|old| old.overwrite(value, version));
-            (!overwritten).then(|| Object::new(Value::Str(Blob::from(value)), None, version))
+            let overwritten = old.is_some_and(|old| old.overwrite(value, expires, version));
+            (!overwritten).then(|| Object::new(Value::Str(Blob::from(value)), expires, version))
         });
     }
 
@@ -397,5 +404,41 @@ mod tests {
             keyspace.load(keys(&["{b}1", "{c}1"])).is_err(),
             "two slots in one piece"
         );
+    }
+
+    /// In the old one's memory or in its own: a snapshot that holds the old one must not see it.
+    #[test]
+    fn an_object_that_is_put_replaces_all_of_the_old_one_but_not_in_a_copy() {
+        let mut keyspace = Keyspace::default();
+        let string = |text: &str, expires, version| {
+            Object::new(Value::Str(Blob::from(text.as_bytes())), expires, version)
+        };
+        let steps = [
+            string("one", None, 1),
+            string("two", None, 2),
+            string("six", Some(9), 3),
+            string("sixty", Some(9), 4),
+            string("seven", Some(8), 5),
+            string("ten", None, 6),
+            string("eleven", None, 7),
+            string("twelve", None, 8),
+        ];
+        for hold in [false, true] {
+            let mut before: Option<(Keyspace, Object)> = None;
+            for object in &steps {
+                keyspace.set(b"key", Some(object.clone()));
+                assert_eq!(keyspace.get(b"key"), Some(object));
+                assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
+                assert_eq!(keyspace.bytes(), keyspace.bytes_by_walk());
+                assert_eq!(
+                    keyspace.expiring(10).count(),
+                    usize::from(object.expires().is_some())
+                );
+                if let Some((copy, held)) = &before {
+                    assert_eq!(copy.get(b"key"), Some(held));
+                }
+                before = hold.then(|| (keyspace.clone(), object.clone()));
+            }
+        }
     }
 }

@@ -61,16 +61,24 @@ impl Object {
         self.expires().is_some_and(|at| at <= now)
     }
 
-    /// Whether it was a string that does not expire, and is this one now.
-    pub(super) fn overwrite(&mut self, bytes: &[u8], version: u64) -> bool {
-        let overwritten = match &mut self.body {
-            Body::Lasting(Value::Str(blob)) => blob.overwrite(bytes),
-            _ => false,
+    /// Whether it was a string of this length that expires if this one does, and has become this one.
+    pub(super) fn overwrite(&mut self, bytes: &[u8], expires: Option<Millis>, version: u64) -> bool {
+        let (value, old) = match (&mut self.body, expires) {
+            (Body::Lasting(value), None) => (value, None),
+            (Body::Expiring(expiring), Some(at)) => (&mut expiring.0, Some((&mut expiring.1, at))),
+            _ => return false,
         };
-        if overwritten {
-            self.version = version;
+        let Value::Str(blob) = value else {
+            return false;
+        };
+        if !blob.overwrite(bytes) {
+            return false;
         }
-        overwritten
+        if let Some((old, at)) = old {
+            *old = at.max(1);
+        }
+        self.version = version;
+        true
     }
 
     pub(super) fn into_value(self) -> Value {

@@ -378,12 +378,12 @@ impl<'a> Overlay<'a> {
             version,
             done,
         } = &mut self.base
-            && expires.is_none()
+            && expires.is_none_or(|at| at > self.now)
             && !records
             && !mutant::is(Mutant::WritesKeepOldVersion)
         {
             done.changed = true;
-            return keyspace.put_str(key, value, *version);
+            return keyspace.put_str(key, value, expires, *version);
         }
         self.put(key, Value::Str(Blob::from(value)), expires);
     }
