@@ -191,7 +191,7 @@ impl Shard {
             .filter(|(_, key)| free(key));
         let keys: Vec<_> = expired
             .take(EXPIRE_KEYS_MAX)
-            .map(|(_, key)| key.clone())
+            .map(|(_, key)| Bytes::copy_from_slice(key))
             .collect();
         self.keyspace.tally.expired.add(keys.len() as u64);
         self.notice(Events::EXPIRED, "expired", &keys);

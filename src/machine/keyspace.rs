@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::access::Access;
 use super::digest::{share, share_by_bytes};
 use super::interest::Interest;
@@ -31,7 +29,7 @@ pub enum Edited {
 pub struct Keyspace {
     /// `None`: nothing was ever put there.
     slots: Vec<Option<Arc<Slot>>>,
-    expiries: BTreeSet<(Millis, Bytes)>,
+    expiries: BTreeSet<(Millis, Key)>,
     len: usize,
     /// Sum of the shares of all keys.
     digest: u64,
@@ -211,8 +209,7 @@ impl Keyspace {
         if before == now {
             return;
         }
-        // Copied: a slice of a request's buffer would keep the whole buffer alive.
-        let key = Bytes::copy_from_slice(key);
+        let key = Key::from(key);
         self.expiry_sum += u128::from(now.unwrap_or(0));
         self.expiry_sum -= u128::from(before.unwrap_or(0));
         if let Some(at) = before {
@@ -281,7 +278,7 @@ impl Keyspace {
     }
 
     /// The keys that expire at or before `now`, soonest first.
-    pub fn expiring(&self, now: Millis) -> impl Iterator<Item = &(Millis, Bytes)> {
+    pub fn expiring(&self, now: Millis) -> impl Iterator<Item = &(Millis, Key)> {
         self.expiries.iter().take_while(move |(at, _)| *at <= now)
     }
 
@@ -345,7 +342,7 @@ impl Keyspace {
             }
             self.digest = self.digest.wrapping_add(share(key, object));
             self.bytes += cost(key, object);
-            let expiry = object.expires().map(|at| (at, Bytes::copy_from_slice(key)));
+            let expiry = object.expires().map(|at| (at, key.clone()));
             self.expiry_sum += expiry.as_ref().map_or(0, |(at, _)| u128::from(*at));
             self.expiries.extend(expiry);
         }

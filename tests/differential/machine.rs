@@ -35,7 +35,7 @@ impl Machine {
         let expired: Vec<Bytes> = self
             .keyspace
             .expiring(self.now)
-            .map(|(_, key)| key.clone())
+            .map(|(_, key)| Bytes::copy_from_slice(key))
             .collect();
         for key in expired {
             self.keyspace.set(&key, None);
