@@ -144,9 +144,9 @@ class Cluster:
         shutil.rmtree(self.dir)
 
 
-def bench(binary, cluster, tests, clients, keys, seconds):
+def bench(binary, cluster, tests, clients, keys, seconds, pipeline=1):
     command = [binary, "bench", "--addr", f"127.0.0.1:{cluster.port}", "--json", "-t", ",".join(tests)]
-    command += ["-c", str(clients), "-k", str(keys), "-s", str(seconds)]
+    command += ["-c", str(clients), "-k", str(keys), "-s", str(seconds), "-P", str(pipeline)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 

@@ -9,18 +9,16 @@ Three processes and the load share this machine.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
 
 from beside import Client, redis_server
-from growth import Cluster, free_ports, load
+from growth import Cluster, bench, free_ports, load
 
 SHARDS = 4
 VALUE = 100
@@ -47,11 +45,9 @@ def applied(cluster, node):
     return told and {group["group"]: group["applied"] for group in told["groups"]}
 
 
-def bench(args, cluster, clients, keys, seconds, pipeline=1):
-    command = [args.binary, "bench", "--addr", f"127.0.0.1:{cluster.port}", "--json", "-t", "set", "-c", str(clients)]
-    command += ["-k", str(keys), "-s", str(seconds), "-P", str(pipeline)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+def sets(args, cluster, clients, keys, seconds, pipeline=1):
+    [result] = bench(args.binary, cluster, ["set"], clients, keys, seconds, pipeline)
+    return result
 
 
 def told(what, value):
@@ -132,7 +128,7 @@ def snapshots(args):
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        result = bench(args, cluster, 64, args.large, 40, pipeline=16)
+        result = sets(args, cluster, 64, args.large, 40, pipeline=16)
         over.set()
         watcher.join()
         text = "".join(log.read_text()[start:] for log, start in zip(logs, starts))
@@ -150,11 +146,11 @@ def away(args):
     cluster = Cluster(args.binary, SHARDS)
     try:
         cluster.load(args.keys, VALUE)
-        told("SET by 16 clients, all nodes there: p50 / p99, ms", latency(bench(args, cluster, 16, args.keys, 10)))
+        told("SET by 16 clients, all nodes there: p50 / p99, ms", latency(sets(args, cluster, 16, args.keys, 10)))
         cluster.nodes[2].kill()
         cluster.nodes[2].wait()
         cluster.load(args.keys, VALUE)
-        told("one node away: p50 / p99, ms", latency(bench(args, cluster, 16, args.keys, 10)))
+        told("one node away: p50 / p99, ms", latency(sets(args, cluster, 16, args.keys, 10)))
         begin = time.monotonic()
         cluster.start(only=3)
         found = []
@@ -165,7 +161,7 @@ def away(args):
 
         watcher = threading.Thread(target=back)
         watcher.start()
-        told("while it comes back: p50 / p99, ms", latency(bench(args, cluster, 16, args.keys, 10)))
+        told("while it comes back: p50 / p99, ms", latency(sets(args, cluster, 16, args.keys, 10)))
         watcher.join()
         told(f"until it has caught up with {args.keys:,} writes, from its start, s", f"{found[0]:.1f}")
     finally:

@@ -57,6 +57,8 @@ pub struct BenchOptions {
 enum Work {
     Ping,
     Set,
+    /// SET of a key that expires in an hour.
+    Setex,
     Get,
     Incr,
     /// MSET of 4 keys.
@@ -279,6 +281,10 @@ impl Client {
             Work::Ping => request(out, &[b"PING"]),
             Work::Get => request(out, &[b"GET", name(self.key()).as_bytes()]),
             Work::Set => request(out, &[b"SET", name(self.key()).as_bytes(), &value]),
+            Work::Setex => {
+                let key = name(self.key());
+                request(out, &[b"SET", key.as_bytes(), &value, b"EX", b"3600"]);
+            }
             Work::Incr => request(out, &[b"INCR", format!("counter:{:012}", self.key()).as_bytes()]),
             Work::Mset => {
                 let keys: Vec<String> = (0..4).map(|_| name(self.key())).collect();

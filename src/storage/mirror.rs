@@ -266,8 +266,8 @@ impl Logs {
         }
         let mut gone = Vec::new();
         if self.resident > most {
-            // A little more, so that this is not done for each frame.
-            let target = most - most / 8;
+            // A little more, so that this is not done for each frame; little, since writers wait for it.
+            let target = most - most / 64;
             let mut largest: Vec<(usize, u32)> = self
                 .groups
                 .iter()
