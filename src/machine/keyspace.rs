@@ -406,35 +406,36 @@ mod tests {
     /// In the old one's memory or in its own: a snapshot that holds the old one must not see it.
     #[test]
     fn an_object_that_is_put_replaces_all_of_the_old_one_but_not_in_a_copy() {
-        let mut keyspace = Keyspace::default();
-        let string = |text: &str, expires, version| {
-            Object::new(Value::Str(Blob::from(text.as_bytes())), expires, version)
-        };
         let steps = [
-            string("one", None, 1),
-            string("two", None, 2),
-            string("six", Some(9), 3),
-            string("sixty", Some(9), 4),
-            string("seven", Some(8), 5),
-            string("ten", None, 6),
-            string("eleven", None, 7),
-            string("twelve", None, 8),
+            ("one", None),
+            ("two", None),
+            ("six", Some(9)),
+            ("sixty", Some(9)),
+            ("seven", Some(8)),
+            ("eight", None),
+            ("ten", None),
+            ("eleven", None),
+            ("twelve", None),
         ];
+        // Each time anew: a string that the test shares is not overwritten.
+        let object = |at: usize| {
+            let (text, expires) = steps[at];
+            Object::new(Value::Str(Blob::from(text.as_bytes())), expires, at as u64)
+        };
         for hold in [false, true] {
-            let mut before: Option<(Keyspace, Object)> = None;
-            for object in &steps {
-                keyspace.set(b"key", Some(object.clone()));
-                assert_eq!(keyspace.get(b"key"), Some(object));
+            let mut keyspace = Keyspace::default();
+            let mut copy = None;
+            for at in 0..steps.len() {
+                keyspace.set(b"key", Some(object(at)));
+                assert_eq!(keyspace.get(b"key"), Some(&object(at)));
                 assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
                 assert_eq!(keyspace.bytes(), keyspace.bytes_by_walk());
-                assert_eq!(
-                    keyspace.expiring(10).count(),
-                    usize::from(object.expires().is_some())
-                );
-                if let Some((copy, held)) = &before {
-                    assert_eq!(copy.get(b"key"), Some(held));
+                let expiring: Vec<Millis> = keyspace.expiring(10).map(|(at, _)| *at).collect();
+                assert_eq!(expiring, Vec::from_iter(steps[at].1));
+                if let Some(copy) = copy.as_ref().map(|copy: &Keyspace| copy.get(b"key")) {
+                    assert_eq!(copy, Some(&object(at - 1)));
                 }
-                before = hold.then(|| (keyspace.clone(), object.clone()));
+                copy = hold.then(|| keyspace.clone());
             }
         }
     }
