@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--load", help="the program that puts the load on; the last build, if nothing is named")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     builds = dict(what.split("=", 1) for what in args.what if "=" in what)
     tests = [what for what in args.what if "=" not in what]
     # One program puts the load on all, since that is not what is compared.
