@@ -425,13 +425,13 @@ mod tests {
         for hold in [false, true] {
             let mut keyspace = Keyspace::default();
             let mut copy = None;
-            for at in 0..steps.len() {
+            for (at, (_, expires)) in steps.iter().enumerate() {
                 keyspace.set(b"key", Some(object(at)));
                 assert_eq!(keyspace.get(b"key"), Some(&object(at)));
                 assert_eq!(keyspace.digest(), keyspace.digest_by_walk());
                 assert_eq!(keyspace.bytes(), keyspace.bytes_by_walk());
                 let expiring: Vec<Millis> = keyspace.expiring(10).map(|(at, _)| *at).collect();
-                assert_eq!(expiring, Vec::from_iter(steps[at].1));
+                assert_eq!(expiring, Vec::from_iter(*expires));
                 if let Some(copy) = copy.as_ref().map(|copy: &Keyspace| copy.get(b"key")) {
                     assert_eq!(copy, Some(&object(at - 1)));
                 }
