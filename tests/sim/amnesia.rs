@@ -16,11 +16,13 @@ use rand::RngExt;
 
 use crate::client::Client;
 use crate::history::Shared as History;
+use crate::verify::until;
 use crate::world::{World, gateways};
 
 /// Longer than any of it takes.
 const NEVER_SYNCED_MS: u64 = 60_000;
 const READ_EVERY: Duration = Duration::from_millis(3);
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Default)]
 struct Shared {
@@ -49,14 +51,12 @@ async fn write(mut client: Client, nodes: [usize; 3], shared: Shared, history: H
 
 /// What was acknowledged is there, or something later.
 async fn check(mut client: Client, shared: Shared) {
-    loop {
-        let acknowledged = shared.acknowledged.get();
-        if let Some(value) = client.get_at_least("voted", acknowledged).await {
-            assert!(value <= shared.sent.get(), "{value} was never written");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let acknowledged = || shared.acknowledged.get();
+    let value = until(CHECK_EVERY, async || {
+        client.get_at_least("voted", acknowledged()).await
+    })
+    .await;
+    assert!(value <= shared.sent.get(), "{value} was never written");
 }
 
 /// Looks all the time for what was acknowledged.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::client::{Client, number};
 use crate::history::Shared as History;
+use crate::verify::until;
 use crate::world::{World, gateways};
 
 /// Long enough for an election and some writes after it, too short for a link to count as broken.
@@ -41,18 +42,22 @@ async fn count(mut client: Client, shared: Shared) {
 
 /// Waits until the client's node knows another leader than `old`, or all is over.
 async fn another_leads(client: &mut Client, old: usize, shared: &Shared) {
-    while !shared.stop.get() {
-        if let Some(Frame::BulkString(json)) = client.done(&["QUORATE", "STATUS"]).await {
-            let status: Value = serde_json::from_slice(&json).expect("a status is JSON");
-            let groups = status["groups"].as_array().expect("groups");
-            let group = groups.iter().find(|group| group["group"] == "shard-0");
-            let leader = group.and_then(|group| group["leader"].as_u64());
-            if leader.is_some_and(|leader| leader != old as u64 + 1) {
-                return;
-            }
+    until(LOOK_EVERY, async || {
+        if shared.stop.get() {
+            return Some(());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        let Some(Frame::BulkString(json)) = client.done(&["QUORATE", "STATUS"]).await else {
+            return None;
+        };
+        let status: Value = serde_json::from_slice(&json).expect("a status is JSON");
+        let groups = status["groups"].as_array().expect("groups");
+        let group = groups.iter().find(|group| group["group"] == "shard-0");
+        let leader = group.and_then(|group| group["leader"].as_u64());
+        leader
+            .is_some_and(|leader| leader != old as u64 + 1)
+            .then_some(())
+    })
+    .await;
 }
 
 /// Asks the old leader once.

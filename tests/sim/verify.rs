@@ -15,17 +15,28 @@ use crate::world::gateways;
 
 /// A transaction may stay undecided this long with all nodes there.
 const RESOLVED: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Looks again and again, in simulated time, until `look` finds something. For how long, says `look`, or the run's own limit.
+pub async fn until<T>(every: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(every).await;
+    }
+}
 
 /// Asks until there is an answer.
 async fn ask(client: &mut Client, words: &[&str]) -> Frame {
-    loop {
-        if let Sent::Replied(replies) = client.send(&[command(words)]).await
-            && let Verdict::Done(reply) = verdict(&replies[0])
-        {
-            return reply;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(LOOK_EVERY, async || match client.send(&[command(words)]).await {
+        Sent::Replied(replies) => match verdict(&replies[0]) {
+            Verdict::Done(reply) => Some(reply),
+            _ => None,
+        },
+        _ => None,
+    })
+    .await
 }
 
 /// Pays into all accounts, once the cluster is there.
@@ -91,16 +102,15 @@ async fn no_locks() {
     let start = tokio::time::Instant::now();
     for node in gateways() {
         let mut client = Client::new(node);
-        loop {
+        until(LOOK_EVERY, async || {
             let status = text(&ask(&mut client, &["QUORATE", "STATUS"]).await).expect("a text");
             let status: Value = serde_json::from_str(&status).expect("JSON");
             let shards = status["ring"].as_array().expect("shards");
-            if shards.iter().all(|shard| shard["prepared"] == 0) {
-                break;
-            }
-            assert!(start.elapsed() < RESOLVED, "keys stay locked: {status}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            let free = shards.iter().all(|shard| shard["prepared"] == 0);
+            assert!(free || start.elapsed() < RESOLVED, "keys stay locked: {status}");
+            free.then_some(())
+        })
+        .await;
     }
 }
 
@@ -114,17 +124,16 @@ async fn unheard() {
         let id = RequestId { session, seq }.to_string();
         for node in gateways() {
             let mut client = Client::new(node);
-            loop {
+            until(LOOK_EVERY, async || {
                 let status = text(&ask(&mut client, &["TXN", "STATUS", &id]).await).expect("a word");
-                if status == "aborted" {
-                    break;
-                }
+                let aborted = status == "aborted";
                 assert!(
-                    start.elapsed() < RESOLVED,
+                    aborted || start.elapsed() < RESOLVED,
                     "{id}, which nobody knows, is {status}"
                 );
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+                aborted.then_some(())
+            })
+            .await;
         }
     }
 }
@@ -202,17 +211,13 @@ async fn statuses(client: &mut Client, history: &Shared) {
         if history.crashed.borrow().contains(&teller) {
             history.count("unknown outcomes told by a gateway that has died");
         }
-        let committed = loop {
-            match text(&ask(client, &["TXN", "STATUS", &id]).await)
-                .expect("a word")
-                .as_str()
-            {
-                "committed" => break true,
-                "aborted" => break false,
-                open => assert!(start.elapsed() < RESOLVED * 2, "{id} is still {open}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+        let committed = until(LOOK_EVERY, async || {
+            let status = text(&ask(client, &["TXN", "STATUS", &id]).await).expect("a word");
+            let open = status != "committed" && status != "aborted";
+            assert!(!open || start.elapsed() < RESOLVED * 2, "{id} is still {status}");
+            (!open).then_some(status == "committed")
+        })
+        .await;
         history.count("unknown outcomes resolved");
         // From here on the checker knows, too.
         let at_now = history.now();
