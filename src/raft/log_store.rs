@@ -74,7 +74,7 @@ impl LogStore {
             let chosen = self.journal.with(self.group, |log| {
                 let Range { start, end } = choose(log);
                 log.in_memory(start, end)
-                    .map(|entries| entries.into_iter().map(entry::decode).collect())
+                    .map(|entries| entries.map(entry::decode).collect())
                     .ok_or_else(|| log.stretch(start, end))
             });
             let stretch = match chosen {

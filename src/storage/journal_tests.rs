@@ -55,7 +55,7 @@ pub(super) fn contents(journal: &Journal, group: u32) -> Contents {
 /// Of a log that is all in memory.
 fn contents_in_memory(log: &GroupLog) -> Contents {
     let entries = log.in_memory(0, u64::MAX).expect("all in memory");
-    contents_of(log, entries.into_iter().cloned().collect())
+    contents_of(log, entries.cloned().collect())
 }
 
 pub(super) fn append(journal: &Journal, records: Vec<Record>) {

@@ -55,8 +55,10 @@ impl GroupLog {
 
     /// The entries from `start` to before `end` that are there, if all of those are in memory.
     #[must_use]
-    pub fn in_memory(&self, start: u64, end: u64) -> Option<Vec<&Bytes>> {
-        self.slots(start, end).map(Slot::in_memory).collect()
+    pub fn in_memory(&self, start: u64, end: u64) -> Option<impl Iterator<Item = &Bytes>> {
+        let entries = || self.slots(start, end).map(Slot::in_memory);
+        let all = entries().all(|entry| entry.is_some());
+        all.then(|| entries().flatten())
     }
 
     /// The same entries, wherever they are.
