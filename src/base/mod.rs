@@ -10,6 +10,7 @@ pub mod ids;
 pub mod limits;
 pub mod memory;
 pub mod mutant;
+pub mod names;
 pub mod reply;
 pub mod slot;
 
@@ -18,6 +19,7 @@ pub use events::Events;
 pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId, gateway_of, gateway_session};
 pub use memory::Policy;
 pub use mutant::Mutant;
+pub use names::Names;
 pub use reply::Reply;
 
 /// Milliseconds since the Unix epoch. Time reaches the pure floors only inside log entries.

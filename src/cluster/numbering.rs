@@ -3,7 +3,7 @@
 //! A number whose outcome is unknown stays open for long, and holds up the watermark of its session: so a session that has
 //! left too much behind it is not gone on with. The next one begins, and the old one's numbers stay what they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -29,9 +29,17 @@ struct Inner {
 #[derive(Debug)]
 struct Session {
     id: SessionId,
-    /// Each with how many had been given in this session before it.
-    open: BTreeMap<u64, usize>,
+    /// In order, from the oldest that is open.
+    numbers: VecDeque<Given>,
     given: usize,
+}
+
+#[derive(Debug)]
+struct Given {
+    seq: u64,
+    /// How many had been given in this session before it.
+    before: usize,
+    open: bool,
 }
 
 /// A number in use. Dropping it tells the group, with some later request, that nobody will ask again.
@@ -64,17 +72,21 @@ impl Numbering {
         let new = || Session {
             // Chance tells it from sessions of earlier lives of this node.
             id: gateway_session(node, group, chance() as u32),
-            open: BTreeMap::new(),
+            numbers: VecDeque::new(),
             given: 0,
         };
         let session = inner.sessions.entry(group).or_insert_with(new);
-        let oldest = session.open.values().next().copied();
-        if oldest.is_some_and(|before| session.given - before >= SESSION_NUMBERS_MAX) {
+        let oldest = session.numbers.front();
+        if oldest.is_some_and(|oldest| session.given - oldest.before >= SESSION_NUMBERS_MAX) {
             *session = new();
         }
-        session.open.insert(seq, session.given);
+        session.numbers.push_back(Given {
+            seq,
+            before: session.given,
+            open: true,
+        });
         session.given += 1;
-        let below = session.open.keys().next().copied().unwrap_or(seq);
+        let below = session.numbers.front().map_or(seq, |oldest| oldest.seq);
         Numbered {
             id: RequestId {
                 session: session.id,
@@ -92,7 +104,18 @@ impl Drop for Numbered {
         let mut inner = self.numbering.inner.lock();
         let session = inner.sessions.get_mut(&self.group);
         if let Some(session) = session.filter(|session| session.id == self.id.session) {
-            session.open.remove(&self.id.seq);
+            session.close(self.id.seq);
+        }
+    }
+}
+
+impl Session {
+    fn close(&mut self, seq: u64) {
+        if let Ok(at) = self.numbers.binary_search_by_key(&seq, |given| given.seq) {
+            self.numbers[at].open = false;
+        }
+        while self.numbers.front().is_some_and(|oldest| !oldest.open) {
+            self.numbers.pop_front();
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use futures::future::join_all;
+use smallvec::SmallVec;
 
+use super::stats::Place;
+use super::tracking::ToRemember;
 use crate::base::Reply;
 use crate::cluster::{Node, Outcome, Wish};
 use crate::machine::{Command, Touches};
@@ -13,6 +17,35 @@ use crate::machine::{Command, Touches};
 pub enum Item {
     Run(Command),
     Ready(Reply),
+}
+
+/// Data commands that came together, until they run.
+#[derive(Default)]
+pub struct Burst {
+    pub items: Vec<Item>,
+    /// Where each is counted; `None`: it was refused.
+    pub places: SmallVec<[Option<Place>; 16]>,
+    /// The first request, in case they take long.
+    pub first: Vec<Bytes>,
+    pub remember: ToRemember,
+}
+
+impl Burst {
+    /// With room for so many commands.
+    pub fn for_requests(count: usize) -> Burst {
+        Burst {
+            items: Vec::with_capacity(count),
+            ..Burst::default()
+        }
+    }
+
+    pub fn push(&mut self, item: Item, place: Option<Place>, request: Vec<Bytes>) {
+        if self.items.is_empty() {
+            self.first = request;
+        }
+        self.items.push(item);
+        self.places.push(place);
+    }
 }
 
 /// Notes which shards commands may write to.

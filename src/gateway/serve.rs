@@ -32,6 +32,9 @@ const WRITE_BYTES: usize = 256 << 10;
 /// Bytes that a connection reads at a time, as a rule.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// Requests that a connection keeps room for.
+const REQUESTS_KEPT: usize = 32;
+
 /// Bytes that a client may send ahead while a command of its own waits. Beyond, its end is noticed late.
 const AHEAD_BYTES: usize = 64 << 10;
 /// Whoever waits for longer has heard from the leader by then.
@@ -46,9 +49,9 @@ struct Input {
 }
 
 impl Input {
-    /// Whole requests, as many as are taken at a time, and what is wrong with the next.
-    fn take(&mut self) -> (VecDeque<Vec<Bytes>>, Option<String>) {
-        let mut requests = VecDeque::new();
+    /// Takes whole requests, as many as are taken at a time; says what is wrong with the next.
+    fn take(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<String> {
+        requests.shrink_to(REQUESTS_KEPT);
         let mut taken = 0;
         while requests.len() < BURST_COMMANDS_MAX && taken < BURST_BYTES_MAX {
             match self.reader.next(&mut self.buffer) {
@@ -57,14 +60,14 @@ impl Input {
                     requests.push_back(request);
                 }
                 Ok(None) => break,
-                Err(error) => return (requests, Some(error.to_string())),
+                Err(error) => return Some(error.to_string()),
             }
         }
         if !requests.is_empty() {
             // The ticket was for the first of these; what has begun behind it needs one of its own.
             self.had_ticket |= self.ticket.take().is_some();
         }
-        (requests, None)
+        None
     }
 }
 
@@ -117,10 +120,13 @@ impl Session {
             ticket: None,
             had_ticket: false,
         };
+        let mut requests = VecDeque::new();
         loop {
-            let (mut requests, failed) = input.take();
+            let failed = input.take(&mut requests);
             let idle = requests.is_empty();
-            while let Some(stop) = self.run(&mut requests).await {
+            while !requests.is_empty()
+                && let Some(stop) = self.run(&mut requests).await
+            {
                 self.write(&mut stream).await?;
                 let waited = match stop {
                     Stop::Waits(blocking) => self.wait(blocking, &mut stream, &mut input.buffer).await?,

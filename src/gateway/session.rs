@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::burst::{self, Item};
+use super::burst::{self, Burst, Item};
 use super::client::{self, ClientState};
 use super::clients::{self, Client};
 use super::command;
@@ -47,27 +47,6 @@ pub struct Session {
     pub(super) wrote: BTreeSet<u16>,
     /// The last request was refused before it could run.
     refused: bool,
-}
-
-/// Data commands that came together, until they run.
-#[derive(Default)]
-struct Burst {
-    items: Vec<Item>,
-    /// Where each is counted; `None`: it was refused.
-    places: Vec<Option<Place>>,
-    /// The first request, in case they take long.
-    first: Vec<Bytes>,
-    remember: ToRemember,
-}
-
-impl Burst {
-    fn push(&mut self, item: Item, place: Option<Place>, request: Vec<Bytes>) {
-        if self.items.is_empty() {
-            self.first = request;
-        }
-        self.items.push(item);
-        self.places.push(place);
-    }
 }
 
 /// No reply is sent, however many there are.
@@ -129,7 +108,7 @@ impl Session {
 
     /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait.
     pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Stop> {
-        let mut burst = Burst::default();
+        let mut burst = Burst::for_requests(requests.len());
         let mut command = None;
         let mut count = 0;
         let mut stop = None;
@@ -174,8 +153,8 @@ impl Session {
             }
         }
         self.shared.stats.commands.add(count);
-        self.show(command);
-        self.flush(&mut burst).await;
+        let now = self.show(command);
+        self.flush_since(now, &mut burst).await;
         stop
     }
 
@@ -231,13 +210,15 @@ impl Session {
         self.reply(&reply);
     }
 
-    /// What `CLIENT LIST` is to show of this connection.
-    fn show(&self, command: Option<&'static str>) {
+    /// What `CLIENT LIST` is to show of this connection from now on.
+    fn show(&self, command: Option<&'static str>) -> Instant {
+        let now = Instant::now();
         self.client.note(|seen| {
             seen.command = command.unwrap_or(seen.command);
-            seen.at = Instant::now();
+            seen.at = now;
             seen.queued = self.multi.as_ref().map(Multi::len);
         });
+        now
     }
 
     /// What has been asked of the connection itself shows, too.
@@ -261,10 +242,16 @@ impl Session {
     }
 
     async fn flush(&mut self, burst: &mut Burst) {
+        if !burst.items.is_empty() {
+            self.flush_since(Instant::now(), burst).await;
+        }
+    }
+
+    /// Runs the data commands that have come together; `begun`: now.
+    async fn flush_since(&mut self, begun: Instant, burst: &mut Burst) {
         if burst.items.is_empty() {
             return;
         }
-        let begun = Instant::now();
         let items = std::mem::take(&mut burst.items);
         let remember = std::mem::take(&mut burst.remember);
         let replies = self.run_items(items, remember).await;

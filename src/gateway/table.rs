@@ -1,9 +1,11 @@
 //! The commands that are about the connection or the server.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 use super::client::arity;
-use crate::base::Reply;
+use crate::base::{Names, Reply};
 use crate::machine::commands;
 
 /// A command that the gateway answers itself.
@@ -150,8 +152,8 @@ fn check_sub(of: &'static str, args: &[Bytes]) -> Result<(), Reply> {
 /// The gateway's own command of this name.
 #[must_use]
 pub fn own(name: &[u8]) -> Option<&'static Own> {
-    OWN.iter()
-        .find(|own| own.name.as_bytes().eq_ignore_ascii_case(name))
+    static BY_NAME: LazyLock<Names<Own>> = LazyLock::new(|| Names::of(OWN, |own| own.name));
+    BY_NAME.find(name)
 }
 
 /// Checks the number of arguments after the name, and the subcommand. Inside MULTI this alone spoils the transaction.

@@ -4,7 +4,7 @@
 //! comes after that with a finished number is a stray duplicate and is refused. A session that has been idle for long keeps
 //! no replies, but a watermark above all that it has used: however late a copy comes, it is not executed again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +17,13 @@ const TOUCH_STEP_MS: u64 = SESSION_IDLE_MS / 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Session<T> {
     below: u64,
-    replies: BTreeMap<u64, T>,
+    replies: Replies<T>,
     touched: Millis,
 }
+
+/// Replies by their numbers, in order: numbers come nearly in order and go in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Replies<T>(VecDeque<(u64, T)>);
 
 /// Reply tables of all sessions of one group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +60,7 @@ impl<T> Sessions<T> {
             self.by_use.insert((now, id.session));
             Session {
                 below: 0,
-                replies: BTreeMap::new(),
+                replies: Replies(VecDeque::new()),
                 touched: now,
             }
         });
@@ -67,19 +71,14 @@ impl<T> Sessions<T> {
         }
         if below > session.below {
             session.below = below;
-            while let Some(entry) = session.replies.first_entry() {
-                if *entry.key() >= below {
-                    break;
-                }
-                entry.remove();
-            }
+            session.replies.forget_below(below);
         }
-        if let Some(reply) = session.replies.get(&id.seq) {
+        if let Some(reply) = session.replies.get(id.seq) {
             return Known::Seen(reply);
         }
         if id.seq < session.below && !mutant::is(Mutant::FinishedNumbersRunAgain) {
             Known::Finished
-        } else if session.replies.len() >= SESSION_REPLIES_MAX {
+        } else if session.replies.0.len() >= SESSION_REPLIES_MAX {
             Known::Full
         } else {
             Known::New
@@ -89,7 +88,7 @@ impl<T> Sessions<T> {
     /// What is known of a request, without noting anything.
     #[must_use]
     pub fn get(&self, id: RequestId) -> Option<&T> {
-        self.sessions.get(&id.session)?.replies.get(&id.seq)
+        self.sessions.get(&id.session)?.replies.get(id.seq)
     }
 
     /// Whether a session that is not here may have been, and was forgotten with all that it had executed: once the
@@ -109,7 +108,7 @@ impl<T> Sessions<T> {
     /// For a mutant; correct code forgets by watermark and by age only.
     pub fn forget(&mut self, id: RequestId) {
         if let Some(session) = self.sessions.get_mut(&id.session) {
-            session.replies.remove(&id.seq);
+            session.replies.remove(id.seq);
         }
     }
 
@@ -159,16 +158,49 @@ impl<T> Sessions<T> {
 impl<T> Session<T> {
     /// Only the watermark stays, above every number that was used.
     fn close(&mut self) {
-        if let Some((last, _)) = self.replies.last_key_value() {
+        if let Some((last, _)) = self.replies.0.back() {
             self.below = self.below.max(last + 1);
         }
-        self.replies.clear();
+        self.replies = Replies(VecDeque::new());
+    }
+}
+
+impl<T> Replies<T> {
+    fn place(&self, seq: u64) -> Result<usize, usize> {
+        match self.0.back() {
+            Some(&(last, _)) if last >= seq => self.0.binary_search_by_key(&seq, |&(seq, _)| seq),
+            _ => Err(self.0.len()),
+        }
+    }
+
+    fn get(&self, seq: u64) -> Option<&T> {
+        self.place(seq).ok().map(|at| &self.0[at].1)
+    }
+
+    fn insert(&mut self, seq: u64, reply: T) {
+        match self.place(seq) {
+            Ok(at) => self.0[at].1 = reply,
+            Err(at) => self.0.insert(at, (seq, reply)),
+        }
+    }
+
+    fn remove(&mut self, seq: u64) {
+        if let Ok(at) = self.place(seq) {
+            self.0.remove(at);
+        }
+    }
+
+    fn forget_below(&mut self, below: u64) {
+        while self.0.front().is_some_and(|&(seq, _)| seq < below) {
+            self.0.pop_front();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::codec;
 
     fn id(seq: u64) -> RequestId {
         RequestId { session: 7, seq }
@@ -182,6 +214,43 @@ mod tests {
         assert_eq!(sessions.look_up(id(1), 0, 10), Known::Seen(&"one"));
         assert_eq!(sessions.look_up(id(2), 2, 10), Known::New);
         assert_eq!(sessions.look_up(id(1), 0, 10), Known::Finished);
+    }
+
+    #[test]
+    fn replies_are_found_in_whatever_order_their_numbers_come() {
+        let mut sessions = Sessions::default();
+        for seq in [5, 2, 9, 3, 8] {
+            assert_eq!(sessions.look_up(id(seq), 1, 10), Known::New);
+            sessions.record(id(seq), seq);
+        }
+        sessions.record(id(3), 30);
+        let known = |sessions: &Sessions<u64>| -> Vec<Option<u64>> {
+            (1..10).map(|seq| sessions.get(id(seq)).copied()).collect()
+        };
+        let all = [
+            None,
+            Some(2),
+            Some(30),
+            None,
+            Some(5),
+            None,
+            None,
+            Some(8),
+            Some(9),
+        ];
+        assert_eq!(known(&sessions), all);
+        assert_eq!(sessions.look_up(id(4), 4, 10), Known::New);
+        sessions.forget(id(8));
+        let rest = [None, None, None, None, Some(5), None, None, None, Some(9)];
+        assert_eq!(known(&sessions), rest);
+    }
+
+    #[test]
+    fn snapshots_hold_replies_as_they_did_when_they_were_a_map() {
+        let pairs = [(3, "three"), (300, "many")];
+        let now = codec::encode(&Replies(VecDeque::from(pairs))).expect("it can be encoded");
+        let then = codec::encode(&BTreeMap::from(pairs)).expect("it can be encoded");
+        assert_eq!(now, then);
     }
 
     #[test]

@@ -11,6 +11,9 @@ const HEADER_BYTES_MAX: usize = 32;
 const COMMAND_ARGS_LIMIT: i64 = 1 << 20;
 const _: () = assert!(COMMAND_ARGS_LIMIT as usize == COMMAND_ARGS_MAX);
 
+/// Arguments that there is room for before they come; most requests have fewer.
+const ARGS_RESERVED: usize = 8;
+
 /// What a client did wrong; it is told, and disconnected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ERR Protocol error: {0}")]
@@ -50,6 +53,7 @@ impl RequestReader {
                         }
                         // Zero and negative counts are empty requests.
                         self.left = usize::try_from(count).unwrap_or(0);
+                        self.args.reserve_exact(self.left.min(ARGS_RESERVED));
                         self.bytes = 0;
                         continue;
                     }
@@ -142,12 +146,25 @@ fn header(buffer: &mut BytesMut, wrong: &str) -> Result<Option<i64>, ProtocolErr
             Ok(None)
         };
     };
-    let line = buffer.split_to(end + 1);
-    let digits = line[1..end].strip_suffix(b"\r").unwrap_or(&line[1..end]);
-    let number = std::str::from_utf8(digits)
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let line = &buffer[1..end];
+    let number = number(line.strip_suffix(b"\r").unwrap_or(line));
+    buffer.advance(end + 1);
     number.map_or_else(|| fail(wrong), |number| Ok(Some(number)))
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    // Each argument has one: short and plain, as a rule.
+    if let [first, rest @ ..] = digits
+        && first.is_ascii_digit()
+        && rest.len() < 8
+    {
+        return rest.iter().try_fold(i64::from(first - b'0'), |number, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| number * 10 + i64::from(digit - b'0'))
+        });
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// An inline request's arguments: words, `"quoted \n text"`, `'quoted text'`.

@@ -1,6 +1,5 @@
 //! The table of data commands: names, arity, key positions, parsers.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -18,8 +17,8 @@ use super::{
     Command, Touches, bitfield, bits, dump, geo, hashes, hll, lcs, lists, object, sets, sort, streams,
     zset_aggregates, zset_ranges, zsets,
 };
-use crate::base::Reply;
 use crate::base::limits::KEY_BYTES_MAX;
+use crate::base::{Names, Reply};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
@@ -102,17 +101,9 @@ impl Spec {
 /// The spec of a data command, by name in any case.
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
-    static BY_NAME: LazyLock<BTreeMap<&[u8], &Spec>> =
-        LazyLock::new(|| COMMANDS.iter().map(|spec| (spec.name.as_bytes(), spec)).collect());
-    let mut lower = [0; NAME_BYTES_MAX];
-    let lower = lower.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    BY_NAME.get(&*lower).copied()
+    static BY_NAME: LazyLock<Names<Spec>> = LazyLock::new(|| Names::of(COMMANDS, |spec| spec.name));
+    BY_NAME.find(name)
 }
-
-/// No name is longer.
-const NAME_BYTES_MAX: usize = 32;
 
 /// Checks the number of arguments after the name, and the subcommand. Inside MULTI this alone spoils the transaction.
 ///
