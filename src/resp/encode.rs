@@ -1,13 +1,14 @@
 //! Replies to bytes. Scalars by `redis-protocol`; aggregates by their header, so that maps keep their order.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use redis_protocol::error::RedisProtocolError;
-use redis_protocol::resp2::encode::extend_encode as extend2;
-use redis_protocol::resp2::types::BytesFrame as Frame2;
-use redis_protocol::resp3::encode::complete::extend_encode as extend3;
-use redis_protocol::resp3::types::{BytesFrame as Frame3, VerbatimStringFormat};
+use redis_protocol::resp2::encode::extend_encode_borrowed as extend2;
+use redis_protocol::resp2::types::BorrowedFrame as Frame2;
+use redis_protocol::resp3::encode::complete::extend_encode_borrowed as extend3;
+use redis_protocol::resp3::types::{BorrowedFrame as Frame3, VerbatimStringFormat};
 
 use crate::base::Reply;
 use crate::base::float::general;
@@ -25,7 +26,8 @@ pub enum Protocol {
 /// None for replies that this crate makes; the crate's own otherwise.
 pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(), RedisProtocolError> {
     let header = |out: &mut BytesMut, kind: char, len: usize| {
-        out.put_slice(format!("{kind}{len}\r\n").as_bytes());
+        // It has room for whatever is written.
+        let _ = write!(out, "{kind}{len}\r\n");
     };
     match (reply, protocol) {
         (Reply::Array(items), _) => {
@@ -82,6 +84,13 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
         (Reply::Bool(yes), Protocol::Resp2) => marked(out, b":", if *yes { b"1" } else { b"0" }),
         (Reply::Bool(yes), Protocol::Resp3) => marked(out, b"#", if *yes { b"t" } else { b"f" }),
         (Reply::NilArray, Protocol::Resp2) => marked(out, b"*", b"-1"),
+        // What this program says in words of its own, `OK` above all.
+        (Reply::Simple(Cow::Borrowed(text)), _) => marked(out, b"+", text.as_bytes()),
+        (Reply::Error(text), _) => error(out, &line(text), protocol),
+        (Reply::Double(number), Protocol::Resp2) => {
+            let text = general(*number);
+            extend2(out, &Frame2::BulkString(text.as_bytes()), false).map(drop)
+        }
         (scalar, Protocol::Resp2) => extend2(out, &scalar2(scalar), false).map(drop),
         (scalar, Protocol::Resp3) => extend3(out, &scalar3(scalar), false).map(drop),
     }
@@ -101,45 +110,38 @@ fn line(text: &str) -> String {
     text.replace(['\r', '\n'], " ")
 }
 
-fn simple(text: Cow<'static, str>) -> Bytes {
-    match text {
-        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
-        Cow::Owned(text) => Bytes::from(text),
+fn error(out: &mut BytesMut, data: &str, protocol: Protocol) -> Result<(), RedisProtocolError> {
+    let attributes = None;
+    match protocol {
+        Protocol::Resp2 => extend2(out, &Frame2::Error(data), false),
+        Protocol::Resp3 => extend3(out, &Frame3::SimpleError { data, attributes }, false),
     }
+    .map(drop)
 }
 
-fn scalar2(reply: &Reply) -> Frame2 {
+fn scalar2(reply: &Reply) -> Frame2<'_> {
     match reply {
-        Reply::Simple(text) => Frame2::SimpleString(simple(text.clone())),
-        Reply::Error(text) => Frame2::Error(line(text).into()),
+        Reply::Simple(text) => Frame2::SimpleString(text.as_bytes()),
         Reply::Int(n) => Frame2::Integer(*n),
-        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame2::BulkString(bytes.clone()),
-        Reply::Double(number) => Frame2::BulkString(general(*number).into()),
+        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame2::BulkString(bytes),
         _ => Frame2::Null,
     }
 }
 
-fn scalar3(reply: &Reply) -> Frame3 {
+fn scalar3(reply: &Reply) -> Frame3<'_> {
     let attributes = None;
     match reply {
         Reply::Simple(text) => Frame3::SimpleString {
-            data: simple(text.clone()),
-            attributes,
-        },
-        Reply::Error(text) => Frame3::SimpleError {
-            data: line(text).into(),
+            data: text.as_bytes(),
             attributes,
         },
         Reply::Int(data) => Frame3::Number {
             data: *data,
             attributes,
         },
-        Reply::Bulk(bytes) => Frame3::BlobString {
-            data: bytes.clone(),
-            attributes,
-        },
-        Reply::Verbatim(bytes) => Frame3::VerbatimString {
-            data: bytes.clone(),
+        Reply::Bulk(data) => Frame3::BlobString { data, attributes },
+        Reply::Verbatim(data) => Frame3::VerbatimString {
+            data,
             format: VerbatimStringFormat::Text,
             attributes,
         },
@@ -172,6 +174,8 @@ mod tests {
                 "*1\r\n*2\r\n$1\r\nb\r\n,0.5\r\n",
             ),
             (Reply::ok(), "+OK\r\n", "+OK\r\n"),
+            (Reply::Simple("a b".to_owned().into()), "+a b\r\n", "+a b\r\n"),
+            (Reply::Double(0.5), "$3\r\n0.5\r\n", ",0.5\r\n"),
             (Reply::err("ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
             (Reply::Int(-7), ":-7\r\n", ":-7\r\n"),
             (Reply::bulk("a\0b"), "$3\r\na\0b\r\n", "$3\r\na\0b\r\n"),

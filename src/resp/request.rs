@@ -7,6 +7,9 @@ use crate::base::limits::{BULK_BYTES_MAX, COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, I
 /// Longest header line (`*1048576`, `$8388608`).
 const HEADER_BYTES_MAX: usize = 32;
 
+/// So many cannot overflow.
+const PLAIN_DIGITS: usize = 9;
+
 /// [`COMMAND_ARGS_MAX`] as headers count.
 const COMMAND_ARGS_LIMIT: i64 = 1 << 20;
 const _: () = assert!(COMMAND_ARGS_LIMIT as usize == COMMAND_ARGS_MAX);
@@ -139,6 +142,10 @@ impl RequestReader {
 
 /// A header line's number, consumed; `None` if the line is not whole yet.
 fn header(buffer: &mut BytesMut, wrong: &str) -> Result<Option<i64>, ProtocolError> {
+    if let Some((number, bytes)) = plain_header(buffer) {
+        buffer.advance(bytes);
+        return Ok(Some(number));
+    }
     let Some(end) = buffer.iter().take(HEADER_BYTES_MAX).position(|&b| b == b'\n') else {
         return if buffer.len() >= HEADER_BYTES_MAX {
             fail(wrong)
@@ -147,24 +154,23 @@ fn header(buffer: &mut BytesMut, wrong: &str) -> Result<Option<i64>, ProtocolErr
         };
     };
     let line = &buffer[1..end];
-    let number = number(line.strip_suffix(b"\r").unwrap_or(line));
+    let digits = std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line));
+    let number = digits.ok().and_then(|digits| digits.parse().ok());
     buffer.advance(end + 1);
     number.map_or_else(|| fail(wrong), |number| Ok(Some(number)))
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
-    // Each argument has one: short and plain, as a rule.
-    if let [first, rest @ ..] = digits
-        && first.is_ascii_digit()
-        && rest.len() < 8
-    {
-        return rest.iter().try_fold(i64::from(first - b'0'), |number, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| number * 10 + i64::from(digit - b'0'))
-        });
+/// What almost all are: a few digits. There is one to each argument. The number, and the line's bytes.
+fn plain_header(buffer: &[u8]) -> Option<(i64, usize)> {
+    let mut number = 0;
+    for (at, &byte) in buffer.iter().enumerate().take(PLAIN_DIGITS + 2).skip(1) {
+        match byte {
+            b'0'..=b'9' => number = number * 10 + i64::from(byte - b'0'),
+            b'\r' if at > 1 && buffer.get(at + 1) == Some(&b'\n') => return Some((number, at + 2)),
+            _ => return None,
+        }
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    None
 }
 
 /// An inline request's arguments: words, `"quoted \n text"`, `'quoted text'`.
@@ -272,10 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_read_in_whatever_way_they_are_written() {
+        for length in ["4", "004", "+4", "0000000000000000004"] {
+            for end in ["\r\n", "\n"] {
+                let input = format!("*1{end}${length}{end}PING\r\n");
+                for step in 1..input.len() {
+                    let found = all(input.as_bytes(), step).expect("parses");
+                    assert_eq!(found, [vec!["PING"]], "{input:?}, cut every {step} bytes");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_before_memory_is_spent_on_it() {
         for (input, why) in [
             ("*99999999\r\n", "invalid multibulk length"),
             ("*x\r\n", "invalid multibulk length"),
+            ("*\r\n", "invalid multibulk length"),
+            ("*1\r\n$99999999999999999999\r\n", "invalid bulk length"),
             ("*1\r\n$999999999\r\n", "invalid bulk length"),
             ("*1\r\n$-1\r\n", "invalid bulk length"),
             ("*1\r\n*1\r\n", "expected '$', got '*'"),
