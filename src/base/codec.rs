@@ -100,6 +100,16 @@ pub fn decode_shared<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, CodecError
     all_of(bytes, decoded?)
 }
 
+/// Decodes what `bytes` begin with, such as the first field of a struct.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let config = bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
+    let (first, _) = bincode::serde::borrow_decode_from_slice(bytes, config)?;
+    Ok(first)
+}
+
 /// Reads a field for `#[serde(deserialize_with = "codec::shared")]`: see [`decode_shared`]; elsewhere it is copied.
 ///
 /// # Errors

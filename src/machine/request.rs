@@ -305,6 +305,15 @@ impl Request {
         commands.iter_mut().for_each(Command::detach);
     }
 
+    /// Whether it may be applied as it was proposed, without being decoded from its entry: nothing of what it holds stays in the
+    /// state. (Of most commands something does, and would hold the whole buffer that it came in from its client.)
+    #[must_use]
+    pub fn leaves_nothing(&self) -> bool {
+        let copied = |command: &Command| matches!(command, Command::Set(_));
+        matches!(&self.body, Body::Run { commands, conditions, .. }
+            if conditions.is_empty() && commands.iter().all(copied))
+    }
+
     /// Whether nobody waits for it but who waits for the locks that it frees.
     #[must_use]
     pub fn can_wait(&self) -> bool {
@@ -373,6 +382,30 @@ impl Request {
 mod tests {
     use super::*;
     use crate::base::codec;
+    use crate::machine::commands;
+
+    #[test]
+    fn only_strings_that_are_copied_leave_nothing_of_a_request() {
+        let parse = |words: &[&'static str]| {
+            let args: Vec<Bytes> = words[1..].iter().map(|&word| word.into()).collect();
+            let spec = commands::find(words[0].as_bytes()).expect("a command");
+            commands::parse(spec, &args).expect("it can be parsed")
+        };
+        let run = |commands, conditions| {
+            Request::anonymous(Body::Run {
+                commands,
+                conditions,
+                mode: Mode::Each,
+            })
+        };
+        let set = || parse(&["set", "a", "b", "ex", "5"]);
+        assert!(run(vec![set(), parse(&["setnx", "a", "b"])], Vec::new()).leaves_nothing());
+        let push = parse(&["rpush", "a", "b"]);
+        assert!(!run(vec![set(), push], Vec::new()).leaves_nothing());
+        let whole = Condition::Whole { version: 1 };
+        assert!(!run(vec![set()], vec![whole]).leaves_nothing());
+        assert!(!Request::anonymous(Body::Sweep).leaves_nothing());
+    }
 
     #[test]
     fn logs_of_when_strictness_was_a_truth_value_mean_what_they_did() {

@@ -25,7 +25,7 @@ use super::gathering::{Gathering, Presence};
 use super::group::GroupError;
 use super::hibernation::Hibernation;
 use super::options::GroupOptions;
-use super::shared::{Shared, State};
+use super::shared::{Proposed, Shared, State};
 use super::waiter::Waiter;
 use crate::base::codec;
 use crate::base::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BATCHES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX};
@@ -178,12 +178,13 @@ impl Proposer {
             node: self.shared.node,
             nonce,
         };
-        let bytes = match codec::encode(&Batch {
+        let batch = Batch {
             origin,
             time,
             seed,
             requests,
-        }) {
+        };
+        let bytes = match codec::encode(&batch) {
             Ok(bytes) if bytes.len() <= ENTRY_BYTES_MAX => Bytes::from(bytes),
             other => {
                 // In the log, no replica could apply it.
@@ -195,7 +196,12 @@ impl Proposer {
                 return None;
             }
         };
-        self.shared.expect(nonce, waiters);
+        let batch = batch
+            .requests
+            .iter()
+            .all(Request::leaves_nothing)
+            .then_some(batch);
+        self.shared.expect(nonce, Proposed { waiters, batch });
         let (responder, outcome) = ProgressResponder::complete_only();
         let began = Instant::now();
         let sent = self.raft.client_write_ff(Payload(bytes), Some(responder)).await;

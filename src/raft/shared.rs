@@ -17,7 +17,7 @@ use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
 use crate::base::{GroupId, Millis, NodeId, codec};
-use crate::machine::{Batch, Body, Digest, Interest, Machine, Response, Shard, Ticket};
+use crate::machine::{Batch, Body, Digest, Interest, Machine, Origin, Response, Shard, Ticket};
 
 /// The largest replicated time of a node's replicas. Asked for with every request, so they are not asked in turn. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -64,12 +64,19 @@ pub struct State {
     /// When the last one was written or taken in by this process, and how long it took to write.
     pub snapshot_written: Option<(Instant, Duration)>,
     /// Batches proposed here, by nonce.
-    proposed: BTreeMap<u64, Vec<Waiter<Response>>>,
+    proposed: BTreeMap<u64, Proposed>,
     /// Requests parked on locks, by where they stand in the log.
     parked: BTreeMap<Ticket, Waiter<Response>>,
     pub digests: Digests,
     /// Bytes of keys and values when they were last added up.
     bytes: u64,
+}
+
+/// A batch on its way through the log.
+pub struct Proposed {
+    pub waiters: Vec<Waiter<Response>>,
+    /// What the entry will be decoded to, if it may be applied as it is.
+    pub batch: Option<Batch>,
 }
 
 /// What this replica's state came to at entries that asked for it, to be compared with the other replicas'.
@@ -135,13 +142,14 @@ impl Shared {
     }
 
     /// Expects a batch that is about to be proposed.
-    pub fn expect(&self, nonce: u64, waiters: Vec<Waiter<Response>>) {
-        self.state.lock().proposed.insert(nonce, waiters);
+    pub fn expect(&self, nonce: u64, proposed: Proposed) {
+        self.state.lock().proposed.insert(nonce, proposed);
     }
 
     /// Gives the waiters of a batch back: it was not proposed, or nobody knows.
     pub fn give_up(&self, nonce: u64) -> Vec<Waiter<Response>> {
-        self.state.lock().proposed.remove(&nonce).unwrap_or_default()
+        let proposed = self.state.lock().proposed.remove(&nonce);
+        proposed.map(|proposed| proposed.waiters).unwrap_or_default()
     }
 
     #[must_use]
@@ -154,20 +162,25 @@ impl Shared {
     /// # Errors
     /// A committed entry that cannot be decoded: the replica must stop.
     pub fn apply(&self, id: LogId, payload: &Bytes) -> io::Result<()> {
-        let mut batch: Batch = codec::decode_shared(payload).map_err(|e| {
+        let damaged = |e| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{} entry {id}: {e}", self.group),
             )
-        })?;
+        };
+        let origin: Origin = codec::decode_first(payload).map_err(damaged)?;
+        let proposed = (origin.node == self.node).then(|| self.state.lock().proposed.remove(&origin.nonce));
+        let (waiters, kept) = match proposed.flatten() {
+            Some(Proposed { waiters, batch }) => (Some(waiters), batch),
+            None => (None, None),
+        };
+        debug_assert!(kept.is_none() || kept == codec::decode_shared(payload).ok());
+        let mut batch = match kept {
+            Some(batch) => batch,
+            None => codec::decode_shared(payload).map_err(damaged)?,
+        };
         faults::lose_writes(self.group, self.node, id.index, &mut batch);
         let mut state = self.state.lock();
-        let origin = batch.origin;
-        let waiters = if origin.node == self.node {
-            state.proposed.remove(&origin.nonce)
-        } else {
-            None
-        };
         // Proposed by an earlier process of this node, it was told of then.
         let own = waiters.is_some();
         if let Some(interest) = state.machine.interest() {
