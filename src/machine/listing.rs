@@ -222,7 +222,7 @@ impl Shard {
                 .finished
                 .iter()
                 .filter(|(attempt, _)| attempt.txn == txn);
-            found.extend(over.map(|(&attempt, &committed)| (0, Found::Over(attempt, committed))));
+            found.extend(over.map(|(attempt, committed)| (0, Found::Over(attempt, committed))));
             match self.fate(txn) {
                 Fate::Executed => found.push((0, Found::Known(txn, State::Executed))),
                 Fate::Refused => found.push((0, Found::Known(txn, State::Refused))),

@@ -15,6 +15,7 @@ pub mod commands;
 mod coordinator;
 mod digest;
 mod eviction;
+mod finished;
 mod function_dump;
 mod functions;
 pub mod glob;

@@ -35,7 +35,7 @@ impl Shard {
         if let Some(kept) = self.head.kept.get(&attempt) {
             return Response::Vote(Vote::Yes(kept.replies.clone()));
         }
-        match self.head.finished.get(&attempt) {
+        match self.head.finished.get(attempt) {
             // The decision is there, and will be found: these replies are nobody's.
             Some(true) => return Response::Vote(Vote::Yes(Vec::new())),
             Some(false) => {}
@@ -83,7 +83,7 @@ impl Shard {
             return;
         }
         // A commit that finds neither intent nor memory of one would have lost a half of a transaction.
-        let before = self.head.finished.get(&attempt) == Some(&true) || self.head.kept.contains_key(&attempt);
+        let before = self.head.finished.get(attempt) == Some(true) || self.head.kept.contains_key(&attempt);
         assert!(
             !commit || before || self.head.time > deadline,
             "commit of {attempt}, which did not prepare here or was aborted"
@@ -99,8 +99,7 @@ impl Shard {
 
     pub(super) fn remember_finished(&mut self, attempt: AttemptId, deadline: Millis, committed: bool) {
         if deadline >= self.head.time {
-            self.head.finished.insert(attempt, committed);
-            self.head.finished_until.insert((deadline, attempt));
+            self.head.finished.insert(attempt, deadline, committed);
         }
     }
 
@@ -111,15 +110,9 @@ impl Shard {
     }
 
     pub(super) fn forget_finished(&mut self) {
-        while let Some(&(deadline, attempt)) = self.head.finished_until.first() {
-            if deadline >= self.head.time {
-                break;
-            }
-            self.head.finished_until.remove(&(deadline, attempt));
-            self.head.finished.remove(&attempt);
-            if mutant::is(Mutant::VoteForgottenAtDeadline) {
-                self.head.kept.remove(&attempt);
-            }
+        let gone = self.head.finished.forget_before(self.head.time);
+        if mutant::is(Mutant::VoteForgottenAtDeadline) {
+            self.forget_kept(&gone);
         }
     }
 }

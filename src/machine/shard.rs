@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use super::finished::Finished;
 use super::functions::Libraries;
 use super::interest::Interest;
 use super::keyspace::{Garbage, Keyspace};
@@ -78,8 +79,7 @@ pub struct Head {
     pub(super) locks: Locks,
     pub(super) prepared: BTreeMap<AttemptId, Intent>,
     /// Attempts that were refused or finished (committed?), until no message of theirs can count any more.
-    pub(super) finished: BTreeMap<AttemptId, bool>,
-    pub(super) finished_until: BTreeSet<(Millis, AttemptId)>,
+    pub(super) finished: Finished,
     /// Committed attempts that their coordinator's log may still show as staged.
     pub(super) kept: BTreeMap<AttemptId, Kept>,
     pub(super) parked: ParkedTable,
@@ -380,7 +380,7 @@ impl Shard {
             self.head.parked.join(first, ticket);
             return None;
         }
-        let over = self.head.finished.contains_key(&prepare.attempt);
+        let over = self.head.finished.get(prepare.attempt).is_some();
         if over && !mutant::is(Mutant::FinishedAttemptPreparesAgain)
             || self.head.time > prepare.deadline && !mutant::is(Mutant::LatePrepareAccepted)
         {
