@@ -90,7 +90,9 @@ impl Finished {
         while let Some(first) = self.until.first_entry().filter(|first| *first.key() < time) {
             gone.extend(first.remove());
         }
-        gone.iter().for_each(|&attempt| self.forget(attempt));
+        for &attempt in &gone {
+            self.forget(attempt);
+        }
         gone
     }
 

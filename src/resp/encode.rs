@@ -25,10 +25,6 @@ pub enum Protocol {
 /// # Errors
 /// None for replies that this crate makes; the crate's own otherwise.
 pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(), RedisProtocolError> {
-    let header = |out: &mut BytesMut, kind: char, len: usize| {
-        // It has room for whatever is written.
-        let _ = write!(out, "{kind}{len}\r\n");
-    };
     match (reply, protocol) {
         (Reply::Array(items), _) => {
             header(out, '*', items.len());
@@ -57,19 +53,9 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
             );
             items.iter().try_for_each(|item| encode(item, protocol, out))
         }
-        (Reply::Pairs(pairs) | Reply::Keyed(pairs), _) => {
+        (Reply::Pairs(all) | Reply::Keyed(all), _) => {
             let keyed = matches!(reply, Reply::Keyed(_));
-            let flat = keyed == (protocol == Protocol::Resp3);
-            let mark = if keyed && flat { '%' } else { '*' };
-            let doubled = flat && !keyed;
-            header(out, mark, if doubled { pairs.len() * 2 } else { pairs.len() });
-            pairs.iter().try_for_each(|(first, second)| {
-                if !flat {
-                    header(out, '*', 2);
-                }
-                encode(first, protocol, out)?;
-                encode(second, protocol, out)
-            })
+            pairs(all, keyed, protocol, out)
         }
         (Reply::Number(text) | Reply::BigNumber(text) | Reply::Formatted(_, text), Protocol::Resp2) => {
             encode(&Reply::Bulk(text.clone()), protocol, out)
@@ -94,6 +80,30 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) -> Result<(
         (scalar, Protocol::Resp2) => extend2(out, &scalar2(scalar), false).map(drop),
         (scalar, Protocol::Resp3) => extend3(out, &scalar3(scalar), false).map(drop),
     }
+}
+
+fn header(out: &mut BytesMut, kind: char, len: usize) {
+    // It has room for whatever is written.
+    let _ = write!(out, "{kind}{len}\r\n");
+}
+
+fn pairs(
+    pairs: &[(Reply, Reply)],
+    keyed: bool,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<(), RedisProtocolError> {
+    let flat = keyed == (protocol == Protocol::Resp3);
+    let mark = if keyed && flat { '%' } else { '*' };
+    let doubled = flat && !keyed;
+    header(out, mark, if doubled { pairs.len() * 2 } else { pairs.len() });
+    pairs.iter().try_for_each(|(first, second)| {
+        if !flat {
+            header(out, '*', 2);
+        }
+        encode(first, protocol, out)?;
+        encode(second, protocol, out)
+    })
 }
 
 /// A mark, what it is of, and the end of the line.
