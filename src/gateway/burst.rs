@@ -28,13 +28,15 @@ pub struct Burst {
     /// The first request, in case they take long.
     pub first: Vec<Bytes>,
     pub remember: ToRemember,
+    /// So many may come.
+    expected: usize,
 }
 
 impl Burst {
-    /// With room for so many commands.
-    pub fn for_requests(count: usize) -> Burst {
+    /// For so many requests at the most; those of a transaction need no room here.
+    pub fn for_requests(expected: usize) -> Burst {
         Burst {
-            items: Vec::with_capacity(count),
+            expected,
             ..Burst::default()
         }
     }
@@ -42,6 +44,7 @@ impl Burst {
     pub fn push(&mut self, item: Item, place: Option<Place>, request: Vec<Bytes>) {
         if self.items.is_empty() {
             self.first = request;
+            self.items.reserve_exact(self.expected);
         }
         self.items.push(item);
         self.places.push(place);
