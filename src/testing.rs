@@ -33,6 +33,8 @@ use crate::host::{Clock, system_clock};
 const READY: Duration = Duration::from_secs(30);
 /// Times to look for free ports: another process may take one between finding and using it.
 const PORT_TRIES: usize = 5;
+/// Threads of the nodes, over and over: programs are tested with nodes whose tasks take turns, and others.
+const THREADS: [usize; 3] = [2, 1, 3];
 
 /// Why a cluster does not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +49,7 @@ pub enum TestingError {
     NotReady,
 }
 
-/// Nodes in this process, each with a thread and a runtime of its own, on free ports and in a temporary directory.
+/// Nodes in this process, each with threads and a runtime of its own, on free ports and in a temporary directory.
 /// Dropping it ends the nodes and removes their data.
 pub struct Cluster {
     config: Arc<Config>,
@@ -78,6 +80,9 @@ impl Cluster {
             let dir = tempfile::Builder::new().prefix("quorate-test-").tempdir()?;
             let mut config = Config::dev(nodes, shards, 1, dir.path().to_path_buf())?;
             assign_free_ports(&mut config)?;
+            for (node, threads) in config.nodes.iter_mut().zip(THREADS.into_iter().cycle()) {
+                node.threads = threads;
+            }
             edit(&mut config);
             let networks = config
                 .nodes

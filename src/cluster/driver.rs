@@ -133,17 +133,18 @@ impl Driver {
 
     /// Leads if and only if the replica does, in its term.
     async fn follow_leadership(&mut self) {
-        let (_, term) = self.group.leader();
-        let leads = self.group.is_leader();
+        let leads = self.group.leads_in();
         if self
             .leading
             .as_ref()
-            .is_some_and(|leading| !leads || leading.coordinator.term() != term)
+            .is_some_and(|leading| leads != Some(leading.coordinator.term()))
         {
             tracing::info!(group = %self.group.id(), "no longer coordinating");
             self.leading = None;
         }
-        if leads && self.leading.is_none() {
+        if let Some(term) = leads
+            && self.leading.is_none()
+        {
             // Everything of earlier terms that will ever be in the log has been applied after this.
             let confirmed = tokio::time::timeout(CONFIRM, self.group.confirmed_index()).await;
             if !matches!(confirmed, Ok(Ok(_))) || self.group.leader().1 != term {

@@ -68,10 +68,12 @@ impl Housekeeping {
                 group.look_after_sleep().await;
                 leaders.see(group.id(), group.is_leader(), Instant::now());
             }
-            if self.stopping.load(Ordering::Relaxed) {
+            let failure = groups.iter().find_map(Group::failure);
+            // Looked at afterwards: replicas that are stopped in order have not failed.
+            if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
-            if let Some(why) = groups.iter().find_map(Group::failure) {
+            if let Some(why) = failure {
                 tracing::error!("a replica has stopped: {why}");
                 self.fatal.send_replace(Some(why));
                 return;

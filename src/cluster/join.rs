@@ -126,7 +126,7 @@ pub async fn catch_up(group: &Group, router: &Router) {
 pub async fn vote(groups: &Groups) {
     groups.lease_over().await;
     for group in groups.all() {
-        group.may_elect(true);
+        group.may_elect();
     }
 }
 

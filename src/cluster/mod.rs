@@ -9,6 +9,7 @@
 //!
 //! Not here: RESP, sessions, command names (gateway); what a decision means (machine, txn).
 
+mod answering;
 mod contention;
 mod deliveries;
 mod digests;

@@ -23,7 +23,7 @@ use super::recovery::Recovery;
 use super::router::Router;
 use super::volatile::Volatile;
 use crate::base::{GroupId, Millis, Mutant, NodeId, RequestId, mutant};
-use crate::config::Config;
+use crate::config::{Config, NodeSection};
 use crate::host::{Clock, Listener, Network, chance};
 use crate::machine::Command;
 use crate::raft::{Confirmer, Group, GroupOptions, Groups, HibernationOptions, LinkOptions, Links, time_for};
@@ -229,9 +229,7 @@ impl Node {
             )
         });
         for started in join_all(starting).await {
-            let group = started.map_err(StartError::Raft)?;
-            group.may_elect(false);
-            inner.groups.insert(group);
+            inner.groups.insert(started.map_err(StartError::Raft)?);
         }
         Ok(())
     }
@@ -323,6 +321,13 @@ impl Node {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// That serve its clients and groups.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let section = self.inner.config.node(self.inner.id);
+        section.map_or(1, NodeSection::threads)
     }
 
     #[must_use]

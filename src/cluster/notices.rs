@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::node::Node;
 use super::pubsub::PubSubAsk;
 use super::router::Router;
-use super::settings::Settings;
+use super::settings::{Setting, Settings};
 use crate::base::events::Events;
 use crate::base::limits::{PUSHES_BYTES_MAX, PUSHES_MAX};
 use crate::machine::Notice;
@@ -56,8 +56,17 @@ impl Router {
         }
     }
 
+    /// Changes settings of this node alone.
+    pub(super) fn change_here(&self, changes: &[(Setting, u64)]) {
+        let settings = &self.volatile().settings;
+        // Or one change's events would be switched by what the other wants.
+        let _one_at_a_time = settings.setting.lock();
+        settings.set(changes);
+        self.note_events(settings);
+    }
+
     /// Has the replicas here note events, if anybody wants to hear of any.
-    pub fn note_events(&self, settings: &Settings) {
+    fn note_events(&self, settings: &Settings) {
         let wanted = settings.notify_keyspace_events();
         let on = wanted.has(Events::KEYSPACE) || wanted.has(Events::KEYEVENT);
         for group in self.groups() {

@@ -149,6 +149,14 @@ impl Scripts {
         meant.map(|run| run.stop.store(true, Ordering::Relaxed)).count()
     }
 
+    /// Ends all that run here.
+    pub fn stop(&self) {
+        let running = self.inner.running.lock();
+        running
+            .values()
+            .for_each(|run| run.stop.store(true, Ordering::Relaxed));
+    }
+
     /// The function that has run here longest, and for how long.
     #[must_use]
     pub fn running_function(&self) -> Option<(Eval, Duration)> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -48,6 +49,10 @@ const COUNT: usize = Setting::LatencyTracking as usize + 1;
 #[derive(Debug, Clone)]
 pub struct Settings {
     values: Arc<[AtomicU64; COUNT]>,
+    /// Held while this node's are changed.
+    pub(super) setting: Arc<Mutex<()>>,
+    /// Held while all nodes are told of a change.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Settings {
@@ -56,6 +61,8 @@ impl Settings {
     pub fn new(limits: &LimitsSection) -> Settings {
         let settings = Settings {
             values: Arc::new([const { AtomicU64::new(0) }; COUNT]),
+            setting: Arc::default(),
+            changing: Arc::default(),
         };
         let initial = [
             (Setting::MaxMemory, limits.maxmemory),
@@ -167,8 +174,9 @@ impl Node {
     /// Changes settings here and at the other nodes. One that is not linked has [`PATIENCE`] to be: at a start links come one after
     /// the other.
     pub async fn change_settings(&self, changes: Vec<(Setting, u64)>) {
-        self.settings().set(&changes);
-        self.router().note_events(self.settings());
+        // Of two changes the peers hear in the order in which they are made here, or they would differ from us for good.
+        let _one_at_a_time = self.settings().changing.lock().await;
+        self.router().change_here(&changes);
         let limit = Instant::now() + PATIENCE;
         let ask = Ask::Settings(changes);
         let peers = self.config().nodes.iter().map(|node| node.id);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Config;
+use super::threads::THREADS_MAX;
 use crate::base::limits::BULK_BYTES_MAX;
 
 impl Config {
@@ -68,6 +69,10 @@ impl Config {
             }
             if !ids.insert(node.id) {
                 return Err(("node.id".into(), format!("{} is given twice", node.id)));
+            }
+            if node.threads > THREADS_MAX {
+                let reason = format!("{}: 0 to {THREADS_MAX} are possible", node.threads);
+                return Err((format!("node {}: threads", node.id), reason));
             }
             let addresses_of = [
                 ("client", Some(node.client)),

@@ -10,6 +10,7 @@ use crate::ring::{Placement, Ring, VIRTUAL_NODES_DEFAULT, place};
 
 mod check;
 mod memory;
+mod threads;
 
 /// Groups hibernate where `election_max_ms` is at least this.
 const HIBERNATION_ELECTION_MS_MIN: u64 = 500;
@@ -91,6 +92,9 @@ pub struct NodeSection {
     /// `None`: memcached clients are not served.
     pub memcached: Option<SocketAddr>,
     pub zone: Option<String>,
+    /// Threads that serve clients and groups; 0: by the machine.
+    #[serde(default)]
+    pub threads: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -230,6 +234,7 @@ impl Config {
             admin: at(base + 200 + i),
             memcached: Some(at(base + 300 + i)),
             zone: None,
+            threads: 0,
         };
         let config = Config {
             cluster: ClusterSection {
@@ -435,6 +440,7 @@ mod tests {
             "limits.memcached_item_bytes",
         ),
         ("id = 3", "ident = 3", "unknown field `ident`"),
+        ("id = 3", "id = 3\nthreads = 65", "node 3: threads: 65: 0 to 64"),
         (
             "name = \"t\"",
             "name = \"t\"\nreads = \"any\"",

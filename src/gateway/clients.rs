@@ -79,12 +79,12 @@ impl Client {
 
     /// Notes whether it waits for its client to say something.
     pub fn note_listening(&self, listens: bool) {
-        self.listens.store(listens, Ordering::Relaxed);
+        self.listens.store(listens, Ordering::Release);
     }
 
     /// Whether it has sent nothing for so long, and waits for nothing either.
     fn is_idle(&self, timeout: Duration) -> bool {
-        if !self.listens.load(Ordering::Relaxed) {
+        if !self.listens.load(Ordering::Acquire) {
             return false;
         }
         let seen = self.seen.lock();
@@ -127,12 +127,24 @@ impl Client {
         }
     }
 
-    /// Forgets a word that came too late for the wait it was meant for.
-    pub fn forget_unblock(&self) {
+    /// Notes that it waits in a command from now on.
+    pub fn begin_wait(&self) {
+        let mut seen = self.seen.lock();
+        seen.waits = true;
+        // A word that came too late for the wait it was meant for.
         let mut signal = self.signal.lock();
         if *signal != Some(Signal::Kill) {
             *signal = None;
         }
+    }
+
+    /// `false`: it does not wait. What it is told is for the wait in which it was seen, or for none.
+    fn unblock(&self, told: Signal) -> bool {
+        let seen = self.seen.lock();
+        if seen.waits {
+            self.send(told);
+        }
+        seen.waits
     }
 
     #[must_use]
@@ -300,13 +312,7 @@ impl Clients {
         let client = u64::try_from(id)
             .ok()
             .and_then(|id| self.all.lock().get(&id).cloned());
-        match client.filter(|client| client.seen.lock().waits) {
-            None => Reply::Int(0),
-            Some(client) => {
-                client.send(signal);
-                Reply::Int(1)
-            }
-        }
+        Reply::Int(i64::from(client.is_some_and(|client| client.unblock(signal))))
     }
 
     /// `CLIENT KILL address` or `CLIENT KILL [ID id] [ADDR address] [LADDR address] [USER name] [TYPE type] [SKIPME yes|no]`; says

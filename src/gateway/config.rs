@@ -61,7 +61,7 @@ const TABLE: &[(&str, Value)] = &[
         Value::Told(|node| yes_no(node.config().cluster.debug_commands).into()),
     ),
     ("hz", Value::Fixed("10")),
-    ("io-threads", Value::Fixed("1")),
+    ("io-threads", Value::Told(|node| node.threads().to_string())),
     (
         "latency-monitor-threshold",
         Value::Set(Setting::LatencyMonitorThreshold, POSITIVE),

@@ -45,7 +45,7 @@ impl Latency {
         let event = events.entry(event).or_default();
         event.longest = event.longest.max(millis);
         match event.samples.back_mut() {
-            Some((last, longest)) if *last == second => *longest = (*longest).max(millis),
+            Some((last, longest)) if *last >= second => *longest = (*longest).max(millis),
             _ => event.samples.push_back((second, millis)),
         }
         if event.samples.len() > LATENCY_SAMPLES_MAX {

@@ -8,6 +8,7 @@
 //! A run on one shard is one request to it, so order on each key is kept however often it is sent again; different
 //! shards work at the same time. Commands that touch several shards, and EXEC, wait for all before them.
 
+mod accept;
 mod accounts;
 mod admin;
 mod burst;

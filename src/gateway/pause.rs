@@ -13,7 +13,7 @@ const ALL: u8 = 2;
 
 #[derive(Debug, Default)]
 pub struct Pause {
-    /// Looked at by every command.
+    /// Looked at by every command. Changed only while `until` is held: nothing is paused where that is `None`.
     what: AtomicU8,
     until: Mutex<Option<Instant>>,
     over: Notify,
@@ -22,9 +22,9 @@ pub struct Pause {
 impl Pause {
     /// What waits already waits as long as was said before, or longer.
     pub fn begin(&self, time: Duration, writes_only: bool) {
-        self.end_if_over();
         let what = if writes_only { WRITES } else { ALL };
         let mut until = self.until.lock();
+        self.end_past(&mut until);
         let new = Instant::now().checked_add(time);
         *until = until.max(new);
         self.what.fetch_max(what, Ordering::Relaxed);
@@ -32,14 +32,21 @@ impl Pause {
 
     /// Looked at by the clock: while anything is paused, each request is looked at by itself.
     pub fn end_if_over(&self) {
-        let over = self.until.lock().is_some_and(|until| until <= Instant::now());
-        if over {
-            self.end();
-        }
+        self.end_past(&mut self.until.lock());
     }
 
     pub fn end(&self) {
-        *self.until.lock() = None;
+        self.end_now(&mut self.until.lock());
+    }
+
+    fn end_past(&self, until: &mut Option<Instant>) {
+        if until.is_some_and(|until| until <= Instant::now()) {
+            self.end_now(until);
+        }
+    }
+
+    fn end_now(&self, until: &mut Option<Instant>) {
+        *until = None;
         self.what.store(NONE, Ordering::Relaxed);
         self.over.notify_waiters();
     }
@@ -69,13 +76,14 @@ impl Pause {
             if !self.holds(may_write) {
                 return;
             }
-            let until = *self.until.lock();
-            match until {
-                Some(until) if until > Instant::now() => {
-                    // Either way it is looked at anew.
-                    let _ = tokio::time::timeout_at(until, over).await;
-                }
-                _ => self.end(),
+            let until = {
+                let mut until = self.until.lock();
+                self.end_past(&mut until);
+                *until
+            };
+            if let Some(until) = until {
+                // Either way it is looked at anew.
+                let _ = tokio::time::timeout_at(until, over).await;
             }
         }
     }

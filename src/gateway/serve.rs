@@ -122,6 +122,9 @@ impl Session {
         };
         let mut requests = VecDeque::new();
         loop {
+            if self.client.is_killed() {
+                return stream.shutdown().await;
+            }
             let failed = input.take(&mut requests);
             let idle = requests.is_empty();
             while !requests.is_empty()
@@ -152,8 +155,7 @@ impl Session {
                 self.closing = true;
             }
             self.write(&mut stream).await?;
-            // Also of who sends so much that its signals are never waited for.
-            if self.closing || self.client.is_killed() {
+            if self.closing {
                 return stream.shutdown().await;
             }
             if idle && !self.read(&mut stream, &mut input).await? {
@@ -260,8 +262,7 @@ impl Session {
         stream: &mut Stream,
         buffer: &mut BytesMut,
     ) -> io::Result<Waited> {
-        self.client.forget_unblock();
-        self.client.note(|seen| seen.waits = true);
+        self.client.begin_wait();
         let place = blocking.place;
         let waited = self.wait_in_line(blocking, stream, buffer).await;
         // It has kept nobody busy.

@@ -1,7 +1,8 @@
-//! A whole node in a thread of its own: listeners, cluster node, sessions, admin port.
+//! A whole node in threads of its own: listeners, cluster node, sessions, admin port.
 //!
-//! One thread and a current-thread runtime a node: measured faster than a pool on two cores (DESIGN.md, section 10),
-//! and a node can be dropped like a crash, which tests do.
+//! On few processors one thread, whose tasks take turns: measured faster than a pool on two (`docs/performance.md`). Otherwise a pool
+//! (`threads`), where any two tasks may run at the same moment; nothing may rely on turns. A node can be dropped like a crash, which
+//! tests do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,10 +13,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::accept::{Accepting, Face};
 use super::admin;
 use super::clients::Clients;
 use super::large::Large;
@@ -23,16 +25,17 @@ use super::latency::Latency;
 use super::memcached;
 use super::monitor::Monitors;
 use super::pause::Pause;
-use super::session::Session;
 use super::slowlog::Slowlog;
 use super::stats::{self, Stats};
 use crate::base::{Millis, NodeId};
 use crate::cluster::{Env, Node, NodeOptions, StartError};
-use crate::config::Config;
-use crate::host::{Listener, Stream};
+use crate::config::{Config, NodeSection};
+use crate::host::Listener;
 
 /// How long sessions may take to finish their last requests when the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long tasks and blocking work may take to notice that the node has ended. Until they do, its directory is in use.
+const CUT_OFF: Duration = Duration::from_secs(10);
 /// How long a node may start before its starter is told that it only waits for peers.
 const ALONE: Duration = Duration::from_millis(300);
 
@@ -62,7 +65,7 @@ pub struct ServerOptions {
 
 /// What sessions and the admin port share.
 pub struct Shared {
-    connections: AtomicUsize,
+    pub(super) connections: AtomicUsize,
     started: Instant,
     /// By the node's clock.
     started_at: Millis,
@@ -76,7 +79,7 @@ pub struct Shared {
     pub clients: Clients,
     pub memcached: memcached::Stats,
     /// Connections are numbered, whatever they speak.
-    next_client: AtomicU64,
+    pub(super) next_client: AtomicU64,
     /// Told once, when a client wants the node to stop in order.
     pub shutdown: Notify,
 }
@@ -178,7 +181,7 @@ impl Shared {
     }
 }
 
-/// Handle to a node's thread.
+/// Handle to a node's threads.
 pub struct Server {
     id: NodeId,
     stop: Option<oneshot::Sender<Stop>>,
@@ -189,6 +192,22 @@ pub struct Server {
 enum Stop {
     Gracefully,
     Now,
+}
+
+/// What the node's tasks run on.
+fn runtime(options: &ServerOptions) -> io::Result<Runtime> {
+    // That there is no such node is said by who starts it.
+    let threads = options.config.node(options.node).map_or(1, NodeSection::threads);
+    let mut builder = if threads > 1 {
+        Builder::new_multi_thread()
+    } else {
+        Builder::new_current_thread()
+    };
+    builder
+        .worker_threads(threads)
+        .thread_name(format!("quorate-node-{}", options.node))
+        .enable_all()
+        .build()
 }
 
 impl Server {
@@ -204,13 +223,10 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name(format!("quorate-node-{id}"))
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(ServerError::Thread)?;
+                let runtime = runtime(&options).map_err(ServerError::Thread)?;
                 let result = runtime.block_on(run(options, stopped, &bound, &ready_tx));
                 // Whatever still runs is cut off, as by a crash: what counts is on disk.
-                runtime.shutdown_timeout(Duration::from_millis(200));
+                runtime.shutdown_timeout(CUT_OFF);
                 result
             });
         let thread = thread.map_err(ServerError::Thread)?;
@@ -357,7 +373,7 @@ async fn run(
     }
     tokio::spawn(accepting.accept(clients, Face::Redis));
     let mut fatal = node.fatal();
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         how = stopped => {
             if matches!(how, Ok(Stop::Gracefully)) {
@@ -372,7 +388,10 @@ async fn run(
         // The sender lives as long as the node.
         Ok(why) = fatal.wait_for(Option::is_some) => Err(ServerError::Fatal(why.clone().unwrap_or_default())),
         () = announce(&node, ready) => Ok(()),
-    }
+    };
+    // Their threads are waited for.
+    node.scripts().stop();
+    ended
 }
 
 async fn stop(permits: &Semaphore, node: &Node) {
@@ -422,77 +441,4 @@ async fn announce(node: &Node, ready: &watch::Sender<bool>) {
     node.caught_up().await;
     ready.send_replace(true);
     std::future::pending::<()>().await;
-}
-
-/// What the clients of a port speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Face {
-    Redis,
-    Memcached,
-}
-
-/// Takes connections, of all ports together as many as are allowed.
-#[derive(Clone)]
-struct Accepting {
-    node: Node,
-    shared: Arc<Shared>,
-    permits: Arc<Semaphore>,
-}
-
-impl Accepting {
-    async fn accept(self, listener: Listener, face: Face) {
-        let section = self.node.config().node(self.node.id()).ok();
-        let here = section.and_then(|section| match face {
-            Face::Redis => Some(section.client),
-            Face::Memcached => section.memcached,
-        });
-        let here = here.map_or_else(String::new, |address| address.to_string());
-        loop {
-            let (stream, address) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    tracing::warn!("cannot accept a client: {e}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            if self.permits.is_closed() {
-                return;
-            }
-            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                self.shared.stats.refused.add(1);
-                tokio::spawn(refuse(stream, face));
-                continue;
-            };
-            let Accepting { node, shared, .. } = self.clone();
-            let tracking = node.tracking().clone();
-            shared.stats.accepted.add(1);
-            let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
-            let client = shared.clients.enter(id, address.to_string(), here.clone());
-            tokio::spawn(async move {
-                shared.connections.fetch_add(1, Ordering::Relaxed);
-                let own = Arc::clone(&shared);
-                let served = match face {
-                    Face::Redis => Session::new(node, own, id, client).serve(stream).await,
-                    Face::Memcached => memcached::Session::new(node, own, client).serve(stream).await,
-                };
-                if let Err(e) = served {
-                    tracing::debug!(%address, "connection ended: {e}");
-                }
-                tracking.off(id);
-                shared.clients.leave(id);
-                shared.connections.fetch_sub(1, Ordering::Relaxed);
-                drop(permit);
-            });
-        }
-    }
-}
-
-async fn refuse(mut stream: Stream, face: Face) {
-    let why: &[u8] = match face {
-        Face::Redis => b"-ERR max number of clients reached\r\n",
-        Face::Memcached => b"ERROR Too many open connections\r\n",
-    };
-    // The socket is new and its buffer empty: the line goes at once, or the client is gone.
-    let _ = stream.write_all(why).await;
 }

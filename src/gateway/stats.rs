@@ -227,8 +227,8 @@ impl Stats {
 
     /// Notes the counters as they are: what is shown by the second is told from these.
     pub fn sample(&self) {
-        let now = [self.commands.get(), self.bytes_in.get(), self.bytes_out.get()];
         let mut samples = self.samples.lock();
+        let now = [self.commands.get(), self.bytes_in.get(), self.bytes_out.get()];
         if samples.len() >= SAMPLES {
             samples.pop_front();
         }
@@ -248,6 +248,8 @@ impl Stats {
 
     /// `CONFIG RESETSTAT`.
     pub fn reset(&self) {
+        // Nothing is sampled that is half of before.
+        let mut samples = self.samples.lock();
         self.by_command.iter().for_each(Calls::reset);
         self.errors.lock().clear();
         let totals = [
@@ -263,7 +265,7 @@ impl Stats {
         for total in totals {
             total.0.store(0, Ordering::Relaxed);
         }
-        self.samples.lock().clear();
+        samples.clear();
     }
 }
 

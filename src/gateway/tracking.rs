@@ -10,7 +10,7 @@ use super::client::text;
 use super::pubsub::push;
 use super::session::Session;
 use crate::base::Reply;
-use crate::cluster::{Asker, Stale, TrackingWish, on_behalf};
+use crate::cluster::{Asker, Inbox, Stale, TrackingWish, on_behalf};
 use crate::machine::commands::{Flag, find, parse_i64};
 use crate::machine::{Command, Touches};
 use crate::resp::Protocol;
@@ -88,7 +88,7 @@ fn error(text: &str) -> Reply {
 /// What `CLIENT TRACKING ON` says.
 #[derive(Default)]
 struct Asked {
-    redirect: u64,
+    redirect: Option<(u64, Arc<Inbox>)>,
     no_loop: bool,
     modes: Vec<Mode>,
     prefixes: Vec<Bytes>,
@@ -101,16 +101,15 @@ fn options(session: &Session, args: &[Bytes]) -> Result<Asked, Reply> {
     while let Some(arg) = args.next() {
         match (arg.to_ascii_lowercase().as_slice(), args.len()) {
             (b"redirect", 1..) => {
-                if asked.redirect != 0 {
+                if asked.redirect.is_some() {
                     return Err(error("A client can only redirect to a single other client"));
                 }
                 let id = args.next().and_then(|id| parse_i64(id));
                 let id = id.ok_or_else(Reply::not_an_integer)?;
-                let known = u64::try_from(id)
-                    .ok()
-                    .filter(|&id| session.shared.clients.inbox(id).is_some());
+                let known = u64::try_from(id).ok();
+                let known = known.and_then(|id| Some((id, session.shared.clients.inbox(id)?)));
                 asked.redirect =
-                    known.ok_or_else(|| error("The client ID you want redirect to does not exist"))?;
+                    Some(known.ok_or_else(|| error("The client ID you want redirect to does not exist"))?);
             }
             (b"bcast", _) => asked.modes.push(Mode::Broadcast),
             (b"optin", _) => asked.modes.push(Mode::OptIn),
@@ -192,7 +191,7 @@ impl Session {
             Err(reply) => return reply,
         };
         let mut on = On {
-            redirect: asked.redirect,
+            redirect: asked.redirect.as_ref().map_or(0, |(id, _)| *id),
             mode,
             no_loop: asked.no_loop,
             ..On::default()
@@ -208,13 +207,8 @@ impl Session {
             }
             on.prefixes.extend(asked.prefixes);
         }
-        let redirect = self
-            .shared
-            .clients
-            .inbox(on.redirect)
-            .map(|inbox| (on.redirect, inbox));
         let wish = TrackingWish {
-            redirect,
+            redirect: asked.redirect,
             prefixes: (mode == Mode::Broadcast).then(|| on.prefixes.clone()),
             not_own: on.no_loop,
         };

@@ -22,10 +22,11 @@ use super::group::GroupError;
 use super::link::Links;
 use super::reader::Query;
 use super::shared::Shared;
+use super::waiter::Waiter;
 use super::wire::{Call, Return};
 use crate::base::limits::GROUP_QUEUE_MAX;
 use crate::base::{Millis, Mutant, NodeId, mutant};
-use crate::machine::{Read, ReadOutcome};
+use crate::machine::{Read, ReadOutcome, Seen};
 use crate::storage::Journal;
 
 /// How long a read of large values waits for this replica to catch up: a follower hears within some milliseconds what is committed.
@@ -64,19 +65,20 @@ impl FollowerReader {
             if let Some(told) = told.filter(|told| told.index > self.applied()) {
                 self.put_off(&mut waiting, told);
             }
-            self.shared.with(|state| {
+            let answers: Vec<_> = self.shared.with(|state| {
                 let applied = state.applied.map_or(0, |id| id.index);
-                for Query { read, answer } in waiting.drain(..) {
-                    let outcome = match told {
-                        Some(told) if told.index <= applied => state.machine.read(&read, told.now, applied),
-                        _ => ReadOutcome::Locked,
-                    };
-                    answer.send(match outcome {
-                        ReadOutcome::Ready(seen) => Ok(seen),
-                        ReadOutcome::Locked | ReadOutcome::Expired => Err(GroupError::NotLeader(leader)),
-                    });
-                }
+                let told = told.filter(|told| told.index <= applied);
+                let look = |read: &Read| match told {
+                    Some(told) => state.machine.read(read, told.now, applied),
+                    None => ReadOutcome::Locked,
+                };
+                let looked = waiting.drain(..).map(|query| (query.answer, look(&query.read)));
+                looked.collect()
             });
+            // Others want the state meanwhile.
+            for (answer, outcome) in answers {
+                send(answer, outcome, leader);
+            }
         }
     }
 
@@ -99,11 +101,7 @@ impl FollowerReader {
                 } else {
                     ReadOutcome::Locked
                 };
-                let leader = leader.lock().0;
-                answer.send(match outcome {
-                    ReadOutcome::Ready(seen) => Ok(seen),
-                    ReadOutcome::Locked | ReadOutcome::Expired => Err(GroupError::NotLeader(leader)),
-                });
+                send(answer, outcome, leader.lock().0);
             });
         }
     }
@@ -120,4 +118,11 @@ impl FollowerReader {
             _ => None,
         }
     }
+}
+
+fn send(answer: Waiter<Seen>, outcome: ReadOutcome, leader: Option<NodeId>) {
+    answer.send(match outcome {
+        ReadOutcome::Ready(seen) => Ok(seen),
+        ReadOutcome::Locked | ReadOutcome::Expired => Err(GroupError::NotLeader(leader)),
+    });
 }

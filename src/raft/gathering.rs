@@ -70,14 +70,18 @@ impl Gathering {
         }
     }
 
+    #[cfg(test)]
+    pub fn present(&self) -> usize {
+        self.state.lock().present
+    }
+
     /// Waits until those who were just answered are back, or it has been as long as the entry took (see the module); not at all
     /// if `waiting` are many as it is.
     pub async fn gather(&self, waiting: usize, took: Duration) {
         if waiting >= ENOUGH {
             return;
         }
-        let over = self.over.notified();
-        {
+        let (over, mine) = {
             let mut state = self.state.lock();
             if state.complete() {
                 return;
@@ -87,10 +91,14 @@ impl Gathering {
                 return;
             }
             let until = Instant::now() + took.min(PATIENCE_MAX);
-            state.until.get_or_insert(until);
-        }
+            // Under the lock, as who ends it tells of it.
+            (self.over.notified(), *state.until.get_or_insert(until))
+        };
         if timeout(PATIENCE_MAX, over).await.is_err() {
-            self.end(&mut self.state.lock());
+            let mut state = self.state.lock();
+            if state.until == Some(mine) {
+                self.end(&mut state);
+            }
         }
     }
 
@@ -212,8 +220,8 @@ mod tests {
         let gathering = Arc::new(Gathering::default());
         let mut all = gathering.come();
         all.add(gathering.come());
-        assert_eq!(gathering.state.lock().present, 2);
+        assert_eq!(gathering.present(), 2);
         drop(all);
-        assert_eq!(gathering.state.lock().present, 0);
+        assert_eq!(gathering.present(), 0);
     }
 }

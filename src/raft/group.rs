@@ -315,9 +315,7 @@ impl Group {
     /// Index of the last applied entry.
     #[must_use]
     pub fn applied(&self) -> u64 {
-        self.inner
-            .shared
-            .with(|state| state.applied.map_or(0, |id| id.index))
+        self.inner.shared.applied()
     }
 
     /// Changes whenever an entry is applied.
@@ -350,7 +348,14 @@ impl Group {
     /// Whether this replica believes to lead.
     #[must_use]
     pub fn is_leader(&self) -> bool {
-        self.leader().0 == Some(self.inner.shared.node)
+        self.leads_in().is_some()
+    }
+
+    /// The term in which this replica believes to lead.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<u64> {
+        let (leader, term) = self.leader();
+        (leader == Some(self.inner.shared.node)).then_some(term)
     }
 
     /// Whether the group was ever set up here.
@@ -461,6 +466,8 @@ fn config(id: GroupId, options: &GroupOptions) -> Config {
         install_snapshot_timeout: 60_000,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
+        // Not before the node may: [`Group::may_elect`].
+        enable_elect: false,
         // A wiped node comes back under its id; it grants no vote until it has been refilled.
         allow_log_reversion: Some(true),
         quorum_loss_probe_interval: Some(options.election_max_ms * 3),

@@ -185,11 +185,13 @@ impl Groups {
 
     /// Of each group whether its leader's vote is still the one that is held here.
     fn confirm(&self, votes: &[(GroupId, Bytes)]) -> Return {
+        let held = |(id, vote): &(GroupId, Bytes)| self.get(*id).is_some_and(|group| group.holds(vote));
+        let held = votes.iter().map(held).collect();
+        // Asked last: of a group that has just begun to be refilled it is known by now.
         if self.is_refilling() {
             return Return::Refused("this node has forgotten its votes".into());
         }
-        let held = |(id, vote): &(GroupId, Bytes)| self.get(*id).is_some_and(|group| group.holds(vote));
-        Return::Confirm(votes.iter().map(held).collect())
+        Return::Confirm(held)
     }
 
     async fn raft_call(self: Arc<Self>, from: NodeId, call: Call) -> Return {

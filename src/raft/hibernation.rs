@@ -83,7 +83,7 @@ impl Hibernation {
     pub fn wake(&self) {
         self.heard();
         self.used.store(true, Ordering::Relaxed);
-        if self.asleep.swap(false, Ordering::AcqRel) {
+        if self.is_asleep() && self.asleep.swap(false, Ordering::AcqRel) {
             self.raft.runtime_config().tick(true);
         }
     }
@@ -105,7 +105,8 @@ impl Hibernation {
         let beats = {
             let now = Instant::now();
             let mut seen = self.seen.lock();
-            if self.used.swap(false, Ordering::Relaxed) {
+            let used = self.used.swap(false, Ordering::Relaxed);
+            if used {
                 seen.used = now;
             }
             if self.heard.swap(false, Ordering::Relaxed) {
@@ -114,7 +115,8 @@ impl Hibernation {
             let after = if leads { after + LEADER_LATER } else { after };
             let silent = !has_leader || !leads && now - seen.heard > self.options.election_max;
             match (self.is_asleep(), silent) {
-                (true, true) => self.wake(),
+                // One that was used while it fell asleep may not have noticed.
+                (true, silent) if silent || used => self.wake(),
                 (false, false) if now - seen.used >= after => self.sleep(),
                 _ => {}
             }

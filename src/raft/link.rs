@@ -22,22 +22,22 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
 use super::framing::{self, Incoming, Outgoing};
+use super::greeting::{self, greet};
 use super::wire::{Call, Frame, Hello, LinkError, Return, WIRE_VERSION};
 use crate::base::limits::{FRAME_BYTES_MAX, LINK_QUEUE_MAX};
 use crate::base::{NodeId, codec};
-use crate::host::{Listener, Network, ReadHalf, Stream, chance};
+use crate::host::{Listener, Network, ReadHalf, Stream, WriteHalf, chance};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// For a connection to be made. Left to itself TCP asks ever more seldom, and sleeps through the network's return.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_millis(1500);
-const HELLO_BYTES_MAX: usize = 4096;
 const DIAL_MIN_MS: u64 = 20;
 const DIAL_MAX_MS: u64 = 1000;
 
@@ -263,35 +263,14 @@ impl Links {
         };
         let pending = Arc::clone(&conn.pending);
         self.inner.conns.lock().insert(peer, conn);
+        if *self.inner.hello.lock() != mine {
+            // We were introduced while we greeted, and the links that stood have been cleared already.
+            self.leave(peer, number);
+            return Ok(());
+        }
         self.inner.linked.send_replace(());
         tracing::debug!(peer, "linked");
-        let writer = async {
-            let mut batch = Vec::new();
-            let mut buffer = BytesMut::new();
-            let mut outgoing = Outgoing::new(self.inner.options.network.fragment_bytes());
-            loop {
-                if outgoing.is_empty() {
-                    match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
-                        Ok(0) => return io::Result::Ok(()),
-                        Ok(_) => {}
-                        Err(_) => Outgoing::put_beat(&mut buffer),
-                    }
-                }
-                // What is about to be queued goes out with the same write.
-                tokio::task::yield_now().await;
-                while batch.len() < 256
-                    && let Ok(more) = frames.try_recv()
-                {
-                    batch.push(more);
-                }
-                for message in batch.drain(..) {
-                    outgoing.put(message, &mut buffer)?;
-                }
-                outgoing.put_piece(&mut buffer)?;
-                write.write_all(&buffer).await?;
-                buffer.clear();
-            }
-        };
+        let writer = self.write_frames(&mut frames, &mut write);
         let reader = self.read_frames(
             peer,
             FramedRead::new(read, framing::codec()),
@@ -304,38 +283,29 @@ impl Links {
         if let Err(e) = ended {
             tracing::debug!(peer, "link broke: {e}");
         }
+        // In this order: a call that is still queued is pending, and is told.
+        frames.close();
         pending.lock().clear();
+        self.leave(peer, number);
+        Ok(())
+    }
+
+    /// A link is no more, unless another has taken its place.
+    fn leave(&self, peer: NodeId, number: u64) {
         let mut conns = self.inner.conns.lock();
         if conns.get(&peer).is_some_and(|conn| conn.number == number) {
             conns.remove(&peer);
         }
-        Ok(())
     }
 
+    /// Whether the peer is who should be there and belongs to our cluster; notes what it says.
     fn check(&self, mine: &Hello, theirs: &Hello, expected: Option<NodeId>) -> io::Result<()> {
         let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
         let node = theirs.node;
-        if theirs.version != WIRE_VERSION {
-            return refuse(format!(
-                "node {node} speaks wire version {}, we {WIRE_VERSION}",
-                theirs.version
-            ));
-        }
+        greeting::compare(mine, theirs).or_else(refuse)?;
         let known = self.inner.options.peers.contains_key(&node) && node != mine.node;
         if !known || expected.is_some_and(|peer| peer != node) {
             return refuse(format!("node {node} is not who should be there ({expected:?})"));
-        }
-        if theirs.layout != mine.layout {
-            return refuse(format!(
-                "node {node} is configured with '{}', we with '{}'",
-                theirs.layout, mine.layout
-            ));
-        }
-        if theirs.reads != mine.reads {
-            return refuse(format!(
-                "node {node} is configured with reads by {}, we by {}",
-                theirs.reads, mine.reads
-            ));
         }
         let foreign =
             theirs.cluster_id.is_some() && mine.cluster_id.is_some() && theirs.cluster_id != mine.cluster_id;
@@ -351,6 +321,38 @@ impl Links {
             return refuse(format!("node {node} belongs to another cluster"));
         }
         Ok(())
+    }
+
+    async fn write_frames(
+        &self,
+        frames: &mut mpsc::Receiver<Bytes>,
+        write: &mut WriteHalf,
+    ) -> io::Result<()> {
+        let mut batch = Vec::new();
+        let mut buffer = BytesMut::new();
+        let mut outgoing = Outgoing::new(self.inner.options.network.fragment_bytes());
+        loop {
+            if outgoing.is_empty() {
+                match tokio::time::timeout(BEAT, frames.recv_many(&mut batch, 256)).await {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(_) => Outgoing::put_beat(&mut buffer),
+                }
+            }
+            // What is about to be queued goes out with the same write.
+            tokio::task::yield_now().await;
+            while batch.len() < 256
+                && let Ok(more) = frames.try_recv()
+            {
+                batch.push(more);
+            }
+            for message in batch.drain(..) {
+                outgoing.put(message, &mut buffer)?;
+            }
+            outgoing.put_piece(&mut buffer)?;
+            write.write_all(&buffer).await?;
+            buffer.clear();
+        }
     }
 
     async fn read_frames(
@@ -371,7 +373,8 @@ impl Links {
             };
             match codec::decode_shared::<Frame>(&message).map_err(io::Error::other)? {
                 Frame::Response { id, body } => {
-                    if let Some(waiter) = pending.lock().remove(&id) {
+                    let waiter = pending.lock().remove(&id);
+                    if let Some(waiter) = waiter {
                         // Nobody waits any more: the caller timed out.
                         let _ = waiter.send(body);
                     }
@@ -479,21 +482,4 @@ impl Drop for PendingCall {
     fn drop(&mut self) {
         self.pending.lock().remove(&self.id);
     }
-}
-
-async fn greet(stream: &mut Stream, mine: &Hello) -> io::Result<Hello> {
-    let hello = codec::encode(mine).map_err(io::Error::other)?;
-    let length = u32::try_from(hello.len()).map_err(io::Error::other)?;
-    stream.write_u32(length).await?;
-    stream.write_all(&hello).await?;
-    let length = stream.read_u32().await? as usize;
-    if length > HELLO_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not a quorate peer: its hello is too long",
-        ));
-    }
-    let mut theirs = vec![0; length];
-    stream.read_exact(&mut theirs).await?;
-    codec::decode(&theirs).map_err(io::Error::other)
 }

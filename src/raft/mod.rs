@@ -21,6 +21,7 @@ mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gathering;
+mod greeting;
 mod group;
 mod groups;
 mod hibernation;

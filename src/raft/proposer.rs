@@ -201,7 +201,12 @@ impl Proposer {
             .iter()
             .all(Request::leaves_nothing)
             .then_some(batch);
-        self.shared.expect(nonce, Proposed { waiters, batch });
+        let proposed = Proposed {
+            waiters,
+            batch,
+            present,
+        };
+        self.shared.expect(nonce, proposed);
         let (responder, outcome) = ProgressResponder::complete_only();
         let began = Instant::now();
         let sent = self.raft.client_write_ff(Payload(bytes), Some(responder)).await;
@@ -215,7 +220,6 @@ impl Proposer {
                 (Ok(()), Ok(Err(other))) => Err(GroupError::Unknown(other.to_string())),
                 (Ok(()), Err(_)) => Err(GroupError::Unknown("the replica has stopped".into())),
             };
-            drop(present);
             Ended {
                 nonce,
                 took: began.elapsed(),

@@ -181,7 +181,7 @@ impl Reader {
     /// Answers what can be answered; gives back what has to wait for the next apply.
     async fn serve(&self, looked_at: Vec<Waiting>) -> Vec<Waiting> {
         let now = (self.clock)();
-        let mut waiting = Vec::new();
+        let (mut waiting, mut answers) = (Vec::new(), Vec::with_capacity(looked_at.len()));
         let (mut expired, mut locked) = (false, false);
         self.shared.with(|state| {
             let applied = state.applied.map_or(0, |id| id.index);
@@ -195,7 +195,7 @@ impl Reader {
                 let asked = asked.unwrap_or(applied);
                 let outcome = state.machine.read(&query.read, now, asked);
                 if let ReadOutcome::Ready(seen) = outcome {
-                    query.answer.send(Ok(seen));
+                    answers.push((query.answer, seen));
                     continue;
                 }
                 expired |= outcome == ReadOutcome::Expired;
@@ -206,6 +206,10 @@ impl Reader {
                 });
             }
         });
+        // Others want the state meanwhile.
+        for (answer, seen) in answers {
+            answer.send(Ok(seen));
+        }
         self.hurry
             .send_if_modified(|hurry| std::mem::replace(hurry, locked) != locked);
         if expired {

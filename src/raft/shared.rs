@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::admission::Used;
 use super::faults;
+use super::gathering::Presence;
 use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
 use crate::base::limits::DIGESTS_KEPT;
@@ -77,6 +78,7 @@ pub struct Proposed {
     pub waiters: Vec<Waiter<Response>>,
     /// What the entry will be decoded to, if it may be applied as it is.
     pub batch: Option<Batch>,
+    pub present: Option<Presence>,
 }
 
 /// What this replica's state came to at entries that asked for it, to be compared with the other replicas'.
@@ -96,6 +98,23 @@ impl Digests {
         self.noted.push_back((index, digest));
         if self.noted.len() > DIGESTS_KEPT {
             self.noted.pop_front();
+        }
+    }
+}
+
+/// What there is to tell those who have asked to hear of it.
+struct Heard {
+    written: bool,
+    tracked: bool,
+    noticed: bool,
+}
+
+impl Heard {
+    fn of(interest: &Interest) -> Heard {
+        Heard {
+            written: interest.has_written(),
+            tracked: interest.tracked.has_changes(),
+            noticed: !interest.notices.is_empty(),
         }
     }
 }
@@ -152,6 +171,12 @@ impl Shared {
         proposed.map(|proposed| proposed.waiters).unwrap_or_default()
     }
 
+    /// Index of the last applied entry; told a moment after the state shows it.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
     #[must_use]
     pub fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
@@ -170,9 +195,13 @@ impl Shared {
         };
         let origin: Origin = codec::decode_first(payload).map_err(damaged)?;
         let proposed = (origin.node == self.node).then(|| self.state.lock().proposed.remove(&origin.nonce));
-        let (waiters, kept) = match proposed.flatten() {
-            Some(Proposed { waiters, batch }) => (Some(waiters), batch),
-            None => (None, None),
+        let (waiters, kept, present) = match proposed.flatten() {
+            Some(Proposed {
+                waiters,
+                batch,
+                present,
+            }) => (Some(waiters), batch, present),
+            None => (None, None, None),
         };
         debug_assert!(kept.is_none() || kept == codec::decode_shared(payload).ok());
         let mut batch = match kept {
@@ -194,15 +223,14 @@ impl Shared {
             .requests
             .iter()
             .any(|request| matches!(request.body, Body::Digest));
+        let mut answers = Vec::new();
         for (ticket, response) in state.machine.apply_heard(id.index, batch, own) {
             let waiter = if ticket.index == id.index {
                 waiters.get_mut(ticket.at as usize).and_then(Option::take)
             } else {
                 state.parked.remove(&ticket)
             };
-            if let Some(waiter) = waiter {
-                waiter.send(Ok(response));
-            }
+            answers.extend(waiter.map(|waiter| (waiter, response)));
         }
         if asks {
             let digest = state.machine.running_digest().map_err(io::Error::other)?;
@@ -218,24 +246,30 @@ impl Shared {
         if state.parked.len() > 1024 {
             state.parked.retain(|_, waiter| !waiter.is_closed());
         }
-        if let Some(interest) = state.machine.interest() {
-            self.wake(interest);
-        }
+        let heard = state.machine.interest().map(|interest| Heard::of(interest));
         self.add_up(&mut state);
         self.latest.note(state.machine.time());
         drop(state);
+        // Whoever is woken looks at the state, maybe at once in another thread.
         self.applied.send_replace(id.index);
+        self.wake(heard);
+        // They are not here any more before they can ask again.
+        drop(present);
+        for (waiter, response) in answers {
+            waiter.send(Ok(response));
+        }
         Ok(())
     }
 
-    fn wake(&self, interest: &Interest) {
-        if interest.has_written() {
+    fn wake(&self, heard: Option<Heard>) {
+        let Some(heard) = heard else { return };
+        if heard.written {
             self.written.notify_one();
         }
-        if interest.tracked.has_changes() {
+        if heard.tracked {
             self.tracked.notify_one();
         }
-        if !interest.notices.is_empty() {
+        if heard.noticed {
             self.noticed.notify_one();
         }
     }
@@ -255,9 +289,10 @@ impl Shared {
     pub fn install(&self, mut machine: Machine, applied: Option<LogId>, membership: StoredMembership) {
         let mut state = self.state.lock();
         let interest = state.machine.interest().map(std::mem::take);
+        let mut heard = None;
         if let (Some(new), Some(mut interest)) = (machine.interest(), interest) {
             interest.note_other_state();
-            self.wake(&interest);
+            heard = Some(Heard::of(&interest));
             *new = interest;
         }
         if let (Some(new), Some(old)) = (machine.access(), state.machine.access()) {
@@ -273,6 +308,7 @@ impl Shared {
         self.latest.note(state.machine.time());
         drop(state);
         self.applied.send_replace(applied.map_or(0, |id| id.index));
+        self.wake(heard);
     }
 }
 
@@ -283,6 +319,7 @@ mod tests {
     use super::*;
     use crate::machine::Origin;
     use crate::raft::TypeConfig;
+    use crate::raft::gathering::Gathering;
 
     fn entry(time: Millis) -> Bytes {
         let origin = Origin { node: 1, nonce: 1 };
@@ -309,5 +346,39 @@ mod tests {
         drop(ahead.apply(2, batch));
         two.install(ahead, Some(id(2)), StoredMembership::default());
         assert_eq!(latest.get(), 60);
+    }
+
+    #[test]
+    fn who_is_answered_sees_what_it_did_and_is_not_waited_for() {
+        let latest = Latest::default();
+        let shared = Arc::new(Shared::new(GroupId::Shard(0), 1, Used::default(), latest.clone()));
+        let gathering = Arc::new(Gathering::default());
+        let (seen, gathered) = (Arc::clone(&shared), Arc::clone(&gathering));
+        let (told, answer) = std::sync::mpsc::channel();
+        let waiter = Waiter::pass_on(
+            move |_| {
+                // Not even a look at the state would wait for what answers.
+                let free = seen.state.try_lock().is_some();
+                let at = (seen.applied(), latest.get(), gathered.present(), free);
+                told.send(at).expect("the test listens");
+            },
+            crate::raft::GroupError::Busy,
+        );
+        let proposed = Proposed {
+            waiters: vec![waiter],
+            batch: None,
+            present: Some(gathering.come()),
+        };
+        shared.expect(1, proposed);
+        let batch = Batch {
+            origin: Origin { node: 1, nonce: 1 },
+            time: 50,
+            seed: 0,
+            requests: vec![crate::machine::Request::anonymous(Body::Sweep)],
+        };
+        let entry = codec::encode(&batch).expect("it can be encoded");
+        let applied = shared.apply(log_id::<TypeConfig>(1, 1, 7), &entry.into());
+        applied.expect("it can be applied");
+        assert_eq!(answer.try_recv(), Ok((7, 50, 0, true)));
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::shared::Shared;
@@ -33,6 +34,8 @@ pub struct StateMachine {
     shared: Arc<Shared>,
     journal: Journal,
     snapshots: Snapshots,
+    /// One that is written here and one that is taken in may be done at the same moment.
+    publishing: Arc<Mutex<()>>,
 }
 
 /// Writes a state that was cut in `get_snapshot_builder`.
@@ -43,6 +46,7 @@ pub struct Builder {
     begin: Instant,
     meta: SnapshotMeta,
     machine: StateMachine,
+    done: bool,
 }
 
 /// A directory name that was never used on this node.
@@ -58,6 +62,7 @@ impl StateMachine {
             shared,
             journal,
             snapshots,
+            publishing: Arc::default(),
         }
     }
 
@@ -72,16 +77,23 @@ impl StateMachine {
         self.shared.group.number()
     }
 
-    /// Makes `name` the current snapshot, durably, and removes the one before.
+    /// Makes `name` the current snapshot, durably, and removes the one before; or removes `name`, if there is a newer one: the log
+    /// behind that one may be purged already.
     async fn publish(&self, name: String, meta: &SnapshotMeta) -> io::Result<()> {
+        let _one_at_a_time = self.publishing.lock().await;
         let group = self.number();
-        let before = self
-            .journal
-            .with(group, |log| log.snapshot.clone())
-            .map(|(name, _)| name);
-        if before.as_ref() == Some(&name) {
-            return Ok(());
+        let current = self.journal.with(group, |log| log.snapshot.clone());
+        if let Some((current, its)) = &current {
+            if *current == name {
+                return Ok(());
+            }
+            let its: SnapshotMeta = codec::decode(its).map_err(io::Error::other)?;
+            if its.last_log_id > meta.last_log_id {
+                let snapshots = self.snapshots.clone();
+                return blocking(move || snapshots.remove(&name)).await;
+            }
         }
+        let before = current.map(|(name, _)| name);
         let meta = Bytes::from(codec::encode(meta).map_err(io::Error::other)?);
         let (tx, rx) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result| drop(tx.send(result)));
@@ -117,7 +129,10 @@ impl From<CodecError> for WriteError {
 
 impl Drop for Builder {
     fn drop(&mut self) {
-        self.machine.shared.with(|state| state.writes_snapshot = false);
+        // Once it has succeeded, the flag may be the next one's.
+        if !self.done {
+            self.machine.shared.with(|state| state.writes_snapshot = false);
+        }
     }
 }
 
@@ -141,7 +156,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         self.machine.shared.with(|state| {
             state.snapshot_bytes = bytes;
             state.snapshot_written = Some((Instant::now(), took));
+            state.writes_snapshot = false;
         });
+        self.done = true;
         let (group, cut_us) = (self.machine.shared.group, self.cut_us);
         tracing::debug!(%group, index, bytes, cut_us, "snapshot written");
         Ok(Snapshot {
@@ -211,6 +228,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             begin,
             meta,
             machine: self.clone(),
+            done: false,
         }
     }
 

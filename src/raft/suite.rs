@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use openraft::entry::RaftEntry;
-use openraft::storage::RaftLogStorage;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{EntryPayload, RaftLogReader, StorageError};
+use openraft::{EntryPayload, RaftLogReader, RaftSnapshotBuilder, StorageError};
 
 use super::admission::Used;
 use super::log_store::LogStore;
@@ -58,6 +58,33 @@ async fn a_read_behind_a_purge_gives_nothing_and_leaves_a_mark() {
     let read = log.limited_get_log_entries(4, 8).await.expect("reads");
     assert_eq!(read, []);
     assert!(mark.take() && !mark.take());
+}
+
+/// One is taken in while an older one is being written: the log behind the newer one may be purged by then.
+#[tokio::test]
+async fn a_snapshot_that_is_finished_late_does_not_replace_a_newer_one() {
+    let (dir, _, mut machine) = Builder(usize::MAX).build().await.expect("a store");
+    let (_other_dir, _, mut other) = Builder(usize::MAX).build().await.expect("a store");
+    let entry = |index| {
+        let id = openraft::testing::log_id::<TypeConfig>(1, 1, index);
+        let entry = Entry::new(id, EntryPayload::Blank);
+        futures::stream::iter([Ok::<_, std::io::Error>((entry, None))])
+    };
+    machine.apply(entry(1)).await.expect("applies");
+    let mut older = machine.get_snapshot_builder().await;
+    other.apply(entry(2)).await.expect("applies");
+    let newer = other.get_snapshot_builder().await.build_snapshot().await;
+    let newer = newer.expect("it is written");
+    let taken_in = machine.install_snapshot(&newer.meta, newer.snapshot).await;
+    taken_in.expect("it is taken in");
+    older.build_snapshot().await.expect("it is written");
+    let current = machine.get_current_snapshot().await.expect("it can be read");
+    let current = current.expect("there is one");
+    assert_eq!(current.meta, newer.meta);
+    let kept = std::fs::read_dir(dir.path().join("snapshots")).expect("the folder is there");
+    assert_eq!(kept.count(), 1, "the older one is gone");
+    let read = current.snapshot.snapshots.read(&current.snapshot.name);
+    assert!(read.is_ok(), "{:?}", read.err());
 }
 
 #[test]

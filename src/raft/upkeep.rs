@@ -97,9 +97,9 @@ impl Group {
         self.shutdown().await;
     }
 
-    /// Lets or forbids this replica to stand for election.
-    pub fn may_elect(&self, may: bool) {
-        self.inner.raft.runtime_config().elect(may);
+    /// Lets this replica stand for election, from now on.
+    pub fn may_elect(&self) {
+        self.inner.raft.runtime_config().elect(true);
     }
 
     /// Hands leadership to another member, if it keeps up.

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -24,6 +25,11 @@ use super::slot::Place;
 use super::watermark::Watermark;
 use super::{Record, frame};
 use crate::base::limits::{JOURNAL_FRAME_BYTES, JOURNAL_SLACK_BYTES};
+
+/// Entries that the mirror may be told of later.
+const PLACED_USUAL: usize = 256;
+/// How long to wait for the mirror, at the most, to tell it of more.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// See the module. Runs as a thread, or step by step in a simulation.
 pub struct Flusher {
@@ -126,8 +132,13 @@ impl Flusher {
 
     /// Tells the mirror where the entries lie that are durable now: the older ones need not stay in memory.
     fn settle(&mut self) {
-        // A writer may hold the lock while it waits for us: then after another frame.
-        let Some(mut mirror) = self.mirror.try_lock() else {
+        // A writer may hold the lock while it waits for us: then after another frame. What has gathered meanwhile is worth a moment.
+        let patience = if self.placed.len() > PLACED_USUAL {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        let Some(mut mirror) = self.mirror.try_lock_for(patience) else {
             return;
         };
         let most = self.segments.disk().entries_bytes();

@@ -92,6 +92,25 @@ fn who_waits_longest_is_served_first_whichever_node_it_asked() {
 }
 
 #[test]
+fn who_leaves_as_soon_as_it_has_come_is_in_no_line() {
+    let nodes = start();
+    let keys = nodes.key_per_shard("k");
+    let wait: Vec<&str> = std::iter::once("BLPOP")
+        .chain(keys.iter().map(String::as_str))
+        .chain(["0"])
+        .collect();
+    for _ in 0..100 {
+        NODES.map(|node| drop(waiting(&nodes, node, &wait)));
+    }
+    wait_in_line(&nodes, &NODES, 0);
+    let mut last = waiting(&nodes, 3, &wait);
+    wait_in_line(&nodes, &NODES, keys.len() as u64);
+    let mut pusher = nodes.client(1);
+    assert_eq!(pusher.call(&["RPUSH", &keys[1], "x"]).ok(), Some(Reply::Int(1)));
+    assert_eq!(answer(&mut last), bulks(&[&keys[1], "x"]));
+}
+
+#[test]
 fn every_way_in_which_a_key_comes_to_be_is_noticed() {
     let nodes = start();
     let keys = nodes.key_per_shard("k");

@@ -412,6 +412,12 @@ fn relocate(text: &str, dir: &Path) -> String {
         assert!(text.contains(&shipped), "{shipped} is not in the shipped config");
         text = text.replace(&shipped, &format!("\"127.0.0.1:{}\"", free_port()));
     }
+    // One node whose tasks take turns, two whose tasks may run at the same moment.
+    for (node, threads) in [(1, 2), (2, 1), (3, 3)] {
+        let id = format!("\nid = {node}\n");
+        assert!(text.contains(&id), "the shipped config has no node {node}");
+        text = text.replace(&id, &format!("{id}threads = {threads}\n"));
+    }
     // Tests that end a leader say which node that is, however they write.
     text.replace("# leaders = \"near\"", "leaders = \"spread\"")
 }

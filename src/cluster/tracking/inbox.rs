@@ -92,7 +92,8 @@ impl Inbox {
         }
     }
 
-    pub(super) fn put(&self, word: Word, redirected: bool) {
+    /// `false`: the connection has ended, and nobody will hear it.
+    pub(super) fn put(&self, word: Word, redirected: bool) -> bool {
         self.change(|gathered| {
             let stale = if redirected {
                 &mut gathered.redirected
@@ -100,19 +101,23 @@ impl Inbox {
                 &mut gathered.own
             };
             stale.add(word);
-        });
+        })
     }
 
     pub(super) fn note_gone(&self, redirect: u64) {
         self.change(|gathered| gathered.gone = Some(redirect));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Gathered)) {
+    fn change(&self, change: impl FnOnce(&mut Gathered)) -> bool {
         let mut gathered = self.gathered.lock();
+        if self.is_closed() {
+            return false;
+        }
         change(&mut gathered);
         self.some.store(true, Ordering::Release);
         drop(gathered);
         self.wake.notify_one();
+        true
     }
 
     /// Whether there is something.
@@ -130,8 +135,10 @@ impl Inbox {
 
     /// The connection has ended.
     pub fn close(&self) {
+        let mut gathered = self.gathered.lock();
         self.closed.store(true, Ordering::Relaxed);
-        drop(self.take());
+        self.some.store(false, Ordering::Release);
+        *gathered = Gathered::default();
     }
 
     #[must_use]

@@ -122,6 +122,16 @@ impl State {
         let told = |feed: &Feed| feed.at.is_some() && feed.version >= self.table.version;
         self.feeds.iter().all(told)
     }
+
+    /// Nobody tells of any shard from now on.
+    fn begin_anew(&mut self) {
+        self.feeds.iter_mut().for_each(|feed| feed.version = 0);
+        let groups: Vec<_> = self.feed_of.keys().copied().collect();
+        self.table.forgotten(&groups);
+        for group in groups {
+            self.table.flush(group);
+        }
+    }
 }
 
 /// Shards by who can tell of them: this node of those that it has, of others each set of replicas.
@@ -209,7 +219,8 @@ impl Tracking {
             }
             let followed: Vec<_> = {
                 let mut state = self.inner.state.lock();
-                state.feeds.iter_mut().for_each(|feed| feed.version = 0);
+                // A client may have come meanwhile, and rely on those that told until now.
+                state.begin_anew();
                 state.feeds.iter_mut().filter_map(|feed| feed.at.take()).collect()
             };
             let closes = followed
@@ -340,5 +351,32 @@ impl Node {
                 state.table.failed(id, group, key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LimitsSection;
+
+    #[test]
+    fn who_comes_while_nobody_else_tracks_does_not_rely_on_those_that_told_until_then() {
+        let group = GroupId::Shard(0);
+        let placement = Placement::from([(group, vec![2])]);
+        let tracking = Tracking::new(1, &placement, Settings::new(&LimitsSection::default()));
+        let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
+        let mut state = tracking.inner.state.lock();
+        // The feed is still what it was for the last one that went.
+        let key = Bytes::from_static(b"k");
+        state.table.on(7, Arc::clone(&inbox), Wish::default());
+        let number = state.table.enter(7, group, &key, 10).expect("it is new");
+        state.table.registered(group, &key, number);
+        assert!(!inbox.has_some());
+        state.begin_anew();
+        assert!(inbox.take().own.all);
+        assert!(
+            state.table.enter(7, group, &key, 10).is_some(),
+            "it has to be registered again"
+        );
     }
 }

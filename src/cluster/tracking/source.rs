@@ -132,7 +132,7 @@ impl Sources {
         let known = followers
             .get(&id)
             .filter(|follower| follower.groups.contains(&group));
-        let (Some(_), Some(group)) = (known, router.replica(group)) else {
+        let (Some(_), Some(group)) = (known, router.group(group)) else {
             return TrackTold::Unknown;
         };
         group.interest(|interest, _| interest.tracked.keys(id, keys));
@@ -146,7 +146,7 @@ impl Sources {
         };
         if version >= follower.version {
             follower.version = version;
-            for group in follower.groups.iter().filter_map(|&group| router.replica(group)) {
+            for group in follower.groups.iter().filter_map(|&group| router.group(group)) {
                 group.interest(|interest, _| interest.tracked.prefixes(id, prefixes.to_vec()));
             }
         }
@@ -176,7 +176,7 @@ impl Sources {
         let Some((groups, _)) = self.known(id) else {
             return TrackTold::Unknown;
         };
-        let local = groups.iter().filter_map(|&group| router.replica(group));
+        let local = groups.iter().filter_map(|&group| router.group(group));
         let wanted: Vec<Group> = local
             .filter(|group| {
                 let of_group = given_up.iter().filter(|(other, _)| *other == group.id());
@@ -197,11 +197,18 @@ impl Sources {
     }
 
     fn close(&self, router: &Router, id: TrackerId) {
+        self.close_if(router, id, |_| true);
+    }
+
+    fn close_if(&self, router: &Router, id: TrackerId, still: impl Fn(&Follower) -> bool) {
         let mut followers = self.inner.followers.lock();
+        if !followers.get(&id).is_some_and(still) {
+            return;
+        }
         let Some(follower) = followers.remove(&id) else {
             return;
         };
-        let groups = follower.groups.iter().filter_map(|&group| router.replica(group));
+        let groups = follower.groups.iter().filter_map(|&group| router.group(group));
         let tracked = groups.filter_map(|group| group.interest(|interest, _| interest.tracked.close(id))?);
         super::free(tracked.collect::<Vec<_>>());
     }
@@ -216,13 +223,13 @@ impl Sources {
             silent.map(|(&id, _)| id).collect()
         };
         for id in silent {
-            self.close(router, id);
+            self.close_if(router, id, |other| other.asked.elapsed() > SILENT_MAX);
         }
     }
 }
 
 fn take(router: &Router, id: TrackerId, groups: &BTreeSet<GroupId>) -> Vec<(GroupId, Changes)> {
-    let local = groups.iter().filter_map(|&group| router.replica(group));
+    let local = groups.iter().filter_map(|&group| router.group(group));
     let changes = local.filter_map(|group| {
         let changes = group.interest(|interest, _| interest.tracked.take(id))?;
         (!changes.is_empty()).then(|| (group.id(), changes))

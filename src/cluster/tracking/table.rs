@@ -113,7 +113,7 @@ impl Table {
     /// A client tracks no more. Its entries stay until their keys are written, unless it was the last: then all that there is comes
     /// back, to be freed where nobody waits.
     pub fn off(&mut self, id: u64) -> Option<Table> {
-        self.clients.remove(&id);
+        self.clients.remove(&id)?;
         if self.broadcast.contains(&id) {
             // Somebody else may have the same ones: then too much is said once.
             self.broadcast.remove(&id);
@@ -125,6 +125,8 @@ impl Table {
         let empty = Table {
             moment: self.moment,
             version: self.version,
+            // Being told, whoever comes next.
+            forgetting: std::mem::take(&mut self.forgetting),
             ..Table::default()
         };
         Some(std::mem::replace(self, empty))
@@ -347,12 +349,13 @@ impl Table {
             return;
         };
         match &client.wish.redirect {
-            None => client.inbox.put(word, false),
-            Some((to, inbox)) if inbox.is_closed() => {
-                client.redirect_gone = true;
-                client.inbox.note_gone(*to);
+            None => drop(client.inbox.put(word, false)),
+            Some((to, inbox)) => {
+                if !inbox.put(word, true) {
+                    client.redirect_gone = true;
+                    client.inbox.note_gone(*to);
+                }
             }
-            Some((_, inbox)) => inbox.put(word, true),
         }
     }
 

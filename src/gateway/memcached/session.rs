@@ -109,12 +109,14 @@ impl Session {
 
     async fn serve_on(&mut self, stream: &mut Stream) -> io::Result<()> {
         loop {
+            if self.client.is_killed() {
+                return stream.shutdown().await;
+            }
             let asked = self.take();
             let idle = asked.is_empty();
             self.run(asked).await;
             self.write(stream).await?;
-            // Also of who sends so much that its signals are never waited for.
-            if self.closing || self.client.is_killed() {
+            if self.closing {
                 return stream.shutdown().await;
             }
             if idle && !self.read(stream).await? {

@@ -115,7 +115,7 @@ pub(super) fn general(node: &Node, shared: &Shared, keys: i64) -> String {
         ("limit_maxbytes", node.settings().maxmemory().to_string()),
         ("bytes", node.memory_used().to_string()),
         ("accepting_conns", "1".to_string()),
-        ("threads", "1".to_string()),
+        ("threads", node.threads().to_string()),
         ("curr_items", keys.to_string()),
         ("evictions", node.gone().0.to_string()),
     ]);

@@ -24,6 +24,9 @@ class Nodes:
         shipped = (ROOT / "cluster-configs/three-nodes.toml").read_text()
         # Who leads does not depend on who writes: nodes are ended while they lead.
         text = edit(shipped.replace('# leaders = "near"', 'leaders = "spread"'))
+        # One node whose tasks take turns, two whose tasks may run at the same moment.
+        for node, threads in ((1, 2), (2, 1), (3, 3)):
+            text = text.replace(f"\nid = {node}\n", f"\nid = {node}\nthreads = {threads}\n")
         ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
         while True:
             fresh = {port: random.randrange(10_000, 32_000) for port in ports}
