@@ -16,8 +16,9 @@ use super::faults;
 use super::gathering::Presence;
 use super::waiter::Waiter;
 use super::{LogId, StoredMembership};
+use crate::base::codec::{self, CodecError};
 use crate::base::limits::DIGESTS_KEPT;
-use crate::base::{GroupId, Millis, NodeId, codec};
+use crate::base::{GroupId, Millis, NodeId};
 use crate::machine::{Batch, Body, Digest, Interest, Machine, Origin, Response, Shard, Ticket};
 
 /// The largest replicated time of a node's replicas. Asked for with every request, so they are not asked in turn. Cheap to clone.
@@ -182,6 +183,19 @@ impl Shared {
         self.applied.subscribe()
     }
 
+    /// What an entry says, and who waits for it if this process has proposed it.
+    fn open(&self, payload: &Bytes) -> Result<(Batch, Option<Proposed>), CodecError> {
+        let origin: Origin = codec::decode_first(payload)?;
+        let own = origin.node == self.node;
+        let mut proposed = own
+            .then(|| self.state.lock().proposed.remove(&origin.nonce))
+            .flatten();
+        let kept = proposed.as_mut().and_then(|proposed| proposed.batch.take());
+        debug_assert!(kept.is_none() || kept == codec::decode_shared(payload).ok());
+        let batch = kept.map_or_else(|| codec::decode_shared(payload), Ok)?;
+        Ok((batch, proposed))
+    }
+
     /// Applies one normal entry and answers who waits for it.
     ///
     /// # Errors
@@ -193,30 +207,16 @@ impl Shared {
                 format!("{} entry {id}: {e}", self.group),
             )
         };
-        let origin: Origin = codec::decode_first(payload).map_err(damaged)?;
-        let proposed = (origin.node == self.node).then(|| self.state.lock().proposed.remove(&origin.nonce));
-        let (waiters, kept, present) = match proposed.flatten() {
-            Some(Proposed {
-                waiters,
-                batch,
-                present,
-            }) => (Some(waiters), batch, present),
-            None => (None, None, None),
-        };
-        debug_assert!(kept.is_none() || kept == codec::decode_shared(payload).ok());
-        let mut batch = match kept {
-            Some(batch) => batch,
-            None => codec::decode_shared(payload).map_err(damaged)?,
-        };
+        let (mut batch, proposed) = self.open(payload).map_err(damaged)?;
         faults::lose_writes(self.group, self.node, id.index, &mut batch);
         let mut state = self.state.lock();
         // Proposed by an earlier process of this node, it was told of then.
-        let own = waiters.is_some();
+        let own = proposed.is_some();
+        let (waiters, present) = proposed.map_or_else(Default::default, |it| (it.waiters, it.present));
         if let Some(interest) = state.machine.interest() {
             interest.notices.applies_own(own);
         }
-        let mut waiters: Vec<Option<Waiter<Response>>> =
-            waiters.unwrap_or_default().into_iter().map(Some).collect();
+        let mut waiters: Vec<Option<Waiter<Response>>> = waiters.into_iter().map(Some).collect();
         state.bytes_since_snapshot += payload.len() as u64;
         state.applied = Some(id);
         let asks = batch
@@ -354,7 +354,7 @@ mod tests {
         let shared = Arc::new(Shared::new(GroupId::Shard(0), 1, Used::default(), latest.clone()));
         let gathering = Arc::new(Gathering::default());
         let (seen, gathered) = (Arc::clone(&shared), Arc::clone(&gathering));
-        let (told, answer) = std::sync::mpsc::channel();
+        let (told, answer) = std::sync::mpsc::sync_channel(1);
         let waiter = Waiter::pass_on(
             move |_| {
                 // Not even a look at the state would wait for what answers.

@@ -100,7 +100,9 @@ fn who_leaves_as_soon_as_it_has_come_is_in_no_line() {
         .chain(["0"])
         .collect();
     for _ in 0..100 {
-        NODES.map(|node| drop(waiting(&nodes, node, &wait)));
+        for node in NODES {
+            drop(waiting(&nodes, node, &wait));
+        }
     }
     wait_in_line(&nodes, &NODES, 0);
     let mut last = waiting(&nodes, 3, &wait);
