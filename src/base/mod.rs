@@ -2,6 +2,7 @@
 //!
 //! Absence as an invariant: nothing here knows tokio, a socket, a clock or randomness.
 
+pub mod ascending;
 pub mod codec;
 pub mod error;
 pub mod events;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod reply;
 pub mod slot;
 
+pub use ascending::Ascending;
 pub use error::{Error, Result};
 pub use events::Events;
 pub use ids::{AttemptId, GroupId, NodeId, RequestId, SessionId, TxnId, gateway_of, gateway_session};

@@ -4,12 +4,12 @@
 //! in the order of their numbers and go nearly in that order, so each session's are in a queue; those that go at
 //! one moment are in one list. On disk, and in digests, they are what they were: a map by attempt, and a set by deadline.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::base::{AttemptId, Millis, RequestId, SessionId};
+use crate::base::{Ascending, AttemptId, Millis, RequestId, SessionId};
 
 /// An attempt within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,8 +22,8 @@ struct Place {
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Finished {
-    /// Each queue in order; whether each attempt was committed. None is empty.
-    by_session: BTreeMap<SessionId, VecDeque<(Place, bool)>>,
+    /// Whether each attempt was committed. None is empty.
+    by_session: BTreeMap<SessionId, Ascending<Place, bool>>,
     /// Each list in order. None is empty.
     until: BTreeMap<Millis, Vec<AttemptId>>,
 }
@@ -49,21 +49,12 @@ impl Place {
     }
 }
 
-/// Where in the queue it is, or would be: mostly at an end.
-fn find(queue: &VecDeque<(Place, bool)>, place: Place) -> Result<usize, usize> {
-    match (queue.front(), queue.back()) {
-        (_, Some((last, _))) if *last < place => Err(queue.len()),
-        (Some((first, _)), _) if *first == place => Ok(0),
-        _ => queue.binary_search_by_key(&place, |&(place, _)| place),
-    }
-}
-
 impl Finished {
     /// Whether the attempt was committed; `None`: it is not known to be over.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<bool> {
         let queue = self.by_session.get(&attempt.txn.session)?;
-        find(queue, Place::of(attempt)).ok().map(|at| queue[at].1)
+        queue.get(Place::of(attempt)).copied()
     }
 
     /// Notes the attempt's end until `deadline` is past.
@@ -76,12 +67,8 @@ impl Finished {
     }
 
     fn note(&mut self, attempt: AttemptId, committed: bool) {
-        let place = Place::of(attempt);
         let queue = self.by_session.entry(attempt.txn.session).or_default();
-        match find(queue, place) {
-            Ok(at) => queue[at].1 = committed,
-            Err(at) => queue.insert(at, (place, committed)),
-        }
+        queue.insert(Place::of(attempt), committed);
     }
 
     /// Forgets those whose deadline is before `time`; which they were.
@@ -101,9 +88,7 @@ impl Finished {
         let Some(queue) = self.by_session.get_mut(&session) else {
             return;
         };
-        if let Ok(at) = find(queue, Place::of(attempt)) {
-            queue.remove(at);
-        }
+        queue.remove(Place::of(attempt));
         if queue.is_empty() {
             self.by_session.remove(&session);
         }
@@ -114,7 +99,7 @@ impl Finished {
         self.by_session.iter().flat_map(|(&session, queue)| {
             queue
                 .iter()
-                .map(move |&(place, committed)| (place.attempt(session), committed))
+                .map(move |(place, &committed)| (place.attempt(session), committed))
         })
     }
 }
@@ -124,7 +109,7 @@ struct ByDeadline<'a>(&'a Finished);
 
 impl Serialize for ByAttempt<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let count = self.0.by_session.values().map(VecDeque::len).sum();
+        let count = self.0.by_session.values().map(Ascending::len).sum();
         serializer.collect_map(Counted(self.0.iter(), count))
     }
 }

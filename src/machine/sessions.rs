@@ -4,12 +4,12 @@
 //! comes after that with a finished number is a stray duplicate and is refused. A session that has been idle for long keeps
 //! no replies, but a watermark above all that it has used: however late a copy comes, it is not executed again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{SESSION_IDLE_MS, SESSION_REPLIES_MAX, SESSIONS_MAX};
-use crate::base::{Millis, Mutant, RequestId, SessionId, mutant};
+use crate::base::{Ascending, Millis, Mutant, RequestId, SessionId, mutant};
 
 /// How coarsely a session's last use is kept, so that a busy one does not move in the index at every request.
 const TOUCH_STEP_MS: u64 = SESSION_IDLE_MS / 20;
@@ -17,13 +17,10 @@ const TOUCH_STEP_MS: u64 = SESSION_IDLE_MS / 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Session<T> {
     below: u64,
-    replies: Replies<T>,
+    /// By their numbers.
+    replies: Ascending<u64, T>,
     touched: Millis,
 }
-
-/// Replies by their numbers, in order: numbers come nearly in order and go in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Replies<T>(VecDeque<(u64, T)>);
 
 /// Reply tables of all sessions of one group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +57,7 @@ impl<T> Sessions<T> {
             self.by_use.insert((now, id.session));
             Session {
                 below: 0,
-                replies: Replies(VecDeque::new()),
+                replies: Ascending::default(),
                 touched: now,
             }
         });
@@ -71,14 +68,14 @@ impl<T> Sessions<T> {
         }
         if below > session.below {
             session.below = below;
-            session.replies.forget_below(below);
+            session.replies.remove_below(below);
         }
         if let Some(reply) = session.replies.get(id.seq) {
             return Known::Seen(reply);
         }
         if id.seq < session.below && !mutant::is(Mutant::FinishedNumbersRunAgain) {
             Known::Finished
-        } else if session.replies.0.len() >= SESSION_REPLIES_MAX {
+        } else if session.replies.len() >= SESSION_REPLIES_MAX {
             Known::Full
         } else {
             Known::New
@@ -158,49 +155,16 @@ impl<T> Sessions<T> {
 impl<T> Session<T> {
     /// Only the watermark stays, above every number that was used.
     fn close(&mut self) {
-        if let Some((last, _)) = self.replies.0.back() {
+        if let Some(last) = self.replies.last_key() {
             self.below = self.below.max(last + 1);
         }
-        self.replies = Replies(VecDeque::new());
-    }
-}
-
-impl<T> Replies<T> {
-    fn place(&self, seq: u64) -> Result<usize, usize> {
-        match self.0.back() {
-            Some(&(last, _)) if last >= seq => self.0.binary_search_by_key(&seq, |&(seq, _)| seq),
-            _ => Err(self.0.len()),
-        }
-    }
-
-    fn get(&self, seq: u64) -> Option<&T> {
-        self.place(seq).ok().map(|at| &self.0[at].1)
-    }
-
-    fn insert(&mut self, seq: u64, reply: T) {
-        match self.place(seq) {
-            Ok(at) => self.0[at].1 = reply,
-            Err(at) => self.0.insert(at, (seq, reply)),
-        }
-    }
-
-    fn remove(&mut self, seq: u64) {
-        if let Ok(at) = self.place(seq) {
-            self.0.remove(at);
-        }
-    }
-
-    fn forget_below(&mut self, below: u64) {
-        while self.0.front().is_some_and(|&(seq, _)| seq < below) {
-            self.0.pop_front();
-        }
+        self.replies = Ascending::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::codec;
 
     fn id(seq: u64) -> RequestId {
         RequestId { session: 7, seq }
@@ -243,14 +207,6 @@ mod tests {
         sessions.forget(id(8));
         let rest = [None, None, None, None, Some(5), None, None, None, Some(9)];
         assert_eq!(known(&sessions), rest);
-    }
-
-    #[test]
-    fn snapshots_hold_replies_as_they_did_when_they_were_a_map() {
-        let pairs = [(3, "three"), (300, "many")];
-        let now = codec::encode(&Replies(VecDeque::from(pairs))).expect("it can be encoded");
-        let then = codec::encode(&BTreeMap::from(pairs)).expect("it can be encoded");
-        assert_eq!(now, then);
     }
 
     #[test]

@@ -21,7 +21,7 @@ import time
 import traceback
 
 from support import ledger, npm, workers
-from support.nodes import PATIENCE_SECONDS, ROOT, Nodes, wait_until
+from support.nodes import ROOT, Nodes
 
 SECONDS = int(os.environ.get("QUORATE_TEST_SECONDS", 15))
 # What each application has to do before a node is killed, while it is dead, and when all are back.

@@ -17,8 +17,9 @@ import sys
 import tempfile
 import traceback
 
-from support.nodes import PATIENCE_SECONDS, ROOT, Nodes, wait_until
+from support.nodes import ROOT, Nodes
 from support.npm import install
+from support.wait import PATIENCE_SECONDS, wait_until
 
 JOBS = 60
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 
 import redis
@@ -25,6 +24,7 @@ from pymemcache.client.hash import HashClient
 from pymemcache.client.retrying import RetryingClient
 from pymemcache.exceptions import MemcacheClientError, MemcacheServerError, MemcacheUnknownCommandError
 from support.ports import is_free
+from support.wait import wait_until
 
 NODES = 3
 READY_SECONDS = 60
@@ -51,11 +51,11 @@ class Cluster:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
 
     def wait_until_ready(self):
-        deadline = time.monotonic() + READY_SECONDS
-        while b"\nready" not in b"\n" + self.said():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"not ready: {self.said().decode(errors='replace')}")
-            time.sleep(0.05)
+        wait_until("the nodes are ready", self.is_ready, READY_SECONDS)
+
+    def is_ready(self):
+        assert self.process.poll() is None, f"it has ended: {self.said().decode(errors='replace')}"
+        return b"\nready" in b"\n" + self.said()
 
     def said(self):
         with open(self.log.name, "rb") as log:
@@ -224,10 +224,7 @@ def expiry(node):
     c.set("gone", b"x", expire=-1)
     assert c.get("gone") is None
     c.set("short", b"x", expire=1)
-    deadline = time.monotonic() + 10
-    while c.get("short") is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until("it expires", lambda: c.get("short") is None, 10)
 
 
 @test

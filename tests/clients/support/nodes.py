@@ -6,13 +6,12 @@ import pathlib
 import random
 import re
 import subprocess
-import time
 
 import redis
 
 from support.ports import is_free
+from support.wait import wait_until
 
-PATIENCE_SECONDS = 120
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -48,19 +47,16 @@ class Nodes:
         self.processes[node] = subprocess.Popen(command, stdout=log, stderr=log)
 
     def wait_ready(self):
-        end = time.monotonic() + PATIENCE_SECONDS
         for port in self.ports:
-            while True:
-                try:
-                    # A write to each shard, more likely than not.
-                    client = redis.Redis(port=port)
-                    for n in range(12):
-                        client.set(f"ready:{n}", 1)
-                    break
-                except redis.RedisError:
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.1)
+            wait_until(f"the node at {port} writes", lambda: self.writes(port))
+
+    def writes(self, port):
+        """Whether a node can write to each shard, more likely than not."""
+        try:
+            client = redis.Redis(port=port)
+            return all(client.set(f"ready:{n}", 1) for n in range(12))
+        except redis.RedisError:
+            return False
 
     def leads(self, node):
         """Whether it leads a shard, by its own word."""
@@ -77,10 +73,3 @@ class Nodes:
     def stop(self):
         for node in list(self.processes):
             self.kill(node)
-
-
-def wait_until(what, holds, seconds=PATIENCE_SECONDS):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not in {seconds} s: {what}"
-        time.sleep(0.05)
