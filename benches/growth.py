@@ -42,10 +42,11 @@ def free_ports(count):
     return ports
 
 
-def config(shards, ports):
+def config(shards, ports, threads):
+    own = f"threads = {threads}\n" if threads else ""  # builds of before have none
     nodes = [
         f'[[node]]\nid = {n + 1}\nclient = "127.0.0.1:{ports[3 * n]}"\npeer = "127.0.0.1:{ports[3 * n + 1]}"\n'
-        f'admin = "127.0.0.1:{ports[3 * n + 2]}"\n'
+        f'admin = "127.0.0.1:{ports[3 * n + 2]}"\n{own}'
         for n in range(3)
     ]
     return f'[cluster]\nname = "growth"\nshards = {shards}\n\n' + "\n".join(nodes)
@@ -67,12 +68,12 @@ def load(port, keys, size):
 class Cluster:
     """Three processes on free ports, with their data in a temporary folder."""
 
-    def __init__(self, binary, shards):
+    def __init__(self, binary, shards, threads=0):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="quorate-growth."))
         self.binary = binary
         self.ports = free_ports(9)
         self.port = self.ports[0]
-        (self.dir / "c.toml").write_text(config(shards, self.ports))
+        (self.dir / "c.toml").write_text(config(shards, self.ports, threads))
         self.nodes = [None] * 3
         self.start()
         for port in self.ports[::3]:

@@ -2,6 +2,7 @@
 """Two builds beside each other: a cluster of each, measured in turn, since the machine's speed changes within minutes.
 
     python3 benches/turns.py before=/path/to/quorate after=/path/to/quorate [--keys 100000] [--turns 5] set:64 set:64:16 get:64
+    python3 benches/turns.py one=/path/to/quorate two=/path/to/quorate@2 set:64      # with two threads a node
 
 A test is what `quorate bench -t` calls it, with how many clients, and how many commands deep if not one. Prints medians: how many a second,
 p50, and the processor time of all three nodes for each. Both clusters stand on this machine all the time; the one that is not measured rests.
@@ -36,20 +37,21 @@ def measured(args, binary, cluster, test):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="+", metavar="NAME=BINARY or TEST")
+    parser.add_argument("what", nargs="+", metavar="NAME=BINARY[@THREADS] or TEST")
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--load", help="the program that puts the load on; the last build, if nothing is named")
     args = parser.parse_intermixed_args()
-    builds = dict(what.split("=", 1) for what in args.what if "=" in what)
+    named = [what.split("=", 1) for what in args.what if "=" in what]
+    builds = {name: binary.partition("@") for name, binary in named}
     tests = [what for what in args.what if "=" not in what]
     # One program puts the load on all, since that is not what is compared.
-    load = args.load or list(builds.values())[-1]
+    load = args.load or list(builds.values())[-1][0]
     clusters, figures = {}, {}
     try:
-        for name, binary in builds.items():
-            clusters[name] = Cluster(binary, SHARDS)
+        for name, (binary, _, threads) in builds.items():
+            clusters[name] = Cluster(binary, SHARDS, int(threads or 0))
             clusters[name].load(args.keys, VALUE)
         for cluster in clusters.values():
             cluster.rest()

@@ -22,6 +22,7 @@ import traceback
 
 from support import ledger, npm, workers
 from support.nodes import ROOT, Nodes
+from support.wait import PATIENCE_SECONDS, wait_until
 
 SECONDS = int(os.environ.get("QUORATE_TEST_SECONDS", 15))
 # What each application has to do before a node is killed, while it is dead, and when all are back.
