@@ -144,7 +144,8 @@ fn small_keys_by_the_thousand_are_bounded_too() {
     let memory = memory(&nodes, 1);
     println!("{memory}, {worst} bytes at the most");
     assert!(worst <= LIMIT + SLACK / 16, "{worst} bytes are used of {LIMIT}");
-    assert!(number(&memory, "used") > LIMIT / 10 * 9, "{memory}");
+    // The last entry made room for two thousand keys as if each were to expire, and other nodes' entries at the same moment.
+    assert!(number(&memory, "used") > LIMIT / 20 * 17, "{memory}");
     assert_equal(&nodes);
 }
 
