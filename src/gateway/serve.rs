@@ -122,6 +122,7 @@ impl Session {
         };
         let mut requests = VecDeque::new();
         loop {
+            // What it has asked since is not done; and who sends without end never waits for a signal.
             if self.client.is_killed() {
                 return stream.shutdown().await;
             }

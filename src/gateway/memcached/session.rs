@@ -109,6 +109,7 @@ impl Session {
 
     async fn serve_on(&mut self, stream: &mut Stream) -> io::Result<()> {
         loop {
+            // What it has asked since is not done; and who sends without end never waits for a signal.
             if self.client.is_killed() {
                 return stream.shutdown().await;
             }
