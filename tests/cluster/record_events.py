@@ -13,10 +13,11 @@ tests/cluster/events.rs replays the commands.
 import pathlib
 import shlex
 import socket
-import subprocess
 import sys
 import tempfile
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from support.started import started  # noqa: E402
 
 SCRIPT = pathlib.Path(__file__).resolve().parent / "events.script"
 
@@ -48,17 +49,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def connect(port):
-    for _ in range(200):
-        try:
-            return Client(port)
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("redis-server does not answer")
-
-
 def record(port, lines):
-    writer, publisher, listener = connect(port), connect(port), connect(port)
+    writer, publisher, listener = Client(port), Client(port), Client(port)
     writer.call("CONFIG", "SET", "notify-keyspace-events", "KEAmn")
     listener.call("PSUBSCRIBE", "__keyevent@0__:*")
     listener.call("SUBSCRIBE", "end")
@@ -93,7 +85,7 @@ def main():
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder, "--bind", "127.0.0.1"]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        server = started(command, "Ready to accept connections")
         try:
             after = list(record(port, before))
         finally:

@@ -28,10 +28,12 @@ of its own, and begins with FLUSHALL. tests/golden.rs replays the scripts.
 import pathlib
 import re
 import socket
-import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from support.started import started  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 VERSION = "7.0."
@@ -316,16 +318,7 @@ def start_server(directory):
         port = probe.getsockname()[1]
     options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory]
     command = ["redis-server", "--port", str(port), *options]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return server, port
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    server.kill()
-    raise RuntimeError("redis-server does not start")
+    return started(command, "Ready to accept connections"), port
 
 
 def check_version(port):

@@ -19,9 +19,10 @@ Every script begins with flush_all.
 import pathlib
 import re
 import socket
-import subprocess
 import sys
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from support.started import started  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 END = b"MN\r\n"
@@ -107,14 +108,10 @@ def main():
             free.bind(("127.0.0.1", 0))
             address = free.getsockname()
         user = ["-u", "root"]
-        server = subprocess.Popen(["memcached", "-l", address[0], "-p", str(address[1]), "-U", "0", "-I", "64m", "-m", "512", *user])
+        # It says so only where it says much.
+        command = ["memcached", "-vv", "-l", address[0], "-p", str(address[1]), "-U", "0", "-I", "64m", "-m", "512", *user]
+        server = started(command, "server listening")
     try:
-        for _ in range(100):
-            try:
-                socket.create_connection(address).close()
-                break
-            except OSError:
-                time.sleep(0.05)
         differ = 0
         for path in sorted(HERE.glob("*.script")):
             before, after = path.read_text(), record(path, address)
