@@ -7,7 +7,8 @@
 
 Each figure is the median of `--repeat` runs of `quorate bench` against node 1 of a cluster of three processes. The machine's speed changes
 within minutes, so the points of a plot are measured in turn: all numbers of shards, or of keys, one after the other, and again. Clusters
-with other numbers of keys stand side by side, and are measured at rest: their snapshots are written, their logs dropped.
+with other numbers of keys stand side by side, and are measured at rest: their snapshots are written, their logs dropped. Nothing is counted
+before node 1 leads all shards.
 """
 
 import argparse
@@ -29,6 +30,7 @@ CLIENTS = [1, 4, 16, 64, 256, 1024]
 KEYS = [10_000, 100_000, 1_000_000, 5_000_000]
 SHARDS_COMMON, CLIENTS_COMMON, KEYS_COMMON = 4, 64, 100_000
 START_SECONDS = 60
+LEADERS_SECONDS = 60
 REST_SECONDS = 180
 QUIET_SECONDS = 2
 LOAD_PIPELINE = 500
@@ -117,6 +119,20 @@ class Cluster:
         except (OSError, ValueError):
             return None
 
+    def gather_leaders(self):
+        """Until node 1, which the load is put on, leads all shards: they follow those who write."""
+        end = time.monotonic() + LEADERS_SECONDS
+        while not self.leads(1):
+            if time.monotonic() > end:
+                raise TimeoutError(f"leaders do not come to node 1; see {self.dir}")
+            bench(self.binary, self, ["set"], CLIENTS_COMMON, KEYS_COMMON, 1)
+
+    def leads(self, node):
+        """Whether a node leads all shards."""
+        told = self.status(node)
+        shards = [group for group in told["groups"] if group["group"].startswith("shard")] if told else []
+        return shards and all(group["leader"] == node for group in shards)
+
     def rest(self):
         """Until all groups have slept, and nobody has written a snapshot, for a while: what is due is written in sleep."""
         end, since = time.monotonic() + REST_SECONDS, time.monotonic()
@@ -173,6 +189,7 @@ def by_clients(args, row):
         for shards in SHARDS:
             cluster = Cluster(args.binary, shards)
             try:
+                cluster.gather_leaders()
                 for clients in CLIENTS:
                     row("clients", shards, clients, KEYS_COMMON, cluster)
             finally:

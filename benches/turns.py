@@ -53,6 +53,7 @@ def main():
         for name, (binary, _, threads) in builds.items():
             clusters[name] = Cluster(binary, SHARDS, int(threads or 0))
             clusters[name].load(args.keys, VALUE)
+            clusters[name].gather_leaders()
         for cluster in clusters.values():
             cluster.rest()
         for _ in range(args.turns):

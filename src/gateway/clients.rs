@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::client::{arity, text};
+use super::pause::Runs;
 use crate::base::Reply;
 use crate::cluster::Inbox;
 use crate::machine::commands::{parse_i64, shown};
@@ -44,6 +45,8 @@ pub struct Client {
     signalled: Arc<Notify>,
     /// What its client is told of copies that it keeps.
     pub inbox: Arc<Inbox>,
+    /// Of its requests.
+    pub runs: Arc<Runs>,
 }
 
 /// What changes of a connection.
@@ -231,6 +234,7 @@ impl Clients {
             listens: AtomicBool::new(true),
             inbox: Arc::new(Inbox::new(Arc::clone(&signalled))),
             signalled,
+            runs: Arc::default(),
         });
         self.all.lock().insert(id, Arc::clone(&client));
         client
@@ -250,6 +254,13 @@ impl Clients {
     /// Disconnects those that have sent nothing for so long.
     pub fn kill_idle(&self, timeout: Duration) {
         self.kill_where(|client| client.is_idle(timeout));
+    }
+
+    /// Of the requests of all of them.
+    #[must_use]
+    pub fn runs(&self) -> Vec<Arc<Runs>> {
+        let all = self.all.lock();
+        all.values().map(|client| Arc::clone(&client.runs)).collect()
     }
 
     /// How many wait in a command.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::client::{switch, text};
-use super::pause::Pause;
 use super::session::{ALWAYS, Session};
 use super::{config, info, memory, refused};
 use crate::base::Reply;
@@ -23,24 +22,34 @@ pub fn renamed(mut request: Vec<Bytes>) -> Vec<Bytes> {
     request
 }
 
-/// `CLIENT PAUSE timeout [WRITE | ALL]`, of this node's clients.
-pub fn pause(pause: &Pause, args: &[Bytes]) -> Reply {
-    let writes_only = match args.get(1).map(|mode| mode.to_ascii_lowercase()).as_deref() {
-        None | Some(b"all") => false,
-        Some(b"write") => true,
-        Some(_) => return Reply::err("ERR CLIENT PAUSE mode must be WRITE or ALL"),
-    };
-    match args.first().and_then(|timeout| parse_i64(timeout)) {
-        None => Reply::err("ERR timeout is not an integer or out of range"),
-        Some(timeout) if timeout < 0 => Reply::err("ERR timeout is negative"),
-        Some(timeout) => {
-            pause.begin(Duration::from_millis(timeout.cast_unsigned()), writes_only);
-            Reply::ok()
-        }
-    }
-}
-
 impl Session {
+    /// `CLIENT PAUSE timeout [WRITE | ALL]`, of this node's clients.
+    pub(super) async fn pause(&self, args: &[Bytes]) -> Reply {
+        let writes_only = match args.get(1).map(|mode| mode.to_ascii_lowercase()).as_deref() {
+            None | Some(b"all") => false,
+            Some(b"write") => true,
+            Some(_) => return Reply::err("ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        };
+        let timeout = match args.first().and_then(|timeout| parse_i64(timeout)) {
+            None => return Reply::err("ERR timeout is not an integer or out of range"),
+            Some(timeout) if timeout < 0 => return Reply::err("ERR timeout is negative"),
+            Some(timeout) => Duration::from_millis(timeout.cast_unsigned()),
+        };
+        let pause = &self.shared.pause;
+        pause.begin(timeout, writes_only);
+        self.aside(async { pause.settled(self.shared.clients.runs()).await })
+            .await;
+        Reply::ok()
+    }
+
+    /// Has something awaited that changes nothing and may take long: who pauses clients does not wait for it.
+    pub(super) async fn aside<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.client.runs.end(&self.shared.pause);
+        let done = waiting.await;
+        self.client.runs.begin();
+        done
+    }
+
     /// `CLIENT NO-EVICT ON | OFF`. Connections are not evicted here in any case.
     pub(super) fn switch_care(&mut self, word: &Bytes) -> Reply {
         let Some(on) = switch(word) else {
@@ -124,7 +133,7 @@ impl Session {
         let Some(turn) = self.shared.saving() else {
             return Reply::err("ERR Background save already in progress");
         };
-        let saved = self.node.save().await;
+        let saved = self.aside(self.node.save()).await;
         turn.ended(&saved);
         match saved {
             Ok(()) => Reply::ok(),
@@ -151,11 +160,14 @@ impl Session {
         } else {
             self.wrote.clone()
         };
-        tokio::select! {
-            biased;
-            () = self.client.killed() => Reply::Int(0),
-            have = self.node.replicated(&shards, least, patience) => Reply::count(have),
-        }
+        let counting = async {
+            tokio::select! {
+                biased;
+                () = self.client.killed() => Reply::Int(0),
+                have = self.node.replicated(&shards, least, patience) => Reply::count(have),
+            }
+        };
+        self.aside(counting).await
     }
 
     /// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]`: ends this node in order. Whoever asked is told nothing: the connection closes.

@@ -1,6 +1,10 @@
 //! `CLIENT PAUSE`: the commands of this node's clients wait, all or those that may write, until a time has passed or somebody says so.
+//!
+//! Who pauses them is answered when nothing runs any more that had begun before. A connection says that it runs requests, then looks
+//! whether it may; who pauses says so, then looks who runs: in one order for all (`SeqCst`), so one of the two sees the other.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,6 +21,31 @@ pub struct Pause {
     what: AtomicU8,
     until: Mutex<Option<Instant>>,
     over: Notify,
+    /// A connection has ended to run requests, while something is paused.
+    ended: Notify,
+}
+
+/// How often a connection has begun and ended to run requests: odd while it does.
+#[derive(Debug, Default)]
+pub struct Runs(AtomicU64);
+
+impl Runs {
+    /// To be said before it is looked at whether anything is paused.
+    pub fn begin(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn end(&self, pause: &Pause) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        if pause.what.load(Ordering::SeqCst) != NONE {
+            pause.ended.notify_waiters();
+        }
+    }
+
+    fn under_way(&self) -> Option<u64> {
+        let count = self.0.load(Ordering::SeqCst);
+        (count % 2 == 1).then_some(count)
+    }
 }
 
 impl Pause {
@@ -27,7 +56,26 @@ impl Pause {
         self.end_past(&mut until);
         let new = Instant::now().checked_add(time);
         *until = until.max(new);
-        self.what.fetch_max(what, Ordering::Relaxed);
+        self.what.fetch_max(what, Ordering::SeqCst);
+    }
+
+    /// Waits until what `all` ran when this was called has ended, or nothing is paused any more. What has begun since has seen the pause.
+    pub async fn settled(&self, all: impl IntoIterator<Item = Arc<Runs>>) {
+        let under_way = |runs: Arc<Runs>| runs.under_way().map(|count| (runs, count));
+        let mut left: Vec<_> = all.into_iter().filter_map(under_way).collect();
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            left.retain(|(runs, count)| runs.under_way() == Some(*count));
+            let until = *self.until.lock();
+            let Some(until) = until.filter(|_| !left.is_empty()) else {
+                return;
+            };
+            if tokio::time::timeout_at(until, ended).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Looked at by the clock: while anything is paused, each request is looked at by itself.
@@ -54,13 +102,13 @@ impl Pause {
     /// Whether anything is paused; one load.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.what.load(Ordering::Relaxed) != NONE
+        self.what.load(Ordering::SeqCst) != NONE
     }
 
     /// Whether a command that may write, or one that does not, has to wait.
     #[must_use]
     pub fn holds(&self, may_write: bool) -> bool {
-        match self.what.load(Ordering::Relaxed) {
+        match self.what.load(Ordering::SeqCst) {
             NONE => false,
             WRITES => may_write,
             _ => true,
@@ -91,7 +139,38 @@ impl Pause {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pauses_waits_for_what_runs_and_for_no_more() {
+        let pause = Pause::default();
+        let [ends, rests, again] = [(); 3].map(|()| Arc::new(Runs::default()));
+        let all = || [&ends, &rests, &again].map(Arc::clone);
+        ends.begin();
+        again.begin();
+        pause.begin(Duration::from_secs(9), true);
+        let mut settled = Box::pin(pause.settled(all()));
+        assert!(settled.as_mut().now_or_never().is_none());
+        // It has seen the pause, if it begins anew.
+        again.end(&pause);
+        again.begin();
+        rests.begin();
+        assert!(settled.as_mut().now_or_never().is_none(), "one has not ended yet");
+        ends.end(&pause);
+        assert!(settled.now_or_never().is_some());
+        let begun = Instant::now();
+        pause.settled(all()).await;
+        assert_eq!(
+            begun.elapsed(),
+            Duration::from_secs(9),
+            "no longer than the pause"
+        );
+        let ending = pause.settled(all());
+        pause.end();
+        assert!(ending.now_or_never().is_some(), "nothing is paused");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_said_of_a_pause_that_is_over_is_not_said_of_the_next() {

@@ -108,6 +108,13 @@ impl Session {
 
     /// Runs requests in order; data commands in a row run together. Stops at one that may have to wait.
     pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Stop> {
+        self.client.runs.begin();
+        let stop = self.run_until(requests).await;
+        self.client.runs.end(&self.shared.pause);
+        stop
+    }
+
+    async fn run_until(&mut self, requests: &mut VecDeque<Vec<Bytes>>) -> Option<Stop> {
         let mut burst = Burst::for_requests(requests.len());
         let mut command = None;
         let mut count = 0;
@@ -460,7 +467,7 @@ impl Session {
             b"caching" => self.caching(&rest[0]),
             b"getredir" => self.redirect(),
             b"trackinginfo" => self.tracking_info(),
-            b"pause" => control::pause(&self.shared.pause, rest),
+            b"pause" => self.pause(rest).await,
             b"unpause" => {
                 self.shared.pause.end();
                 Reply::ok()

@@ -85,6 +85,53 @@ fn who_goes_while_it_is_held_up_has_asked_for_nothing() {
 }
 
 #[test]
+fn who_pauses_is_answered_when_no_write_is_under_way_any_more() {
+    let mut nodes = Nodes::start(|text| text);
+    let (mut me, mut other, mut writer) = (nodes.client(1), nodes.client(1), nodes.client(1));
+    ok(&mut me, &["SET", "k", "1"]);
+    let id = call(&mut writer, &["CLIENT", "ID"])
+        .number()
+        .expect("a number")
+        .to_string();
+    // Without a majority it stays under way.
+    nodes.signal(2, "STOP");
+    nodes.signal(3, "STOP");
+    writer.send(&encode(&["SET", "k", "2"])).expect("sent");
+    eventually("the write has begun", PATIENCE, || {
+        text(&mut me, &["CLIENT", "LIST", "ID", &id])
+            .contains("cmd=set")
+            .then_some(())
+    });
+    // Who waits for that does not wait for who does so, too.
+    for asks in [&mut me, &mut other] {
+        asks.send(&encode(&["CLIENT", "PAUSE", "600000", "WRITE"]))
+            .expect("sent");
+        asks.wait_for(Duration::from_millis(200))
+            .expect("a time-out can be set");
+        assert!(
+            asks.receive().is_err(),
+            "answered, and the write may still be done"
+        );
+        asks.wait_for(PATIENCE).expect("a time-out can be set");
+    }
+    nodes.signal(2, "CONT");
+    nodes.signal(3, "CONT");
+    writer.receive().expect("answered");
+    for asks in [&mut me, &mut other] {
+        assert!(asks.receive().expect("answered").is_ok());
+    }
+    // Nor for who waits for replicas that there are not.
+    let mut waits = nodes.client(1);
+    waits.send(&encode(&["WAIT", "9", "0"])).expect("sent");
+    let seen = eventually("it waits", PATIENCE, || {
+        Some(text(&mut me, &["CLIENT", "LIST"])).filter(|list| list.contains("cmd=wait"))
+    });
+    assert!(!seen.is_empty());
+    ok(&mut me, &["CLIENT", "PAUSE", "600000", "WRITE"]);
+    ok(&mut me, &["CLIENT", "UNPAUSE"]);
+}
+
+#[test]
 fn what_may_write_waits_and_what_only_reads_does_not() {
     let nodes = Nodes::start(|text| text);
     let (mut me, mut other) = (nodes.client(1), nodes.client(1));

@@ -150,9 +150,14 @@ impl Session {
     }
 
     async fn run(&mut self, all: Vec<Asked>) {
-        if all.is_empty() {
-            return;
+        if !all.is_empty() {
+            self.client.runs.begin();
+            self.run_all(all).await;
+            self.client.runs.end(&self.shared.pause);
         }
+    }
+
+    async fn run_all(&mut self, all: Vec<Asked>) {
         self.shared.stats.commands.add(all.len());
         self.client.note(|seen| seen.at = Instant::now());
         let mut burst = Burst::default();
@@ -175,11 +180,20 @@ impl Session {
 
     /// Waits while clients are paused (`CLIENT PAUSE`). `false`: this one is killed.
     async fn pass(&self, may_write: bool) -> bool {
-        tokio::select! {
-            biased;
-            () = self.client.killed() => false,
-            () = self.shared.pause.pass(may_write) => true,
+        let pause = &self.shared.pause;
+        while pause.holds(may_write) {
+            self.client.runs.end(pause);
+            let passed = tokio::select! {
+                biased;
+                () = self.client.killed() => false,
+                () = pause.pass(may_write) => true,
+            };
+            self.client.runs.begin();
+            if !passed {
+                return false;
+            }
         }
+        true
     }
 
     /// Runs what has been asked for, and says what has come of it.
