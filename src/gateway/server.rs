@@ -36,6 +36,9 @@ use crate::host::Listener;
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long tasks and blocking work may take to notice that the node has ended. Until they do, its directory is in use.
 const CUT_OFF: Duration = Duration::from_secs(10);
+/// Of the threads that scripts run on, among others. Lua calls C functions that call Lua functions up to 200 times, with some 10 KiB for each
+/// (`string.gsub`), and `cjson` goes 1,000 tables deep. It is taken as it is used.
+const STACK_BYTES: usize = 16 << 20;
 /// How long a node may start before its starter is told that it only waits for peers.
 const ALONE: Duration = Duration::from_millis(300);
 
@@ -205,6 +208,7 @@ fn runtime(options: &ServerOptions) -> io::Result<Runtime> {
     };
     builder
         .worker_threads(threads)
+        .thread_stack_size(STACK_BYTES)
         .thread_name(format!("quorate-node-{}", options.node))
         .enable_all()
         .build()

@@ -90,7 +90,10 @@ impl Engine {
         libraries.set("struct", structs::library(&lua)?)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
         let thrown = lua.create_function(thrown)?;
-        let (script, library, guard) = prelude.call((shared, libraries, thrown))?;
+        let place = lua.create_function(|lua, ()| {
+            Ok(innermost(lua).map_or_else(String::new, |(source, line)| format!("{source}:{line}: ")))
+        })?;
+        let (script, library, guard) = prelude.call((shared, libraries, thrown, place))?;
         let redis = Tables::new(&lua)?;
         Ok(Engine {
             lua,
@@ -179,7 +182,7 @@ impl Engine {
     ) -> mlua::Result<Ended> {
         self.lua.scope(|scope| {
             let note = scope.create_function(|lua, ()| {
-                *line.borrow_mut() = place_of_error(lua);
+                *line.borrow_mut() = innermost(lua).map(|(_, line)| line);
                 Ok(())
             })?;
             let (keys, args) = args;
@@ -255,12 +258,16 @@ fn end(lua: &Lua) -> mlua::Result<VmState> {
 
 const STOPPED: &str = "Script killed by user with SCRIPT KILL, or at the end of its time";
 
-/// The line of the innermost Lua function that is not of the prelude.
-fn place_of_error(lua: &Lua) -> Option<usize> {
+/// Where the innermost Lua function is that is not of the prelude: its source, and the line.
+fn innermost(lua: &Lua) -> Option<(String, usize)> {
     (1..FRAMES_MAX).find_map(|level| {
         let frame = lua.inspect_stack(level, |debug| {
-            let ours = debug.source().short_src.as_deref() == Some("prelude");
-            debug.current_line().filter(|_| !ours)
+            let source = debug.source().short_src?;
+            let theirs = source != "prelude";
+            debug
+                .current_line()
+                .filter(|_| theirs)
+                .map(|line| (source.into_owned(), line))
         });
         frame.flatten()
     })

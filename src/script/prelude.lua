@@ -1,6 +1,6 @@
 -- Run once in each interpreter. Returns what makes a fresh environment for one run: nothing that a script or a function does to its
 -- globals or to the libraries is there for the next one.
-local shared, libraries, thrown = ...
+local shared, libraries, raised, place = ...
 local collectgarbage, concat, coroutine, error, getmetatable, loadstring, pairs, pcall, rawset, setfenv, setmetatable, tostring, type, xpcall =
     collectgarbage, table.concat, coroutine, error, getmetatable, loadstring, pairs, pcall, rawset, setfenv, setmetatable, tostring, type, xpcall
 local READONLY = "Attempt to modify a readonly table"
@@ -37,6 +37,75 @@ local function copy(table, onto)
         onto[name] = value
     end
     return onto
+end
+
+local string = libraries.string
+local find, match, gmatch, gsub = string.find, string.match, string.gmatch, string.gsub
+
+-- What a function says that is called here for a script is said of where that is.
+local function ours(value)
+    if type(value) == "string" and find(value, "^prelude:%d+: ") then
+        value = gsub(value, "^prelude:%d+: ", place(), 1)
+    end
+    return value
+end
+
+local function thrown(value)
+    return raised(ours(value))
+end
+
+-- Lua's matcher calls itself, on the processor's stack, for each item of a pattern that may repeat or be left out: 100,000 of them end a
+-- process, as they do Redis's.
+local REPEATS_MAX = 1000
+
+local function check(pattern)
+    if type(pattern) == "string" and #pattern > REPEATS_MAX then
+        local _, repeats = gsub(pattern, "[*+?-]", "")
+        if repeats > REPEATS_MAX then
+            error(place() .. "pattern too complex", 0)
+        end
+    end
+end
+
+-- What a function of Lua's own says of what it was given. It knows neither its name nor its caller when it is called from here.
+local function returned(name, ok, ...)
+    if ok then
+        return ...
+    end
+    local why = ...
+    if type(why) ~= "string" or why == "not enough memory" then
+        error(why, 0)
+    end
+    error(place() .. gsub(why, "^(bad argument #%d+ to )'%?'", "%1'" .. name .. "'"), 0)
+end
+
+string.find = function(...)
+    local _, pattern, _, plain = ...
+    if not plain then
+        check(pattern)
+    end
+    return returned("find", pcall(find, ...))
+end
+string.match = function(...)
+    local _, pattern = ...
+    check(pattern)
+    return returned("match", pcall(match, ...))
+end
+for _, name in pairs({ "gmatch", "gfind" }) do
+    string[name] = function(...)
+        local _, pattern = ...
+        check(pattern)
+        return returned(name, pcall(gmatch, ...))
+    end
+end
+string.gsub = function(...)
+    local _, pattern, by = ...
+    check(pattern)
+    if type(by) == "function" or type(by) == "table" then
+        -- What that says is its own.
+        return gsub(...)
+    end
+    return returned("gsub", pcall(gsub, ...))
 end
 
 -- Methods of strings are found there, and nobody may change them.
@@ -148,7 +217,7 @@ local function run(note, f, ...)
         return f(keys, args)
     end, function(value)
         note()
-        return value
+        return ours(value)
     end)
 end
 

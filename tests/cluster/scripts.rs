@@ -184,8 +184,32 @@ fn a_script_is_bounded_can_be_killed_and_leaves_nothing_then() {
         r"return pcall(cmsgpack.unpack, string.rep('\145', 100000) .. '\1')",
         "return pcall(cjson.decode, string.rep('[', 100000) .. string.rep(']', 100000))",
         "local function f(n) return 1 + f(n) end return pcall(f, 1)",
+        "local t = {} for i = 1, 999 do t = {t} end local function f(n) return (string.gsub('a', 'a', function() return n > 0 and f(n - 1) \
+         or #cjson.encode(t) end)) end return f(190)",
+        "local function f(n) return coroutine.wrap(function() return (string.gsub('a', 'a', function() return f(n + 1) end)) end)() end \
+         return pcall(f, 1)",
     ] {
         call(&mut client, &["EVAL", deep, "0"]);
+    }
+    for (function, repeats) in [
+        ("find", "*"),
+        ("match", "?"),
+        ("gmatch", "-"),
+        ("gfind", "+"),
+        ("gsub", "?"),
+    ] {
+        let script = |times: &str| {
+            format!(
+                "local f = string.{function}(string.rep('a', 1000), string.rep('a{repeats}', {times}), '1') return type(f)"
+            )
+        };
+        let reply = call(&mut client, &["EVAL", &script("1000"), "0"]);
+        assert!(!matches!(reply, Reply::Error(_)), "{function}: {reply:?}");
+        let reply = call(&mut client, &["EVAL", &script("300000"), "0"]);
+        assert!(
+            error(&reply).contains("user_script:1: pattern too complex"),
+            "{function}: {reply:?}"
+        );
     }
     // The next one finds the interpreter as it should be, whatever these leave behind.
     for script in [
