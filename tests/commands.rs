@@ -141,6 +141,9 @@ fn page() -> String {
          - A key is gone in the millisecond of its expiry; in Redis only after it.\n\
          - A timeout of more milliseconds than 63 bits say is `out of range`; Redis 7.0 calls it negative, or waits.\n\
          - A script that only reads may call `PFCOUNT`; in Redis it may not, since that may cache what it has counted.\n\
+         - A pattern of Lua's `find`, `match`, `gmatch`, `gsub` may have 1,000 items that repeat or can be left out (`*`, `+`, `-`, `?`): \
+         100,000 end a Redis server. One that goes back and forth for ever does so here, too, in a thread of its own: its script cannot be \
+         ended and keeps one of its node's eight places; Redis would serve nobody.\n\
          - A script's number of 2^63 or more, which 2^63 - 1 becomes in Lua, is replied as the greatest integer; in Redis it is \
          undefined, mostly the least.\n\
          - A score of zero has no sign. In Redis it keeps one in large sorted sets and loses it in small ones.\n\
@@ -174,7 +177,9 @@ fn page() -> String {
          `rdb_changes_since_last_save` is in bytes of log.\n\
          - Commands that come in one burst run together: each has taken as long as all (`LATENCY HISTOGRAM`, `SLOWLOG`, where one entry stands \
          for all), and `usec` in `# Commandstats` is its share.\n\
-         - `MONITOR` shows requests as they come, in MULTI too, and not what scripts call. `CLIENT PAUSE` holds up no `CLIENT`.\n\
+         - `MONITOR` shows requests as they come, in MULTI too, and not what scripts call. `CLIENT PAUSE` holds up no `CLIENT`, and \
+         is answered when no request of this node's clients is under way any more that had begun before it, or when the pause is over. Who waits \
+         in `BLPOP` and the like is served by what other nodes' clients push meanwhile.\n\
          - `SAVE` and `BGSAVE` write snapshots of the node's replicas; what was acknowledged is on disk without them. \
          `WAIT` counts other replicas of the shards that the connection has written to, the least of all, for 60 s at the most \
          (`WAIT_MS_MAX`); 1 of 2 others has every acknowledged write anyway.\n\
