@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -441,6 +441,33 @@ fn writes_make_the_events_of_redis_and_a_pause_holds_them_up() {
     let mut said = [0; 8];
     stream.read_exact(&mut said).expect("it goes on");
     assert_eq!(&said, b"STORED\r\n");
+}
+
+#[test]
+fn who_pauses_waits_for_what_memcached_clients_write() {
+    let mut started = Started::new();
+    let address = started.cluster.addrs()[0];
+    let mut client = started.client(0);
+    assert_eq!(client.call("set k 0 0 1\r\nx\r\n"), "STORED\r\n");
+    // Without a majority it stays under way.
+    started.cluster.kill_node(2);
+    started.cluster.kill_node(3);
+    let write = b"set k 0 0 1\r\ny\r\n";
+    client.stream().write_all(write).expect("it is taken");
+    let is_answered = || {
+        let mut stream = TcpStream::connect(address).expect("the node listens");
+        let pause = b"CLIENT PAUSE 60000 WRITE\r\n";
+        stream.write_all(pause).expect("it is taken");
+        stream
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .expect("it can be set");
+        let answered = stream.read(&mut [0; 8]).is_ok();
+        // Held up, if it came after the pause: then it is under way from now on.
+        assert_eq!(redis(address, "CLIENT UNPAUSE"), "+OK\r\n");
+        answered
+    };
+    let waits = (0..20).any(|_| !is_answered());
+    assert!(waits, "answered, and the write may still be done");
 }
 
 #[test]

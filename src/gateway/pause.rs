@@ -21,7 +21,7 @@ pub struct Pause {
     what: AtomicU8,
     until: Mutex<Option<Instant>>,
     over: Notify,
-    /// A connection has ended to run requests, while something is paused.
+    /// A connection has ended to run requests while something is paused, or that is over.
     ended: Notify,
 }
 
@@ -97,6 +97,7 @@ impl Pause {
         *until = None;
         self.what.store(NONE, Ordering::Relaxed);
         self.over.notify_waiters();
+        self.ended.notify_waiters();
     }
 
     /// Whether anything is paused; one load.
@@ -167,9 +168,13 @@ mod tests {
             Duration::from_secs(9),
             "no longer than the pause"
         );
-        let ending = pause.settled(all());
+        pause.begin(Duration::from_secs(9), true);
+        let mut ending = Box::pin(pause.settled(all()));
+        assert!(ending.as_mut().now_or_never().is_none());
+        let begun = Instant::now();
         pause.end();
-        assert!(ending.now_or_never().is_some(), "nothing is paused");
+        ending.await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nothing is paused any more");
     }
 
     #[tokio::test(start_paused = true)]
